@@ -1,0 +1,38 @@
+"""compass_ray: decide which multilingual data an LLM should be fine-tuned on, at cluster scale.
+
+    >>> from compass_ray import curate, load_config
+    >>> run = curate(load_config("curate.yaml"))
+    >>> run.gaps, run.certificate, run.selection("sw")
+
+Importing the package loads neither ray nor torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compass_ray.config import RunConfig, load_config
+    from compass_ray.errors import CompassError
+    from compass_ray.pipelines.curate import curate
+    from compass_ray.pipelines.run import CurationRun
+
+__version__ = "0.1.0"
+
+__all__ = ["CompassError", "CurationRun", "RunConfig", "__version__", "curate", "load_config"]
+
+_HOME = {
+    "CompassError": "compass_ray.errors",
+    "CurationRun": "compass_ray.pipelines.run",
+    "RunConfig": "compass_ray.config",
+    "curate": "compass_ray.pipelines.curate",
+    "load_config": "compass_ray.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'compass_ray' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,182 @@
+"""Content-addressed stage outputs: identity, manifest, atomic commit, reuse, resume.
+
+An artifact lives in ``<output>/cache/<stage>-<fingerprint>/`` and holds one Parquet file per key
+and ``manifest.json``. The manifest is written last; without it the artifact does not exist.
+While a stage runs, each finished file leaves a receipt in ``_progress/``: a restarted run does only
+the keys that have none. Files are written whole (see ``storage``) and their bytes are a function of
+the identity, so two runs that write the same artifact at once do no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from compass_ray import records, storage
+from compass_ray.errors import ArtifactCorrupt, ArtifactMissing
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One finished file of an artifact; ``summary`` is a small JSON object of its counts."""
+
+    key: str
+    rows: int
+    bytes: int
+    hash: str
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact holds, and from what it was made."""
+
+    stage: str
+    fingerprint: str
+    identity: dict[str, Any]
+    receipts: dict[str, Receipt]
+
+    @property
+    def rows(self) -> int:
+        return sum(receipt.rows for receipt in self.receipts.values())
+
+    @property
+    def bytes(self) -> int:
+        return sum(receipt.bytes for receipt in self.receipts.values())
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A handle on one stage output: a location and the identity it is made from. Cheap to pickle."""
+
+    url: str
+    stage: str
+    identity: Mapping[str, Any] = field(hash=False, compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.url.rsplit("-", 1)[-1]
+
+    def write(self, key: str, table: pa.Table, summary: Mapping[str, Any] | None = None) -> Receipt:
+        """Write one file and its receipt; safe to repeat, and to do twice at once."""
+        data = to_parquet(table)
+        storage.write_bytes(self._file(key), data)
+        receipt = Receipt(key, table.num_rows, len(data), digest(data), dict(summary or {}))
+        storage.write_bytes(self._receipt(key), json.dumps(asdict(receipt)).encode())
+        return receipt
+
+    def finished(self) -> dict[str, Receipt]:
+        """Receipts of the files that an interrupted run has left."""
+        found = storage.list_files(storage.join(self.url, "_progress", "*.json"))
+        receipts = (Receipt(**json.loads(storage.read_bytes(file.url))) for file in found)
+        return {receipt.key: receipt for receipt in receipts}
+
+    def commit(self, receipts: Iterable[Receipt]) -> Manifest:
+        """Write the manifest: from here on the artifact exists."""
+        ordered = sorted(receipts, key=lambda receipt: receipt.key)
+        body = {
+            "schema_version": records.SCHEMA_VERSION,
+            "stage": self.stage,
+            "fingerprint": self.fingerprint,
+            "identity": dict(self.identity),
+            "files": [asdict(receipt) for receipt in ordered],
+        }
+        storage.write_bytes(storage.join(self.url, "manifest.json"), canonical_json(body).encode())
+        for receipt in ordered:
+            storage.delete(self._receipt(receipt.key))
+        return self.manifest()
+
+    def exists(self) -> bool:
+        """Whether the artifact is complete."""
+        return storage.exists(storage.join(self.url, "manifest.json"))
+
+    def manifest(self) -> Manifest:
+        """The manifest.
+
+        Raises
+        ------
+        ArtifactMissing
+            If the stage has not finished.
+        """
+        return _read_manifest(self.url)
+
+    def read(self, key: str, columns: list[str] | None = None) -> pa.Table:
+        """One file, its bytes checked against the manifest.
+
+        Raises
+        ------
+        ArtifactMissing, ArtifactCorrupt
+        """
+        receipt = self.manifest().receipts.get(key)
+        if receipt is None:
+            raise ArtifactMissing(f"{self.url}: the manifest lists no file '{key}'")
+        try:
+            data = storage.read_bytes(self._file(key))
+        except FileNotFoundError as exc:
+            raise ArtifactCorrupt(f"{self._file(key)}: listed in the manifest but missing; delete {self.url}") from exc
+        if digest(data) != receipt.hash:
+            raise ArtifactCorrupt(
+                f"{self._file(key)}: expected {receipt.bytes} bytes with hash {receipt.hash}, found "
+                f"{len(data)} bytes with hash {digest(data)}; delete {self.url} and run again"
+            )
+        return pq.read_table(io.BytesIO(data), columns=columns)
+
+    def _file(self, key: str) -> str:
+        return storage.join(self.url, f"{key}.parquet")
+
+    def _receipt(self, key: str) -> str:
+        return storage.join(self.url, "_progress", f"{key}.json")
+
+
+def artifact(output: str, stage: str, identity: Mapping[str, Any]) -> Artifact:
+    """The artifact of a stage below an output folder, named by the hash of its identity.
+
+    ``identity`` holds all that may change the bytes: the stage's version, config fields that are
+    not marked as execution, fingerprints of its inputs. It must be plain JSON.
+    """
+    body = {"schema_version": records.SCHEMA_VERSION, "stage": stage, **identity}
+    fingerprint = digest(canonical_json(body).encode(), size=10)
+    return Artifact(storage.join(output, "cache", f"{stage}-{fingerprint}"), stage, body)
+
+
+def open_artifact(url: str) -> Artifact:
+    """The finished artifact at a URL."""
+    manifest = _read_manifest(url)
+    return Artifact(url, manifest.stage, manifest.identity)
+
+
+@lru_cache(maxsize=64)
+def _read_manifest(url: str) -> Manifest:
+    try:
+        body = json.loads(storage.read_bytes(storage.join(url, "manifest.json")))
+        receipts = {entry["key"]: Receipt(**entry) for entry in body["files"]}
+        return Manifest(body["stage"], body["fingerprint"], body["identity"], receipts)
+    except FileNotFoundError as exc:
+        raise ArtifactMissing(f"{url}: no manifest.json, so this stage has not finished; run it again") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ArtifactCorrupt(f"{url}/manifest.json: not a manifest ({exc}); delete the folder and run again") from exc
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Parquet bytes that depend on the rows and the schema alone, not on how the table was chunked."""
+    sink = io.BytesIO()
+    pq.write_table(table.combine_chunks(), sink, compression="zstd", row_group_size=1 << 16)
+    return sink.getvalue()
+
+
+def digest(data: bytes, size: int = 16) -> str:
+    """BLAKE2b in hex."""
+    return hashlib.blake2b(data, digest_size=size).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys: equal values, equal bytes."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1, allow_nan=False)

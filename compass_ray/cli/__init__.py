@@ -1,0 +1,37 @@
+"""``compass-ray``: one small module per command. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from compass_ray.cli import config, curate, demo
+from compass_ray.errors import CompassError
+
+app = typer.Typer(
+    name="compass-ray",
+    help="Decide which multilingual data an LLM should be fine-tuned on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("curate")(curate.command)
+app.command("demo")(demo.command)
+app.add_typer(config.app, name="config")
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point: exit codes as in the error tree, 130 when interrupted."""
+    stderr = Console(stderr=True)
+    try:
+        app()
+    except CompassError as exc:
+        stderr.print(f"error: {exc}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        stderr.print("interrupted: nothing is half-written; run the same command again to go on", markup=False)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,103 @@
+"""A finished run for people: what was rejected, where the gaps are, what the selection achieved."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from compass_ray.languages import language_name
+
+if TYPE_CHECKING:
+    from compass_ray.pipelines.run import CurationRun
+
+_GAPS_SHOWN = 6
+_PIPE_WIDTH = 120
+
+
+def print_run(run: CurationRun, *, as_json: bool) -> None:
+    """Print gap tables, certificate and path; with ``as_json`` one JSON object instead."""
+    certificate = run.certificate
+    if as_json:
+        body = {
+            "path": run.path,
+            "certificate": certificate,
+            "selected": run.record["selected"],
+            "quarantined": run.quarantine.num_rows,
+            "gaps": run.gaps.to_pylist(),
+            "stages": [{"stage": s.stage, "rows": s.rows, "seconds": s.seconds, "reused": s.reused} for s in run.stages],
+        }
+        sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")
+        return
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    _print_quarantine(console, run)
+    gaps = run.gaps.to_pylist()
+    for owner in certificate:
+        console.print(_gap_table(owner, [gap for gap in gaps if gap["owner"] == owner]))
+    console.print(_certificate_table(certificate))
+    for owner, body in certificate.items():
+        for note in body["notes"]:
+            console.print(f"{owner}: {note}", markup=False)
+    console.print(f"run: {run.path}", markup=False, soft_wrap=True)
+
+
+def _print_quarantine(console: Console, run: CurationRun) -> None:
+    rejects = run.quarantine
+    if not rejects.num_rows:
+        return
+    table = Table(title=f"Quarantine: {rejects.num_rows} rows", title_justify="left")
+    for heading in ("source", "reason"):
+        table.add_column(heading)
+    table.add_column("rows", justify="right")
+    counts = Counter(zip(rejects["source"].to_pylist(), rejects["reason"].to_pylist(), strict=True))
+    for (source, reason), rows in sorted(counts.items()):
+        table.add_row(source, reason, f"{rows:,}")
+    console.print(table)
+
+
+def _gap_table(owner: str, gaps: list[dict[str, Any]]) -> Table:
+    table = Table(title=f"Largest gaps of {language_name(owner)} ({owner})", title_justify="left")
+    table.add_column("cluster", max_width=44, overflow="ellipsis", no_wrap=True)
+    for heading in ("usage", "95 % interval", "current", "gap", "available", "selected"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for gap in gaps[:_GAPS_SHOWN]:
+        table.add_row(
+            _escape(gap["label"]),
+            f"{gap['p_target']:.1%}",
+            f"{gap['p_target_low']:.1%} – {gap['p_target_high']:.1%}",
+            "–" if gap["p_current"] is None else f"{gap['p_current']:.1%}",
+            f"{gap['deficit']:.1%}",
+            f"{gap['capacity']:,}",
+            f"{gap['drawn']:,}",
+        )
+    return table
+
+
+def _certificate_table(certificate: dict[str, Any]) -> Table:
+    title = "Certificate: distance of training data from held-out usage (JSD in bits, 0 is equal)"
+    table = Table(title=title, title_justify="left")
+    table.add_column("owner")
+    for heading in ("before", "after", "same budget at random", "selected", "held-out documents"):
+        table.add_column(heading, justify="right")
+    for owner, body in certificate.items():
+        table.add_row(
+            owner,
+            *(_estimate(body[name]) for name in ("before", "after", "random")),
+            f"{body['selected_documents']:,}",
+            f"{body['heldout_documents']:,}",
+        )
+    return table
+
+
+def _estimate(value: dict[str, float] | None) -> str:
+    return "–" if value is None else f"{value['jsd']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

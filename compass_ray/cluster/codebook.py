@@ -1,0 +1,70 @@
+"""The codebook: centroids and outlier thresholds, frozen in one artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from compass_ray.artifacts import Artifact, Receipt, open_artifact
+from compass_ray.errors import FingerprintMismatch
+
+KEY = "codebook"
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """What assigns a vector to a cluster.
+
+    Attributes
+    ----------
+    centroids : ndarray of shape (n_clusters, n_features), float32
+        Unit rows.
+    thresholds : mapping of language to float
+        A document less similar than this to its centroid is an outlier.
+    default_threshold : float
+        The threshold of languages with too few rows for their own.
+    """
+
+    centroids: NDArray[np.float32]
+    thresholds: Mapping[str, float]
+    default_threshold: float
+
+    def write(self, target: Artifact, summary: Mapping[str, Any]) -> Receipt:
+        """Write the codebook as the one file of its artifact."""
+        n_clusters, n_features = self.centroids.shape
+        centroid = pa.FixedSizeListArray.from_arrays(pa.array(self.centroids.ravel()), n_features)
+        table = pa.table({"cluster": pa.array(range(n_clusters), pa.int32()), "centroid": centroid})
+        outliers = {"thresholds": dict(self.thresholds), "default_threshold": self.default_threshold}
+        return target.write(KEY, table, {**summary, **outliers})
+
+
+def read_codebook(source: Artifact) -> Codebook:
+    """The codebook of a finished artifact."""
+    column = source.read(KEY)["centroid"].combine_chunks()
+    centroids = column.flatten().to_numpy().reshape(len(column), -1)
+    summary = source.manifest().receipts[KEY].summary
+    return Codebook(centroids, summary["thresholds"], summary["default_threshold"])
+
+
+def open_codebook(url: str, encoder: Mapping[str, str]) -> Artifact:
+    """A codebook made by an earlier run, if its vectors can be compared with ours.
+
+    Raises
+    ------
+    FingerprintMismatch
+        If it was made from vectors of another encoder.
+    """
+    found = open_artifact(url)
+    theirs = found.identity.get("encoder", {})
+    differing = [f"{name}: {theirs.get(name)} there, {value} here" for name, value in encoder.items() if theirs.get(name) != value]
+    if found.stage != "codebook" or differing:
+        raise FingerprintMismatch(
+            f"cluster.codebook: {url} is not a codebook for these embeddings "
+            f"({'; '.join(differing) or 'it is a ' + found.stage + ' artifact'}); fit a new one or use its encoder"
+        )
+    return found

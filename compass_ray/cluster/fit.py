@@ -1,0 +1,165 @@
+"""Weighted spherical k-means over rows that are spread out in groups of shards.
+
+``fit`` is the driver's loop and knows nothing of Ray: it calls methods on all row groups through a
+function. Groups hold their rows for the whole fit and are otherwise stateless: lost with their
+process, rebuilt from files, they answer the same. Sums travel in fixed point (see ``shards``), so
+the result has the same bits however shards are grouped.
+
+Cost per iteration: one pass over the rows, ``2·n·K·d`` FLOP; each group sends K×d integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compass_ray import seeding, shards
+from compass_ray.cluster import kernels
+from compass_ray.errors import TooFewSamples
+
+Broadcast = Callable[..., list[Any]]
+"""``broadcast(method, *args)`` calls a method of every row group and returns their answers."""
+
+Point = tuple[float, bytes, NDArray[np.float32]]
+"""A row put forward by a group: its key (lowest wins), doc_id and unit vector of shape (d,)."""
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """The fitting rows of one shard."""
+
+    ids: NDArray[np.uint8]  # (n, 16)
+    x: NDArray[np.float32]  # (n, d), unit rows
+    weights: NDArray[np.float64]  # (n,)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted codebook: centroids of shape (K, d), and the inertia before each iteration's update."""
+
+    centroids: NDArray[np.float32]
+    inertia: list[float]
+    converged: bool
+
+
+class RowGroup:
+    """Some shards' rows, and what k-means asks of them."""
+
+    def __init__(self, members: Sequence[ShardRows]) -> None:
+        self._members = list(members)
+        self._closest: list[NDArray[np.float32]] = []
+        self._known_centers = 0
+
+    def race(self, centers: NDArray[np.float32], seed: int) -> Point | None:
+        """The row of this group that wins the draw of the next center.
+
+        Each row gets an exponential number divided by ``weight * distance_sq`` to its closest center;
+        the smallest over all groups is a draw with probability proportional to the divisor, which is
+        the k-means++ rule (Arthur & Vassilvitskii, 2007), without any running total over rows.
+        """
+        self._measure(centers)
+        best: Point | None = None
+        for member, closest in zip(self._members, self._closest, strict=True):
+            distance_sq = np.maximum(2.0 - 2.0 * closest.astype(np.float64), 0.0) if len(centers) else 1.0
+            noise = seeding.exponential(member.ids, seed, f"center-{len(centers)}")
+            with np.errstate(divide="ignore"):
+                keys = noise / (member.weights * distance_sq)
+            best = _first(best, _lowest(member, keys, 1))
+        return best
+
+    def _measure(self, centers: NDArray[np.float32]) -> None:
+        """Similarity to the closest center, brought up to date one center at a time: a rebuilt group
+        then repeats exactly the products of the one that was lost."""
+        if not self._closest or self._known_centers > len(centers):
+            self._closest = [np.full(len(member.x), -1.0, dtype=np.float32) for member in self._members]
+            self._known_centers = 0
+        for center in centers[self._known_centers :]:
+            for member, closest in zip(self._members, self._closest, strict=True):
+                np.maximum(closest, kernels.nearest(member.x, center[None])[1], out=closest)
+        self._known_centers = len(centers)
+
+    def step(self, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Sums (K, d), mass (K,) and inertia (1,) of this group's rows in fixed point."""
+        total: tuple[NDArray[np.int64], ...] | None = None
+        for member in self._members:
+            labels, similarity = kernels.nearest(member.x, centroids)
+            sums, mass = kernels.partial_sums(member.x, member.weights, labels, len(centroids))
+            inertia = np.array([kernels.weighted_inertia(similarity, member.weights)])
+            fixed = (shards.to_fixed(sums), shards.to_fixed(mass), shards.to_fixed(inertia))
+            total = fixed if total is None else tuple(a + b for a, b in zip(total, fixed, strict=True))
+        if total is None:
+            zero = np.zeros(len(centroids), dtype=np.int64)
+            return np.zeros(centroids.shape, dtype=np.int64), zero, zero[:1]
+        return total[0], total[1], total[2]
+
+    def farthest(self, centroids: NDArray[np.float32], count: int) -> list[Point]:
+        """The rows least similar to their nearest centroid, at most ``count``, the lowest similarity first."""
+        found: list[Point] = []
+        for member in self._members:
+            _, similarity = kernels.nearest(member.x, centroids)
+            found += _lowest(member, similarity.astype(np.float64), count)
+        return sorted(found, key=_order)[:count]
+
+
+def _lowest(member: ShardRows, keys: NDArray[np.float64], count: int) -> list[Point]:
+    finite = np.flatnonzero(np.isfinite(keys))
+    words = member.ids[finite].view(">u8").reshape(-1, 2)
+    order = finite[np.lexsort((words[:, 1], words[:, 0], keys[finite]))[:count]]
+    return [(float(keys[i]), member.ids[i].tobytes(), member.x[i]) for i in order]
+
+
+def _order(point: Point) -> tuple[float, bytes]:
+    return point[:2]
+
+
+def _first(best: Point | None, others: list[Point]) -> Point | None:
+    candidates = others if best is None else [best, *others]
+    return min(candidates, key=_order, default=None)
+
+
+def seed_centroids(broadcast: Broadcast, n_clusters: int, n_features: int, seed: int) -> NDArray[np.float32]:
+    """Weighted k-means++ seeding: K rounds, one message per group and round.
+
+    Raises
+    ------
+    TooFewSamples
+        If there are fewer distinct rows than clusters.
+    """
+    centers = np.empty((0, n_features), dtype=np.float32)
+    for found in range(n_clusters):
+        winner = min((point for point in broadcast("race", centers, seed) if point), key=_order, default=None)
+        if winner is None:
+            raise TooFewSamples(
+                f"cluster.n_clusters: {n_clusters} clusters need as many distinct documents, but only {found} "
+                "were found; lower n_clusters or add data"
+            )
+        centers = np.vstack([centers, winner[2][None]])
+    return centers
+
+
+def lloyd(
+    broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iterations: int, tol: float
+) -> Fit:
+    """Lloyd's iterations from given centroids, until the inertia changes by less than ``tol`` of itself.
+
+    Empty clusters move to the rows farthest from any centroid.
+    """
+    history: list[float] = []
+    for _ in range(max_iterations):
+        answers = broadcast("step", centroids)
+        sums, mass, inertia = (shards.from_fixed(sum(parts[1:], parts[0])) for parts in zip(*answers, strict=True))
+        history.append(float(inertia[0]))
+        empty = np.flatnonzero(mass == 0)
+        if not len(empty) and len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]:
+            return Fit(centroids, history, converged=True)
+        moved = kernels.new_centroids(sums, centroids)
+        if len(empty):
+            offers = sorted((p for points in broadcast("farthest", centroids, len(empty)) for p in points), key=_order)
+            for cluster, point in zip(empty, offers, strict=False):
+                moved[cluster] = point[2]
+        centroids = moved
+    return Fit(centroids, history, converged=False)

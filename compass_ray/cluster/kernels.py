@@ -1,0 +1,97 @@
+"""Array functions of spherical k-means: no Ray, no files, no state.
+
+``x`` has shape (n_samples, n_features), float32 and unit rows; ``centroids`` (n_clusters, n_features).
+On the unit sphere ``distance_sq = 2 - 2 * similarity`` (Dhillon & Modha, 2001).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+TILE_ROWS = 4096
+"""Rows of one matrix product. Constant, because a product's last bits may depend on its height."""
+
+SIMILARITY_BINS = 8192
+"""Resolution of similarity quantiles over [-1, 1]."""
+
+
+def nearest(x: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The most similar centroid of each row; ties go to the lower id.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,), int32
+    similarity : ndarray of shape (n_samples,), float32
+        Cosine, at most 1.
+    """
+    labels = np.empty(len(x), dtype=np.int32)
+    similarity = np.empty(len(x), dtype=np.float32)
+    for start in range(0, len(x), TILE_ROWS):
+        part = slice(start, start + TILE_ROWS)
+        products = x[part] @ centroids.T
+        labels[part] = products.argmax(axis=1)
+        similarity[part] = np.minimum(products.max(axis=1), 1.0)
+    return labels, similarity
+
+
+def partial_sums(
+    x: NDArray[np.float32], weights: NDArray[np.float64], labels: NDArray[np.int32], n_clusters: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted sum of the rows of each cluster, and their total weight.
+
+    Returns
+    -------
+    sums : ndarray of shape (n_clusters, n_features), float64
+    mass : ndarray of shape (n_clusters,), float64
+    """
+    sums = np.zeros((n_clusters, x.shape[1]))
+    for start in range(0, len(x), TILE_ROWS):
+        part = slice(start, start + TILE_ROWS)
+        rows = x[part].astype(np.float64)
+        columns = np.arange(len(rows))
+        sums += sp.csr_array((weights[part], (labels[part], columns)), shape=(n_clusters, len(rows))) @ rows
+    return sums, np.bincount(labels, weights=weights, minlength=n_clusters)
+
+
+def weighted_inertia(similarity: NDArray[np.float32], weights: NDArray[np.float64]) -> float:
+    """Sum of ``weight * distance_sq``: the objective that k-means minimises."""
+    return float(np.sum(weights * (2.0 - 2.0 * similarity.astype(np.float64))))
+
+
+def new_centroids(sums: NDArray[np.float64], previous: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Directions of the cluster sums; a sum of no length keeps its previous centroid."""
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    moved = (sums / np.where(norms == 0, 1, norms)).astype(np.float32)
+    return np.where(norms == 0, previous, moved)
+
+
+def row_weights(groups: Mapping[tuple[str, str], int], role_mass: Mapping[str, float]) -> dict[tuple[str, str], float]:
+    """Weight of one row of each (role, language): roles get their mass, languages share it by √count.
+
+    ``role_mass`` is renormalised over the roles that are present, so all weights sum to one.
+    """
+    present = {role for (role, _), count in groups.items() if count}
+    total_mass = sum(role_mass[role] for role in present)
+    shares = {role: sum(count**0.5 for (r, _), count in groups.items() if r == role) for role in present}
+    return {
+        (role, lang): role_mass[role] / total_mass * count**0.5 / shares[role] / count
+        for (role, lang), count in groups.items()
+        if count
+    }
+
+
+def similarity_histogram(similarity: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Counts of similarities in equal bins of [-1, 1]; counts of different shards simply add up."""
+    bins = np.floor((similarity.astype(np.float64) + 1) * (SIMILARITY_BINS / 2)).astype(np.int64)
+    return np.bincount(np.clip(bins, 0, SIMILARITY_BINS - 1), minlength=SIMILARITY_BINS)
+
+
+def similarity_quantile(histogram: NDArray[np.int64], fraction: float) -> float:
+    """The similarity that at most ``fraction`` of the counted rows lie below, to one bin."""
+    below = np.cumsum(histogram)
+    bin_number = int(np.searchsorted(below, fraction * below[-1], side="right"))
+    return bin_number / (SIMILARITY_BINS / 2) - 1

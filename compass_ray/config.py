@@ -1,0 +1,151 @@
+"""RunConfig: one file for all commands, checked as a whole before any work is done."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from compass_ray import storage
+from compass_ray.cluster.config import ClusterConfig
+from compass_ray.configbase import EXECUTION, Config
+from compass_ray.embed.config import EmbedConfig
+from compass_ray.errors import ConfigError
+from compass_ray.ingest.config import IngestConfig, SourceConfig
+from compass_ray.runtime.config import RayConfig
+from compass_ray.sample.config import SampleConfig, TargetConfig
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class RunConfig(Config):
+    """Everything a run needs. Sections that are left out have defaults that work."""
+
+    name: Annotated[str, EXECUTION] = Field(default="default", pattern=_NAME, description="Name of the run's folder")
+    output: Annotated[str, EXECUTION] = Field(description="Folder for runs and cache: a local path or s3://")
+    seed: int = Field(default=0, ge=0, description="Seed of every random decision")
+    sources: dict[Annotated[str, Field(pattern=_NAME)], SourceConfig] = Field(
+        min_length=1, description="Data by name; at least one pool and one target"
+    )
+    ingest: IngestConfig = IngestConfig()
+    embed: EmbedConfig = EmbedConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    target: TargetConfig = TargetConfig()
+    sample: SampleConfig
+    ray: Annotated[RayConfig, EXECUTION] = RayConfig()
+
+    _unexpanded: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def unexpanded(self) -> dict[str, Any]:
+        """The config as written, with ``${VAR}`` in place: what may be kept in ``run.json``."""
+        return self._unexpanded
+
+    @model_validator(mode="after")
+    def _pool_and_target(self) -> RunConfig:
+        roles = {source.role for source in self.sources.values()}
+        missing = [role for role in ("pool", "target") if role not in roles]
+        if missing:
+            raise ValueError(f"sources: no source has role {' or '.join(missing)}; curate needs a pool and a target")
+        return self
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, name: str | None = None
+) -> RunConfig:
+    """Read and check a config.
+
+    Parameters
+    ----------
+    source : path, URL or mapping
+        A YAML file, local or ``s3://``, or its content.
+    overrides : sequence of str
+        ``a.b=value`` in order, the value read as YAML.
+    name : str, optional
+        Name of the run where the config gives none; the file's stem if not given.
+
+    Raises
+    ------
+    ConfigError
+        With all that is wrong at once: field, value found, what is allowed.
+    """
+    where = "config" if isinstance(source, Mapping) else str(source)
+    raw = dict(source) if isinstance(source, Mapping) else _read(where)
+    if name is None and not isinstance(source, Mapping):
+        name = Path(where).stem
+    if name is not None:
+        raw = {"name": name, **raw}
+    for override in overrides:
+        _override(raw, override)
+    missing: list[str] = []
+    expanded = _expand(raw, missing)
+    if missing:
+        raise ConfigError(f"{where}: environment variables not set: {', '.join(sorted(set(missing)))}")
+    try:
+        config = RunConfig.model_validate(expanded)
+    except ValidationError as exc:
+        raise ConfigError(f"{where}: {exc.error_count()} problem(s)\n{_explain(exc)}") from exc
+    config._unexpanded = raw
+    return config
+
+
+def _read(url: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(storage.read_bytes(url))
+    except (FileNotFoundError, IsADirectoryError) as exc:
+        raise ConfigError(f"{url}: no such config file") from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{url}: not YAML: {exc}") from exc
+    if not isinstance(content, dict):
+        raise ConfigError(f"{url}: expected a mapping of sections, found {type(content).__name__}")
+    return content
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    path, found, value = override.partition("=")
+    if not found or not path:
+        raise ConfigError(f"--set {override}: expected field.path=value")
+    *parents, last = path.split(".")
+    node = raw
+    for parent in parents:
+        child = node.get(parent)
+        if child is not None and not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {parent} holds {child!r}, not a section")
+        node[parent] = dict(child or {})
+        node = node[parent]
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"--set {override}: the value is not YAML: {exc}") from exc
+
+
+def _expand(value: Any, missing: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item, missing) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, missing) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if name not in os.environ and default is None:
+            missing.append(name)
+        return os.environ.get(name) or default or ""
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"]) or "config"
+        found = "" if item["type"] in {"missing", "value_error"} else f"; found {item['input']!r}"
+        lines.append(f"  {field}: {item['msg']}{found}")
+    return "\n".join(lines)

@@ -1,0 +1,34 @@
+"""Which encoder embeds, and with what resources: ``embed`` in the config."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compass_ray.configbase import EXECUTION, Config
+from compass_ray.ingest.config import View
+
+
+class EmbedConfig(Config):
+    """The encoder and the actor pool that runs it."""
+
+    model: str = Field(default="hashing", description="'hashing', a local sentence-transformers folder or a hub id")
+    revision: str | None = Field(default=None, description="Commit of a hub model; required for a hub id")
+    prompt: str = Field(default="", description="Prefix of every text, such as E5's 'query: '")
+    view: View = Field(default="prompt", description="Which part of a conversation is embedded")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(default="float32", description="Precision of the model")
+    batch_tokens: int = Field(default=16384, ge=1, description="Padded tokens in a batch, at most")
+    batch_texts: int = Field(default=256, ge=1, description="Texts in a batch, at most")
+    threads: int = Field(default=1, ge=1, description="CPU threads of one actor; part of the bits on CPUs")
+    max_non_finite_fraction: float = Field(default=0.001, ge=0, le=1, description="NaN or infinite vectors tolerated")
+    num_gpus: Annotated[float, EXECUTION] = Field(default=0, ge=0, description="GPUs of one actor; 0 runs on CPUs")
+    num_cpus: Annotated[float, EXECUTION] = Field(default=1, gt=0, description="CPUs that one actor reserves")
+    actors: Annotated[int | None, EXECUTION] = Field(
+        default=None, ge=1, description="Actors; as many as the cluster holds if not given"
+    )
+
+    @property
+    def device(self) -> str:
+        """The device class, which is part of the identity though the number of GPUs is not."""
+        return "cuda" if self.num_gpus > 0 else "cpu"

@@ -1,0 +1,71 @@
+"""The ``Encoder`` protocol, and the one function that makes an encoder from a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compass_ray.embed.config import EmbedConfig
+
+
+class Encoder(Protocol):
+    """Turns texts into unit vectors."""
+
+    dim: int
+    """Length of a vector."""
+
+    revision: str
+    """What the vectors are a function of, beside the text: weights, tokenizer, parameters."""
+
+    def count_tokens(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Tokens of each text before truncation, shape (n,); batches and token budgets are sized by it."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of shape (n, dim), L2-normalised.
+
+        The texts are one batch; a row may differ in its last bits in another batch. A text that
+        carries no signal (empty, only unknown symbols) gets the first unit vector.
+        """
+
+    def encode_exactly(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As :meth:`encode`, in float32 whatever the model's dtype: the second try for a row that overflowed."""
+
+
+def load_encoder(
+    model: str, *, revision: str | None = None, prompt: str = "", dtype: str = "float32", device: str = "cpu"
+) -> Encoder:
+    """An encoder by name.
+
+    Parameters
+    ----------
+    model : str
+        ``"hashing"``, the folder of a sentence-transformers model, or a hub id.
+    revision : str, optional
+        Commit of a hub model; required for one, so that a run can be repeated.
+    prompt : str
+        Prefix of every text.
+    dtype : {"float32", "float16", "bfloat16"}
+    device : {"cpu", "cuda"}
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot be found, is not pinned, or holds pickled weights.
+    """
+    if model == "hashing":
+        from compass_ray.embed.hashing import HashingEncoder
+
+        return HashingEncoder(prompt)
+    from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder
+
+    return SentenceTransformerEncoder(model_folder(model, revision), prompt=prompt, dtype=dtype, device=device)
+
+
+def encoder_from(config: EmbedConfig) -> Encoder:
+    """The encoder that a config asks for."""
+    return load_encoder(
+        config.model, revision=config.revision, prompt=config.prompt, dtype=config.dtype, device=config.device
+    )

@@ -1,0 +1,45 @@
+"""Hashed character n-grams: an encoder without weights.
+
+It sees shared substrings, so it groups texts of one language and topic; it does not see that two
+languages say the same. Feature hashing after Weinberger et al. (2009), signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import HashingVectorizer
+
+from compass_ray.vectors import unit_rows
+
+
+class HashingEncoder:
+    """Signed hashing of 3- to 5-grams inside words, with sublinear counts.
+
+    Cost: about 5,000 sentences a second on one core. Deterministic everywhere: integer hashes
+    and exact small sums.
+    """
+
+    dim = 512
+    revision = "hashing-char_wb-3-5-512-sqrt"
+
+    def __init__(self, prompt: str = "") -> None:
+        self._prompt = prompt
+        self._vectorizer = HashingVectorizer(
+            analyzer="char_wb", ngram_range=(3, 5), n_features=self.dim, norm=None, dtype=np.float64
+        )
+
+    def count_tokens(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """A token is taken as four UTF-8 bytes."""
+        return np.array([-(-len(text.encode()) // 4) for text in texts], dtype=np.int32)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        counts = self._vectorizer.transform(self._prompt + text for text in texts).toarray()
+        return unit_rows(np.sign(counts) * np.sqrt(np.abs(counts)))
+
+    def encode_exactly(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self.encode(texts)

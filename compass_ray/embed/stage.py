@@ -1,0 +1,191 @@
+"""Embed: documents -> embeddings, shard by shard, on a Ray Data actor pool.
+
+What flows through Ray Data are shard keys; an actor reads its shard, encodes it and writes the
+vectors. A killed actor is replaced and its shard is done again, to the same bytes.
+Cost: one model per actor; a worker holds one shard of texts and its vectors (2·d bytes a document).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from compass_ray import records
+from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
+from compass_ray.configbase import identity
+from compass_ray.embed.batching import token_batches
+from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.encoder import Encoder, encoder_from
+from compass_ray.errors import NonFiniteEmbedding
+from compass_ray.runtime.stage import Session
+from compass_ray.runtime.threads import set_threads
+from compass_ray.vectors import to_column
+
+VERSION = 1
+
+
+def embed(documents: Artifact, config: EmbedConfig, session: Session) -> Artifact:
+    """Embed every document of an ingest artifact.
+
+    Raises
+    ------
+    NonFiniteEmbedding
+        If more than ``max_non_finite_fraction`` of the vectors hold NaN or infinity even in float32.
+    ResourcesMissing
+        If the cluster has fewer GPUs than one actor needs.
+    """
+    target = artifact(
+        session.output,
+        "embed",
+        {
+            "version": VERSION,
+            "documents": documents.fingerprint,
+            "encoder": encoder_identity(config),
+            "config": identity(config),
+        },
+    )
+    keys = list(documents.manifest().receipts)
+    manifest = session.complete(target, keys, partial(_embed_shards, documents, target, config))
+    _check_finite(manifest, config)
+    return target
+
+
+def encoder_identity(config: EmbedConfig) -> dict[str, str]:
+    """What makes two sets of vectors comparable: the model's revision, prompt, view, precision and device class."""
+    return {
+        "revision": _revision(config),
+        "prompt": config.prompt,
+        "view": config.view,
+        "dtype": config.dtype,
+        "device": config.device,
+    }
+
+
+def _revision(config: EmbedConfig) -> str:
+    if config.model == "hashing":
+        from compass_ray.embed.hashing import HashingEncoder
+
+        return HashingEncoder.revision
+    from compass_ray.embed.sentence_transformer import folder_revision, model_folder
+
+    return folder_revision(model_folder(config.model, config.revision))
+
+
+def _embed_shards(documents: Artifact, target: Artifact, config: EmbedConfig, missing: list[str]) -> Iterator[Receipt]:
+    import ray.data
+
+    from compass_ray.runtime.cluster import cluster_cpus, require_gpus
+
+    require_gpus(config.num_gpus, "embed.num_gpus")
+    room = max(1, int(cluster_cpus() // config.num_cpus))
+    pool = ray.data.ActorPoolStrategy(size=min(len(missing), config.actors or room))
+    keys = ray.data.from_items([{"key": key} for key in missing], override_num_blocks=len(missing))
+    receipts = keys.map_batches(
+        ShardEmbedder,
+        fn_constructor_args=(documents, target, config),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=pool,
+        num_cpus=config.num_cpus,
+        num_gpus=config.num_gpus,
+    )
+    for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for line in batch["receipt"].to_pylist():
+            yield Receipt(**json.loads(line))
+
+
+class ShardEmbedder:
+    """The actor: holds one encoder and embeds whole shards."""
+
+    def __init__(self, documents: Artifact, target: Artifact, config: EmbedConfig) -> None:
+        self._documents, self._target, self._config = documents, target, config
+        self._encoder = encoder_from(config)
+        set_threads(config.threads)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        receipts = [self._embed(key) for key in batch["key"].to_pylist()]
+        return pa.table({"receipt": [json.dumps(asdict(receipt)) for receipt in receipts]})
+
+    def _embed(self, key: str) -> Receipt:
+        columns = ["doc_id", "content_id", "role", "owner", "lang", "text", "reject"]
+        documents = records.documents_only(self._documents.read(key, columns))
+        texts = documents["text"].to_pylist()
+        tokens = self._encoder.count_tokens(texts)
+        vectors, halved = encode_in_batches(
+            self._encoder, texts, token_batches(tokens, self._config.batch_tokens, self._config.batch_texts)
+        )
+        finite = np.isfinite(vectors).all(axis=1)
+        table = documents.drop_columns(["text"])
+        table = table.append_column("tokens", pa.array(tokens))
+        table = table.append_column("vector", to_column(vectors, missing=~finite))
+        summary = {
+            "groups": group_counts(table.filter(pa.array(finite))),
+            "non_finite": int((~finite).sum()),
+            "halved_batches": halved,
+        }
+        return self._target.write(key, table.cast(records.embedding_schema(self._encoder.dim)), summary)
+
+
+def encode_in_batches(
+    encoder: Encoder, texts: Sequence[str], batches: Sequence[NDArray[np.intp]]
+) -> tuple[NDArray[np.float32], int]:
+    """Encode texts batch by batch.
+
+    Rows that come out non-finite are tried once more in float32. A batch for which the GPU's memory
+    does not suffice is halved until it fits.
+
+    Returns
+    -------
+    vectors : ndarray of shape (n, dim), float32
+    halved : int
+        How often a batch was halved; above zero, the bits may differ from those of another machine.
+    """
+    vectors = np.empty((len(texts), encoder.dim), dtype=np.float32)
+    halved = 0
+    pending = list(batches)[::-1]
+    while pending:
+        positions = pending.pop()
+        try:
+            rows = encoder.encode([texts[position] for position in positions])
+        except _out_of_memory():
+            if len(positions) == 1:
+                raise
+            middle = len(positions) // 2
+            pending += [positions[middle:], positions[:middle]]
+            halved += 1
+            continue
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            rows[bad] = encoder.encode_exactly([texts[positions[index]] for index in bad])
+        vectors[positions] = rows
+    return vectors, halved
+
+
+def _out_of_memory() -> tuple[type[BaseException], ...]:
+    """What running out of memory raises; torch counts only if the encoder has imported it."""
+    torch: Any = sys.modules.get("torch")
+    return (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+
+
+def group_counts(embeddings: pa.Table) -> list[list[Any]]:
+    """Rows by (role, language), as clustering weights them."""
+    groups = Counter(zip(embeddings["role"].to_pylist(), embeddings["lang"].to_pylist(), strict=True))
+    return sorted([*key, count] for key, count in groups.items())
+
+
+def _check_finite(manifest: Manifest, config: EmbedConfig) -> None:
+    lost = sum(receipt.summary["non_finite"] for receipt in manifest.receipts.values())
+    if lost > config.max_non_finite_fraction * manifest.rows:
+        raise NonFiniteEmbedding(
+            f"{lost} of {manifest.rows} vectors are not finite even in float32, above embed.max_non_finite_fraction = "
+            f"{config.max_non_finite_fraction}; the model {config.model} is damaged or its dtype does not suit it"
+        )

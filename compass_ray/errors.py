@@ -1,0 +1,116 @@
+"""The error tree: one glance tells what can go wrong and with which exit code.
+
+::
+
+    CompassError                        1
+    ├ ConfigError (ValueError)          2   the config or a command line is wrong
+    ├ DataError (ValueError)            3   the data are beyond what a run can use
+    │   ├ SchemaError                       a file's columns are not those the config names
+    │   ├ TooManyBadRows                    more broken rows than `ingest.max_bad_fraction`
+    │   ├ NonFiniteEmbedding                more NaN or infinite vectors than allowed
+    │   └ EmptyInput                        no file, no row, or a role without documents
+    ├ ArtifactError                     1   a stage output on disk is not what it claims to be
+    │   ├ ArtifactMissing                   no manifest: the stage has not finished
+    │   ├ ArtifactCorrupt                   bytes and manifest disagree
+    │   └ FingerprintMismatch               made from another encoder, config or input
+    ├ ClusteringError                   3
+    │   └ TooFewSamples                     fewer rows than clusters
+    ├ SamplingError                     3
+    │   └ InfeasibleBudget                  the eligible pool cannot fill the budget
+    └ ClusterError                      4   the Ray cluster or an outside service fails us
+        ├ ResourcesMissing                  not enough CPUs, GPUs, packages or permissions
+        └ WorkerLost                        a worker died more often than we retry
+
+Messages say what happened, where, what was expected, what was found and what to do next.
+Every class takes one message, so every class survives pickling across Ray workers.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CompassError(Exception):
+    """Base of every error that compass_ray raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(CompassError, ValueError):
+    """The configuration cannot be used; raised before any work is done."""
+
+    exit_code = 2
+
+
+class DataError(CompassError, ValueError):
+    """The data cannot be used as configured."""
+
+    exit_code = 3
+
+
+class SchemaError(DataError):
+    """A file or table lacks the columns that were asked of it."""
+
+
+class TooManyBadRows(DataError):
+    """Structural faults exceed ``ingest.max_bad_fraction``."""
+
+
+class NonFiniteEmbedding(DataError):
+    """Non-finite vectors exceed ``embed.max_non_finite_fraction``."""
+
+
+class EmptyInput(DataError):
+    """No file matched, or a role that the run needs has no documents."""
+
+
+class ArtifactError(CompassError):
+    """A content-addressed stage output cannot be used."""
+
+
+class ArtifactMissing(ArtifactError):
+    """The artifact has no manifest, so it does not exist."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """The bytes of an artifact disagree with its manifest."""
+
+
+class FingerprintMismatch(ArtifactError):
+    """Two artifacts that must share an origin do not."""
+
+    exit_code = 2
+
+
+class ClusteringError(CompassError):
+    """Clustering cannot be done on these data."""
+
+    exit_code = 3
+
+
+class TooFewSamples(ClusteringError):
+    """Fewer usable rows than clusters were asked for."""
+
+
+class SamplingError(CompassError):
+    """The selection problem has no answer."""
+
+    exit_code = 3
+
+
+class InfeasibleBudget(SamplingError):
+    """The budget is larger than the eligible pool."""
+
+
+class ClusterError(CompassError):
+    """The Ray cluster, or a service it depends on, failed."""
+
+    exit_code = 4
+
+
+class ResourcesMissing(ClusterError):
+    """CPUs, GPUs, packages, permissions or addresses are missing."""
+
+
+class WorkerLost(ClusterError):
+    """A worker process died and could not be replaced."""

@@ -1,0 +1,147 @@
+"""Which files a source has, and how they are split among read tasks."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import fnmatch
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compass_ray import storage
+from compass_ray.errors import ConfigError, DataError, EmptyInput
+from compass_ray.ingest.config import SourceConfig
+
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
+_EXPANSION = {"gz": 4, "parquet": 4}
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of a source: where it is, what it is called inside, and what it contains."""
+
+    url: str
+    uri: str
+    size: int
+    version: str
+    format: str
+    content: str  # hash of the bytes, or the object's ETag
+
+    @property
+    def compressed(self) -> bool:
+        return self.url.endswith(".gz")
+
+    @property
+    def weight(self) -> int:
+        """Bytes after decompression, estimated by format alone."""
+        kind = "gz" if self.compressed else self.format
+        return self.size * _EXPANSION.get(kind, 1)
+
+
+@dataclass(frozen=True)
+class ReadUnit:
+    """What one read task reads: a whole file, or the lines that start in a byte range."""
+
+    source: str
+    file: InputFile
+    start: int = 0
+    end: int | None = None
+
+
+def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[InputFile]:
+    """The files of a source, sorted by uri.
+
+    Raises
+    ------
+    EmptyInput
+        If a path or glob matches nothing.
+    ConfigError
+        If a format cannot be told from the name.
+    """
+    patterns = [storage.absolute(path) for path in source.paths]
+    root = os.path.commonpath([storage.root_of(pattern) for pattern in patterns]).replace("s3:/", "s3://", 1)
+    listed: dict[str, storage.FileStat] = {}
+    for given, pattern in zip(source.paths, patterns, strict=True):
+        matched = storage.list_files(pattern)
+        if not matched:
+            raise EmptyInput(f"sources.{name}.path: no file matches {given}; check the path, the glob and the variables")
+        listed.update({file.url: file for file in matched})
+    uris = {url: url.removeprefix(root).lstrip("/") for url in listed}
+    kept = [
+        file for url, file in listed.items() if not any(fnmatch.fnmatch(uris[url], glob) for glob in source.exclude)
+    ]
+    if not kept:
+        raise EmptyInput(f"sources.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
+    formats = {file.url: _format(name, source, file.url) for file in kept}
+    hashes = cache.content_of(kept)
+    files = [
+        InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], hashes[file.url])
+        for file in kept
+    ]
+    return sorted(files, key=lambda file: file.uri)
+
+
+def _format(name: str, source: SourceConfig, url: str) -> str:
+    if source.format != "auto":
+        return source.format
+    suffix = os.path.splitext(url.removesuffix(".gz"))[1].lower()
+    if suffix not in _BY_SUFFIX:
+        raise ConfigError(
+            f"sources.{name}: cannot tell the format of {url} from its name; "
+            f"expected {', '.join(_BY_SUFFIX)} (with .gz or not), or set sources.{name}.format"
+        )
+    return _BY_SUFFIX[suffix]
+
+
+def read_units(files: Mapping[str, list[InputFile]], range_bytes: int) -> list[ReadUnit]:
+    """Split all files into read tasks: byte ranges of plain JSON lines, everything else whole."""
+    units: list[ReadUnit] = []
+    for source, members in files.items():
+        for file in members:
+            if file.format == "jsonl" and not file.compressed and file.size > range_bytes:
+                starts = range(0, file.size, range_bytes)
+                units += [ReadUnit(source, file, start, min(start + range_bytes, file.size)) for start in starts]
+            else:
+                units.append(ReadUnit(source, file))
+    return units
+
+
+def check_unchanged(file: InputFile) -> None:
+    """Fail if a file is no longer the one that was fingerprinted."""
+    now = storage.stat(file.url)
+    if (now.size, now.version) != (file.size, file.version):
+        raise DataError(
+            f"{file.url}: changed while it was read (was {file.size} bytes, version {file.version}; "
+            f"now {now.size} bytes, version {now.version}); let writers finish and run again"
+        )
+
+
+class HashCache:
+    """Content hashes of local files, kept by path, size and modification time; objects bring an ETag."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        try:
+            self._known: dict[str, str] = json.loads(storage.read_bytes(url))
+        except FileNotFoundError:
+            self._known = {}
+
+    def content_of(self, files: list[storage.FileStat]) -> dict[str, str]:
+        """A content hash for each file, by URL."""
+        keys = {file.url: f"{file.url}|{file.size}|{file.version}" for file in files}
+        missing = [file for file in files if not storage.is_remote(file.url) and keys[file.url] not in self._known]
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            found = dict(zip((file.url for file in missing), pool.map(_hash_file, missing), strict=True))
+        self._known.update({keys[url]: content for url, content in found.items()})
+        if found:
+            storage.write_bytes(self._url, json.dumps(self._known, indent=0, sort_keys=True).encode())
+        return {
+            file.url: file.version if storage.is_remote(file.url) else self._known[keys[file.url]] for file in files
+        }
+
+
+def _hash_file(file: storage.FileStat) -> str:
+    with storage.open_input(file.url) as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,85 @@
+"""One logical shard from all rows that fell into it: canonical order and exact deduplication."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import records
+
+
+def finish_shard(rows: pa.Table) -> pa.Table:
+    """Documents sorted by id, then rejects, whatever order the rows arrived in.
+
+    A pool document that occurs again becomes a reject with reason ``duplicate``; repetition in
+    target and current data is usage weight and stays. The copy that is kept is the first by
+    source, uri and row.
+
+    Parameters
+    ----------
+    rows : Table of schema INGESTED
+        All rows of one shard. Cost: one sort in memory.
+
+    Returns
+    -------
+    Table of schema INGESTED
+    """
+    rows = _sorted(rows)
+    documents = rows.filter(rows["reject"].is_null())
+    rejects = rows.filter(rows["reject"].is_valid())
+    ids = records.ids_to_numpy(documents["doc_id"])
+    repeated = np.zeros(len(ids), dtype=bool)
+    repeated[1:] = (ids[1:] == ids[:-1]).all(axis=1)
+    repeated &= np.asarray(pc.equal(documents["role"], "pool"))
+    duplicates = _as_rejects(documents, repeated)
+    rejects = _sorted(pa.concat_tables([rejects, duplicates]))
+    return pa.concat_tables([documents.filter(pa.array(~repeated)), rejects]).combine_chunks()
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    order = [("doc_id", "ascending"), ("source", "ascending"), ("uri", "ascending"), ("row", "ascending")]
+    keys = rows.select([name for name, _ in order])
+    keys = keys.set_column(0, "doc_id", keys["doc_id"].cast(pa.binary()))
+    return rows.take(pc.sort_indices(keys, sort_keys=order))
+
+
+def _as_rejects(documents: pa.Table, repeated: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Table:
+    kept = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(repeated))))[repeated]
+    first = documents.take(pa.array(kept))
+    messages = [
+        f"same content and language as {source}:{uri}:{row}"
+        for source, uri, row in zip(
+            first["source"].to_pylist(), first["uri"].to_pylist(), first["row"].to_pylist(), strict=True
+        )
+    ]
+    again = documents.filter(pa.array(repeated))
+    bare = {name: again[name] for name in ("doc_id", "content_id", "role", "lang", "source", "uri", "row")}
+    bare["reject"] = pa.array(
+        [{"reason": "duplicate", "message": message, "raw": b""} for message in messages], type=records.REJECT
+    )
+    return pa.table(
+        [
+            bare.get(field.name, pa.nulls(again.num_rows, field.type))
+            for field in records.INGESTED
+        ],
+        schema=records.INGESTED,
+    )
+
+
+def count_rows(shard: pa.Table) -> dict[str, Any]:
+    """What a finished shard holds: rows by source and outcome, documents by role, owner and language."""
+    outcomes = pc.if_else(shard["reject"].is_null(), "document", pc.struct_field(shard["reject"], "reason"))
+    rows = Counter(zip(shard["source"].to_pylist(), outcomes.to_pylist(), strict=True))
+    documents = records.documents_only(shard)
+    groups = Counter(
+        zip(*(documents[name].to_pylist() for name in ("role", "owner", "lang")), strict=True)
+    )
+    return {
+        "rows": sorted([*key, count] for key, count in rows.items()),
+        "documents": sorted(([*key, count] for key, count in groups.items()), key=json.dumps),
+    }

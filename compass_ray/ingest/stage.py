@@ -1,0 +1,180 @@
+"""Ingest: files -> documents in logical shards.
+
+A Ray Data ``Datasource`` reads files and byte ranges in parallel, a hash shuffle on the shard
+brings equal content together, and one task per shard sorts, deduplicates and writes it.
+Cost: every input byte is read once (again only for missing shards of an interrupted run) and every
+row moves once through the object store; a worker holds one shard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from compass_ray import records, shards
+from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
+from compass_ray.configbase import identity
+from compass_ray.errors import EmptyInput, TooManyBadRows
+from compass_ray.ingest.config import IngestConfig, SourceConfig, View
+from compass_ray.ingest.documents import FILTERS, to_documents
+from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
+from compass_ray.ingest.readers import read
+from compass_ray.ingest.shuffle import count_rows, finish_shard
+from compass_ray.runtime.stage import Session, map_keys
+
+VERSION = 1
+_NOT_QUARANTINED = frozenset({"document", "duplicate", "filtered"})
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """What will be read, and into how many shards."""
+
+    sources: Mapping[str, SourceConfig]
+    files: Mapping[str, list[InputFile]]
+    view: View
+    n_shards: int
+    artifact: Artifact
+
+
+def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, output: str) -> IngestPlan:
+    """List and fingerprint all inputs; no row is read.
+
+    Raises
+    ------
+    EmptyInput, ConfigError
+        If a source matches no file, or a format cannot be told.
+    """
+    cache = HashCache(f"{output}/cache/inputs.json")
+    files = {name: source_files(name, source, cache) for name, source in sources.items()}
+    weight = sum(file.weight for members in files.values() for file in members)
+    n_shards = shards.shard_count(weight, config.shard_bytes)
+    described = {
+        name: {**identity(source), "files": [[file.uri, file.format, file.content] for file in files[name]]}
+        for name, source in sources.items()
+    }
+    target = artifact(
+        output, "ingest", {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards}
+    )
+    return IngestPlan(sources, files, view, n_shards, target)
+
+
+def ingest(plan: IngestPlan, config: IngestConfig, session: Session) -> Manifest:
+    """Read all sources into the plan's artifact, one key per logical shard."""
+    return session.complete(
+        plan.artifact, shards.shard_keys(plan.n_shards), partial(_read_and_shuffle, plan, config)
+    )
+
+
+def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]) -> Iterator[Receipt]:
+    import ray.data
+
+    from compass_ray.ingest.datasource import CorpusDatasource
+
+    wanted = frozenset(int(key) for key in missing)
+    units = read_units(plan.files, config.range_bytes)
+    reader = partial(read_unit, sources=dict(plan.sources), view=plan.view, n_shards=plan.n_shards, wanted=wanted)
+    dataset = ray.data.read_datasource(CorpusDatasource(units, reader), override_num_blocks=len(units))
+    shuffled = dataset.groupby("shard", num_partitions=min(len(missing), 256)).map_groups(
+        partial(_write_shard, artifact=plan.artifact), batch_format="pyarrow"
+    )
+    written = set()
+    for batch in shuffled.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for line in batch["receipt"].to_pylist():
+            receipt = Receipt(**json.loads(line))
+            written.add(receipt.key)
+            yield receipt
+    for key in missing:
+        if key not in written:  # no row fell into this shard
+            empty = records.INGESTED.empty_table()
+            yield plan.artifact.write(key, empty, count_rows(empty))
+
+
+def read_unit(
+    unit: ReadUnit, sources: Mapping[str, SourceConfig], view: View, n_shards: int, wanted: frozenset[int]
+) -> Iterator[pa.Table]:
+    """The documents and rejects of one read unit, for the wanted shards, in tables of bounded size."""
+    source = sources[unit.source]
+    for batch in read(unit, source.wanted_columns):
+        table = to_documents(batch, unit.source, source, unit.file.uri, view, n_shards)
+        yield table.filter(pa.array([shard in wanted for shard in table["shard"].to_pylist()], pa.bool_()))
+    check_unchanged(unit.file)
+
+
+def _write_shard(rows: pa.Table, artifact: Artifact) -> pa.Table:
+    shard = rows["shard"][0].as_py()
+    table = finish_shard(rows.select(records.INGESTED.names).cast(records.INGESTED))
+    receipt = artifact.write(shards.shard_key(shard), table, count_rows(table))
+    return pa.table({"receipt": [json.dumps(asdict(receipt))]})
+
+
+def row_counts(manifest: Manifest) -> dict[tuple[str, str], int]:
+    """Rows by (source, outcome); the outcome is ``document`` or the reason of the reject."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for receipt in manifest.receipts.values():
+        for source, outcome, rows in receipt.summary["rows"]:
+            counts[source, outcome] += rows
+    return dict(counts)
+
+
+def document_counts(manifest: Manifest) -> dict[tuple[str, str | None, str], int]:
+    """Documents by (role, owner, language)."""
+    counts: Counter[tuple[str, str | None, str]] = Counter()
+    for receipt in manifest.receipts.values():
+        for role, owner, lang, rows in receipt.summary["documents"]:
+            counts[role, owner, lang] += rows
+    return dict(counts)
+
+
+def check_usable(manifest: Manifest, config: IngestConfig, required_roles: Iterable[str]) -> None:
+    """Refuse data with too many structural faults, or with a needed role empty.
+
+    Raises
+    ------
+    TooManyBadRows, EmptyInput
+    """
+    counts = row_counts(manifest)
+    bad = Counter[Any]()
+    for (source, outcome), rows in counts.items():
+        if outcome != "document" and outcome not in FILTERS:
+            bad[source, outcome] += rows
+    read_rows = sum(counts.values())
+    if bad.total() > config.max_bad_fraction * read_rows:
+        worst = "; ".join(f"{source}: {rows} × {reason}" for (source, reason), rows in bad.most_common(5))
+        raise TooManyBadRows(
+            f"{bad.total()} of {read_rows} rows are broken ({bad.total() / read_rows:.2%}), above "
+            f"ingest.max_bad_fraction = {config.max_bad_fraction:.2%}; worst: {worst}. See quarantine.parquet; "
+            "mend the files or raise the ceiling"
+        )
+    present = {role for role, _, _ in document_counts(manifest)}
+    for role in required_roles:
+        if role not in present:
+            found = {outcome: rows for (_, outcome), rows in sorted(counts.items())}
+            raise EmptyInput(f"no {role} document is left of {read_rows} rows ({found}); check sources with role {role}")
+
+
+def quarantine(documents: Artifact, session: Session) -> Artifact:
+    """Collect the rejects a person should look at: all but exact duplicates and rows a ``where`` left out."""
+    keys = [
+        key
+        for key, receipt in documents.manifest().receipts.items()
+        if any(outcome not in _NOT_QUARANTINED for _, outcome, _ in receipt.summary["rows"])
+    ]
+    target = artifact(session.output, "quarantine", {"version": VERSION, "documents": documents.fingerprint})
+    session.complete(target, keys, lambda missing: map_keys(_quarantine_shard, missing, documents, target))
+    return target
+
+
+def _quarantine_shard(key: str, documents: Artifact, target: Artifact) -> Receipt:
+    shard = documents.read(key, ["source", "uri", "row", "reject"])
+    rejects = shard.filter(shard["reject"].is_valid()).flatten()
+    rejects = rejects.rename_columns([name.removeprefix("reject.") for name in rejects.column_names])
+    kept = [reason not in _NOT_QUARANTINED for reason in rejects["reason"].to_pylist()]
+    table = rejects.filter(pa.array(kept, pa.bool_())).select(records.QUARANTINE.names)
+    return target.write(key, table.cast(records.QUARANTINE))

@@ -1,0 +1,40 @@
+"""Language codes: whatever notation the data use, one BCP-47 tag inside.
+
+ISO 639-1/2/3, FLORES (``zho_Hans``), locales (``pt_BR``) and BCP-47 are read. Two notations of
+one written language get one tag: matching is on the maximised language and script, so that
+``zh-Hans`` = ``zh`` and ``az-Latn`` = ``az``, while ``zh-TW`` = ``zh-Hant`` stays apart. The region
+carries no weight in matching and is kept only as found (``source_lang``).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import langcodes
+
+_NOT_A_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
+
+
+@lru_cache(maxsize=65536)
+def canonical_language(code: str) -> str | None:
+    """The BCP-47 tag of a language code, without its default script; None if it is not a known language.
+
+    >>> canonical_language("zho_Hans"), canonical_language("pt_BR"), canonical_language("swh_Latn")
+    ('zh', 'pt', 'sw')
+    """
+    try:
+        tag = langcodes.get(langcodes.standardize_tag(code.strip().replace("_", "-"), macro=True))
+    except langcodes.LanguageTagError:
+        return None
+    if not tag.language or tag.language in _NOT_A_LANGUAGE or not tag.is_valid():
+        return None
+    full = tag.maximize()
+    default = langcodes.Language.make(language=full.language).maximize()
+    script = full.script if full.script != default.script else None
+    return langcodes.Language.make(language=full.language, script=script).to_tag()
+
+
+@lru_cache(maxsize=4096)
+def language_name(tag: str) -> str:
+    """The English name of a canonical tag, for people to read."""
+    return str(langcodes.get(tag).display_name())

@@ -1,0 +1,161 @@
+"""Publish: the artifacts of a run -> the folder that people and other tools read.
+
+Cost: the selection of one owner at a time is held in memory, ``run.json`` is written last.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import resource
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import compass_ray
+from compass_ray import records, storage
+from compass_ray.artifacts import Artifact, canonical_json, digest, to_parquet
+from compass_ray.config import RunConfig
+from compass_ray.configbase import identity
+from compass_ray.errors import ConfigError
+from compass_ray.languages import language_name
+from compass_ray.pipelines.run import CurationRun
+from compass_ray.runtime.stage import Session
+from compass_ray.sample.stage import DRAW, GAPS, HISTOGRAMS, certificate
+
+ROWS_PER_FILE = 100_000
+_VERSIONED = ("ray", "pyarrow", "numpy", "scipy", "torch", "scikit-learn", "sentence-transformers", "langcodes")
+
+
+def identity_of(config: RunConfig, documents: Artifact) -> str:
+    """Hash of all that decides the content of a run: its config's identity and its inputs."""
+    body = {"config": identity(config), "codebook": config.cluster.codebook, "documents": documents.fingerprint}
+    return digest(canonical_json(body).encode())
+
+
+def refuse_other_identity(run: CurationRun, run_identity: str) -> None:
+    """One name, one run.
+
+    Raises
+    ------
+    ConfigError
+        If a run of this name exists that was made from another config or other data.
+    """
+    try:
+        there = json.loads(storage.read_bytes(storage.join(run.path, "run.json")))["identity"]
+    except FileNotFoundError:
+        return
+    if there != run_identity:
+        raise ConfigError(
+            f"name: {run.path} holds a run of another config or other data (identity {there}, now {run_identity}); "
+            "give this run another name (--set name=...) or remove the folder"
+        )
+
+
+def write_quarantine(run: CurationRun, quarantined: Artifact) -> None:
+    """All rejects a person should look at, in one file."""
+    parts = [quarantined.read(key) for key in quarantined.manifest().receipts]
+    table = pa.concat_tables([records.QUARANTINE.empty_table(), *parts])
+    _put(run, "quarantine.parquet", to_parquet(table))
+
+
+def write_run(
+    run: CurationRun,
+    config: RunConfig,
+    run_identity: str,
+    sampled: Artifact,
+    selected: Artifact,
+    quarantined: Artifact,
+    session: Session,
+) -> None:
+    """Write the run's folder; ``run.json`` last."""
+    owners = certificate(sampled)
+    rows = {owner: _write_selection(run, owner, sampled, selected) for owner in sorted(owners)}
+    _put(run, "selection/README.md", _card(rows, config).encode())
+    _put(run, "gaps.parquet", to_parquet(sampled.read(GAPS)))
+    _put(run, "histograms.parquet", to_parquet(sampled.read(HISTOGRAMS)))
+    _put(run, "certificate.json", canonical_json(owners).encode())
+    write_quarantine(run, quarantined)
+    body = {
+        "identity": run_identity,
+        "config": config.unexpanded,
+        "seed": config.seed,
+        "versions": {name: _version(name) for name in _VERSIONED} | {"compass_ray": compass_ray.__version__},
+        "numerics": _numerics(config),
+        "stages": {record.stage: asdict(record) for record in session.stages},
+        "selected": rows,
+        "driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    _put(run, "run.json", canonical_json(body).encode())
+
+
+def _write_selection(run: CurationRun, owner: str, sampled: Artifact, selected: Artifact) -> int:
+    drawn = sampled.read(DRAW)
+    shards = set(drawn.filter(pc.equal(drawn["owner"], owner))["shard"].to_pylist())
+    parts = [records.SELECTION.empty_table()]
+    for key in selected.manifest().receipts:
+        if int(key) in shards:
+            rows = selected.read(key)
+            parts.append(rows.filter(pc.equal(rows["selected_for"], owner)))
+    table = pa.concat_tables(parts).sort_by([("cluster", "ascending"), ("rank", "ascending")])
+    pieces = max(1, -(-table.num_rows // ROWS_PER_FILE))
+    for piece in range(pieces):
+        part = table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE)
+        _put(run, f"selection/{owner}/train-{piece:05d}-of-{pieces:05d}.parquet", to_parquet(_for_people(part)))
+    return table.num_rows
+
+
+def _for_people(rows: pa.Table) -> pa.Table:
+    """Ids in hex, and without the columns that only stages need."""
+    hexed = pa.array([value.hex() for value in rows["doc_id"].to_pylist()], pa.string())
+    return rows.set_column(0, "doc_id", hexed).drop_columns(["content_id", "owner"])
+
+
+def _card(rows: dict[str, int], config: RunConfig) -> str:
+    """The dataset card: its header tells ``datasets.load_dataset`` where each language is."""
+    configs = "".join(
+        f'- config_name: "{owner}"\n  data_files:\n  - split: train\n    path: "{owner}/train-*.parquet"\n'
+        for owner in rows
+    )
+    lines = "".join(f"| {owner} | {language_name(owner)} | {count:,} |\n" for owner, count in rows.items())
+    return (
+        f"---\nconfigs:\n{configs}---\n\n# Selection of run `{config.name}`\n\n"
+        f"Chosen by compass_ray {compass_ray.__version__}, strategy `{config.sample.strategy}`, seed {config.seed}. "
+        "Every row says in `reason` why it is here; `gaps.parquet` and `certificate.json` beside this folder hold "
+        "the numbers. The texts keep the licences of their sources.\n\n"
+        f"| owner | language | documents |\n|---|---|---|\n{lines}"
+    )
+
+
+def _numerics(config: RunConfig) -> dict[str, Any]:
+    """What the guarantee of equal bytes rests on."""
+    blas: dict[str, Any] = dict(_blas())
+    return {
+        "device": config.embed.device,
+        "dtype": config.embed.dtype,
+        "threads": config.embed.threads,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        **blas,
+    }
+
+
+def _blas() -> Iterator[tuple[str, str]]:
+    build: Any = np.show_config(mode="dicts")
+    yield "blas", str(build["Build Dependencies"]["blas"].get("version"))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _put(run: CurationRun, name: str, data: bytes) -> None:
+    storage.write_bytes(storage.join(run.path, name), data)

@@ -1,0 +1,89 @@
+"""A finished run, as a handle on its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from compass_ray import storage
+from compass_ray.errors import ArtifactMissing, ConfigError
+from compass_ray.runtime.stage import StageRecord
+
+if TYPE_CHECKING:
+    import ray.data
+
+
+@dataclass(frozen=True)
+class CurationRun:
+    """What ``curate`` returns: tables are read from the run's folder when asked for.
+
+    Attributes
+    ----------
+    path : str
+        ``<output>/runs/<name>``, local or ``s3://``.
+    stages : tuple of StageRecord
+        What each stage did in this process; empty for a run that was only opened.
+    """
+
+    path: str
+    stages: tuple[StageRecord, ...] = field(default=(), compare=False)
+
+    @property
+    def gaps(self) -> pa.Table:
+        """The gap table, schema ``records.GAP``: owners in order, largest deficit first."""
+        return self._table("gaps")
+
+    @property
+    def histograms(self) -> pa.Table:
+        """Documents and tokens by owner, role, language and cluster, schema ``records.HISTOGRAM``."""
+        return self._table("histograms")
+
+    @property
+    def quarantine(self) -> pa.Table:
+        """Rows that could not be used, and why, schema ``records.QUARANTINE``."""
+        return self._table("quarantine")
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """Divergence from held-out usage before, after and at random, by owner."""
+        body: dict[str, Any] = json.loads(self._bytes("certificate.json"))
+        return body
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """``run.json``: config, versions, numerics, stages."""
+        body: dict[str, Any] = json.loads(self._bytes("run.json"))
+        return body
+
+    @property
+    def languages(self) -> list[str]:
+        """The owners that have a selection."""
+        return sorted(self.certificate)
+
+    def selection(self, lang: str) -> ray.data.Dataset:
+        """The selected documents of one owner as a Ray Dataset.
+
+        Raises
+        ------
+        ConfigError
+            If the run selected nothing for that language.
+        """
+        if lang not in self.languages:
+            raise ConfigError(f"{self.path}: no selection for '{lang}'; there is one for {', '.join(self.languages)}")
+        import ray.data
+
+        filesystem, folder = storage.arrow_filesystem(storage.join(self.path, "selection", lang))
+        return ray.data.read_parquet(folder, filesystem=filesystem, file_extensions=["parquet"])
+
+    def _table(self, name: str) -> pa.Table:
+        return pq.read_table(pa.BufferReader(self._bytes(f"{name}.parquet")))
+
+    def _bytes(self, name: str) -> bytes:
+        try:
+            return storage.read_bytes(storage.join(self.path, name))
+        except FileNotFoundError as exc:
+            raise ArtifactMissing(f"{self.path}: has no {name}, so this run has not finished; run it again") from exc

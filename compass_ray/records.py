@@ -1,0 +1,157 @@
+"""The records that cross stage borders, as Arrow schemas.
+
+A stage may rely on these columns and on nothing else of the stage before it. Changing a schema
+means raising ``SCHEMA_VERSION``, which gives every artifact a new fingerprint.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+
+ROLES = ("pool", "current", "target")
+"""pool = auxiliary data, current = what the adapter is trained on, target = how it is used."""
+
+ID = pa.binary(16)
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+DOCUMENT = pa.schema(
+    [
+        ("doc_id", ID),  # hash of role, owner, language and content
+        ("content_id", ID),  # hash of the normalised content alone: equal text, equal id
+        ("role", pa.string()),
+        ("owner", pa.string()),  # the target language it counts for; null in the pool
+        ("lang", pa.string()),  # canonical BCP-47
+        ("source_lang", pa.string()),  # the code as found
+        ("source", pa.string()),  # name in the config
+        ("uri", pa.string()),  # relative to the source's root
+        ("row", pa.int64()),  # byte offset of the line (JSON lines), row number elsewhere
+        ("text", pa.string()),  # what is embedded
+        ("messages", MESSAGES),  # null for plain text
+        ("timestamp", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+REJECT = pa.struct([("reason", pa.string()), ("message", pa.string()), ("raw", pa.binary())])
+
+INGESTED = DOCUMENT.append(pa.field("reject", REJECT))
+"""One ingest shard: documents (``reject`` null) sorted by ``doc_id``, then rejects."""
+
+QUARANTINE = pa.schema(
+    [
+        ("source", pa.string()),
+        ("uri", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("raw", pa.binary()),
+    ]
+)
+
+
+def embedding_schema(dim: int) -> pa.Schema:
+    """Documents' keys with their vectors, in the order of the document shard.
+
+    The keys travel along so that clustering never has to read text. ``vector`` is null for a
+    document whose embedding is not finite.
+    """
+    return pa.schema(
+        [
+            ("doc_id", ID),
+            ("content_id", ID),
+            ("role", pa.string()),
+            ("owner", pa.string()),
+            ("lang", pa.string()),
+            ("tokens", pa.int32()),
+            ("vector", pa.list_(pa.float16(), dim)),
+        ]
+    )
+
+
+ASSIGNMENT = pa.schema(
+    [
+        ("doc_id", ID),
+        ("content_id", ID),
+        ("role", pa.string()),
+        ("owner", pa.string()),
+        ("lang", pa.string()),
+        ("tokens", pa.int32()),
+        ("cluster", pa.int32()),  # the nearest centroid, for outliers too
+        ("similarity", pa.float32()),  # cosine with that centroid
+        ("outlier", pa.bool_()),
+    ]
+)
+
+HISTOGRAM = pa.schema(
+    [
+        ("owner", pa.string()),
+        ("role", pa.string()),  # pool | current | target | heldout | ineligible
+        ("lang", pa.string()),
+        ("cluster", pa.int32()),  # n_clusters = the outlier bin
+        ("documents", pa.int64()),
+        ("tokens", pa.int64()),
+    ]
+)
+
+GAP = pa.schema(
+    [
+        ("owner", pa.string()),
+        ("cluster", pa.int32()),
+        ("label", pa.string()),
+        ("exemplar", pa.string()),
+        ("p_target", pa.float64()),
+        ("p_target_low", pa.float64()),
+        ("p_target_high", pa.float64()),
+        ("p_current", pa.float64()),  # null when the owner has no current data
+        ("deficit", pa.float64()),
+        ("capacity", pa.int64()),
+        ("quota", pa.int64()),
+        ("drawn", pa.int64()),
+    ]
+)
+
+CANDIDATE = pa.schema(
+    [
+        ("owner", pa.string()),
+        ("cluster", pa.int32()),
+        ("lang", pa.string()),
+        ("key", pa.float64()),
+        ("doc_id", ID),
+        ("similarity", pa.float32()),
+        ("shard", pa.int32()),
+    ]
+)
+
+SELECTION = pa.schema(
+    [
+        *DOCUMENT,
+        pa.field("selected_for", pa.string()),  # the owner whose adapter it is selected for
+        pa.field("cluster", pa.int32()),
+        pa.field("similarity", pa.float32()),
+        pa.field("deficit", pa.float64()),
+        pa.field("quota", pa.int64()),
+        pa.field("rank", pa.int64()),  # 1-based, within owner and cluster
+        pa.field("reason", pa.string()),
+    ]
+)
+
+
+def ids_to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:
+    """A column of 16-byte ids as an array of shape (n, 16), uint8."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    data = np.frombuffer(array.buffers()[1] or b"", dtype=np.uint8)
+    return data[array.offset * 16 : (array.offset + len(array)) * 16].reshape(-1, 16)
+
+
+def numpy_to_ids(ids: NDArray[np.uint8]) -> pa.Array:
+    """The inverse of :func:`ids_to_numpy`."""
+    flat = np.ascontiguousarray(ids, dtype=np.uint8)
+    return pa.Array.from_buffers(ID, len(flat), [None, pa.py_buffer(flat)])
+
+
+def documents_only(ingested: pa.Table) -> pa.Table:
+    """The documents of an ingest shard, in order, without its rejects."""
+    return ingested.filter(ingested["reject"].is_null()).drop_columns(["reject"])

@@ -1,0 +1,1 @@
+"""Everything about running: the Ray connection, tasks over shards, progress."""

@@ -1,0 +1,108 @@
+"""The Ray connection and the border where Ray's errors become ours."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+import ray.exceptions
+
+from compass_ray.errors import CompassError, ResourcesMissing, WorkerLost
+from compass_ray.runtime.config import RayConfig
+
+
+def connect(config: RayConfig) -> None:
+    """Join a cluster, or start a local Ray that ends with this process.
+
+    The order is: ``config.address``, ``RAY_ADDRESS`` (set inside `ray job submit`), a cluster that
+    `ray start` has left running on this machine, a new local Ray bound to loopback.
+
+    Raises
+    ------
+    ResourcesMissing
+        If an address was named and no cluster answers there.
+    """
+    if ray.is_initialized():
+        return
+    _quiet()
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as exc:
+        if address:
+            raise ResourcesMissing(
+                f"ray.address: no cluster answers at {address} ({exc}); start one with `ray start --head`, "
+                "or leave the address out to run locally"
+            ) from exc
+        ray.init(
+            address="local",
+            num_cpus=config.num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    _quiet_data()
+
+
+def cluster_cpus() -> int:
+    """CPUs of the cluster, at least one."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def require_gpus(wanted: float, field: str) -> None:
+    """Fail at once, instead of waiting for ever, if the cluster has fewer GPUs than a stage asks for."""
+    present = ray.cluster_resources().get("GPU", 0)
+    if wanted > present:
+        raise ResourcesMissing(
+            f"{field}: asks for {wanted:g} GPUs but the cluster has {present:g}; "
+            "set it to 0 to run on CPUs, or join a cluster with GPUs"
+        )
+
+
+@contextmanager
+def ray_errors() -> Iterator[None]:
+    """Raise our own error where Ray wraps one, and :class:`WorkerLost` where Ray gave up on a worker."""
+    try:
+        yield
+    except ray.exceptions.RayError as exc:
+        if (cause := _our_cause(exc)) is not None:
+            raise cause from exc
+        if isinstance(exc, ray.exceptions.RayTaskError):
+            raise
+        raise WorkerLost(
+            f"Ray gave up on a worker ({type(exc).__name__}: {exc}); if memory ran out, lower "
+            "ingest.shard_bytes or the number of actors; run the same command again to go on from the last shard"
+        ) from exc
+
+
+def _our_cause(exc: BaseException) -> CompassError | None:
+    seen: set[int] = set()
+    current: BaseException | None = exc
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, CompassError):
+            cause = getattr(current, "cause", current)  # Ray raises a mixture of its class and ours
+            return cause if isinstance(cause, CompassError) else current
+        current = getattr(current, "cause", None) or current.__cause__ or current.__context__
+    return None
+
+
+def _quiet() -> None:
+    """Leave stderr to our own progress; warnings about actor restarts are Ray Data's, and not actionable."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _quiet_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    # A job may wait for hours until a cluster has scaled up; Ray's default of 30 minutes kills it.
+    context.execution_no_progress_timeout_s = 24 * 3600

@@ -1,0 +1,108 @@
+"""Running a stage: reuse it, resume it, or compute what is missing, and time it.
+
+The one protocol of all stages: given the keys that have no receipt yet, yield a receipt for each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from compass_ray.artifacts import Artifact, Manifest, Receipt
+from compass_ray.runtime.config import RayConfig
+from compass_ray.runtime.progress import Display
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What ``run.json`` says of a stage."""
+
+    stage: str
+    artifact: str
+    rows: int
+    bytes: int
+    seconds: float
+    reused: bool
+    resumed_keys: int
+
+
+@dataclass
+class Session:
+    """One run in progress: where it may execute, what it shows, what it has done.
+
+    Ray is joined at the first stage that has work to do, so a run that finds all its artifacts
+    starts no cluster.
+    """
+
+    output: str
+    ray: RayConfig
+    display: Display
+    stages: list[StageRecord] = field(default_factory=list)
+
+    def complete(
+        self, artifact: Artifact, keys: Sequence[str], compute: Callable[[list[str]], Iterable[Receipt]]
+    ) -> Manifest:
+        """Make an artifact whole.
+
+        Parameters
+        ----------
+        artifact : Artifact
+        keys : sequence of str
+            All keys of the finished artifact.
+        compute : callable
+            Given the keys that are missing, yields their receipts in any order.
+        """
+        started = time.monotonic()
+        if artifact.exists():
+            manifest = artifact.manifest()
+            self._record(artifact, manifest, started, reused=True, resumed=0)
+            return manifest
+        finished = {key: receipt for key, receipt in artifact.finished().items() if key in set(keys)}
+        resumed = len(finished)
+        missing = [key for key in keys if key not in finished]
+        if missing:
+            from compass_ray.runtime.cluster import connect, ray_errors
+
+            connect(self.ray)
+            with self.display.stage(artifact.stage, total=len(keys), done=resumed) as bar, ray_errors():
+                for receipt in compute(missing):
+                    finished[receipt.key] = receipt
+                    bar.advance()
+        manifest = artifact.commit(finished.values())
+        self._record(artifact, manifest, started, reused=False, resumed=resumed)
+        return manifest
+
+    def _record(self, artifact: Artifact, manifest: Manifest, started: float, *, reused: bool, resumed: int) -> None:
+        seconds = time.monotonic() - started
+        name = artifact.url.rsplit("/", 1)[-1]
+        self.stages.append(
+            StageRecord(artifact.stage, name, manifest.rows, manifest.bytes, round(seconds, 3), reused, resumed)
+        )
+        how = "reused" if reused else f"{seconds:.1f} s" + (f", {resumed} shards resumed" if resumed else "")
+        self.display.say(f"{artifact.stage:<10} {manifest.rows:>9,} rows  {how}")
+
+
+def map_keys(
+    function: Callable[..., Any], keys: Iterable[str], *shared: Any, num_cpus: float = 1
+) -> Iterator[Any]:
+    """Run ``function(key, *shared)`` as Ray tasks and yield results as they finish.
+
+    ``shared`` travels once. At most four tasks per CPU are in flight, so the driver holds no queue
+    of size n_shards. Tasks whose worker dies are retried by Ray; they must be safe to repeat.
+    """
+    import ray
+
+    from compass_ray.runtime.cluster import cluster_cpus
+
+    task = ray.remote(num_cpus=num_cpus, max_retries=5)(function)
+    references = [ray.put(value) for value in shared]
+    waiting = list(keys)[::-1]
+    running: list[Any] = []
+    limit = 4 * cluster_cpus()
+    while waiting or running:
+        while waiting and len(running) < limit:
+            running.append(task.remote(waiting.pop(), *references))
+        ready, running = ray.wait(running)
+        yield ray.get(ready[0])

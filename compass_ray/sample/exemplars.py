@@ -1,0 +1,114 @@
+"""Documents that stand for a cluster: candidates by shard, texts by shard, names by owner.
+
+Shards are random parts of the corpus, so labels look at the first few of them only; their cost does
+not grow with the corpus.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import records
+from compass_ray.sample.histogram import heldout_mask
+from compass_ray.sample.labels import DOCUMENTS_PER_CLUSTER, class_terms
+
+SHARDS = 64
+"""Labels are made from at most this many shards."""
+
+FALLBACK_LANGUAGE = "en"
+_MIN_DOCUMENTS = 3
+_EXEMPLAR_CHARACTERS = 160
+
+_COLUMNS = ["doc_id", "cluster", "lang", "owner", "role", "similarity"]
+
+
+@dataclass(frozen=True)
+class ClusterName:
+    """How a cluster is shown to one owner."""
+
+    label: str
+    exemplar: str | None
+
+
+def nearest_documents(assignments: pa.Table, shard: int, seed: int, holdout_fraction: float) -> pa.Table:
+    """The documents of a shard nearest to their centroid, for each cluster, role and language.
+
+    Outliers and held-out rows never enter. At most ``DOCUMENTS_PER_CLUSTER`` a group.
+    """
+    usable = ~heldout_mask(assignments, seed, holdout_fraction) & ~np.asarray(assignments["outlier"])
+    rows = assignments.filter(pa.array(usable)).select(_COLUMNS)
+    rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, shard, dtype=np.int32)))
+    return keep_nearest([rows])
+
+
+def keep_nearest(parts: Iterable[pa.Table]) -> pa.Table:
+    """Merge tables of nearest documents; the same whatever their order and grouping."""
+    rows = pa.concat_tables(parts)
+    rows = rows.set_column(0, "doc_id", rows["doc_id"].cast(pa.binary()))
+    order = [("cluster", "ascending"), ("role", "ascending"), ("lang", "ascending")]
+    rows = rows.sort_by([*order, ("similarity", "descending"), ("doc_id", "ascending")])
+    seen: dict[tuple[int, str, str], set[bytes]] = defaultdict(set)
+    kept = []
+    for cluster, role, lang, doc in zip(*(rows[n].to_pylist() for n in ("cluster", "role", "lang", "doc_id")), strict=True):
+        group = seen[cluster, role, lang]
+        fresh = doc not in group and len(group) < DOCUMENTS_PER_CLUSTER
+        kept.append(fresh)
+        if fresh:
+            group.add(doc)
+    rows = rows.filter(pa.array(kept, pa.bool_()))
+    return rows.set_column(0, "doc_id", rows["doc_id"].cast(records.ID))
+
+
+def wanted_documents(nearest: pa.Table, owners: Sequence[str]) -> pa.Table:
+    """Of the nearest documents, those whose text some owner's label or exemplar may need.
+
+    For each cluster: documents in the owners' languages, in the fallback language, and the nearest of any.
+    """
+    shown = pc.is_in(nearest["lang"], value_set=pa.array([*owners, FALLBACK_LANGUAGE]))
+    any_language = keep_nearest([nearest.set_column(2, "lang", pa.array([""] * nearest.num_rows, pa.string()))])
+    wanted = pc.or_(shown, pc.is_in(nearest["doc_id"], value_set=any_language["doc_id"].combine_chunks()))
+    return nearest.filter(wanted)
+
+
+def name_clusters(documents: pa.Table, owner: str, n_clusters: int) -> dict[int, ClusterName]:
+    """Label and exemplar of each cluster for one owner.
+
+    Terms come from documents in the owner's language; in clusters with few of them from the fallback language,
+    else from whatever language the cluster has most of. The exemplar is the owner's usage nearest to the
+    centroid, else the nearest document.
+
+    Parameters
+    ----------
+    documents : Table
+        Of :func:`wanted_documents`, with ``text``.
+    """
+    texts: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    best: dict[int, tuple[tuple[bool, bool, float], str]] = {}
+    names = ("cluster", "lang", "owner", "role", "similarity", "text")
+    for cluster, lang, of, role, similarity, text in zip(*(documents[n].to_pylist() for n in names), strict=True):
+        texts[lang][cluster].append(text)
+        rank = (role == "target" and of == owner, lang == owner, similarity)
+        if cluster not in best or rank > best[cluster][0]:
+            best[cluster] = (rank, text)
+    terms = {lang: class_terms(members) for lang, members in texts.items()}
+    result = {}
+    for cluster in range(n_clusters):
+        lang = _language_for(cluster, owner, texts)
+        label = " · ".join(terms[lang].get(cluster, [])) if lang is not None else ""
+        exemplar = best[cluster][1][:_EXEMPLAR_CHARACTERS] if cluster in best else None
+        result[cluster] = ClusterName(label or f"cluster {cluster}", exemplar)
+    return result
+
+
+def _language_for(cluster: int, owner: str, texts: dict[str, dict[int, list[str]]]) -> str | None:
+    sizes = {lang: len(members[cluster]) for lang, members in texts.items() if cluster in members}
+    for lang in (owner, FALLBACK_LANGUAGE):
+        if sizes.get(lang, 0) >= _MIN_DOCUMENTS:
+            return lang
+    return max(sizes, key=lambda lang: (sizes[lang], lang), default=None)

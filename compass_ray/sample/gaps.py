@@ -1,0 +1,78 @@
+"""Target mass, deficits and the gap table of one owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from compass_ray import records
+from compass_ray.sample.mass import base_measure, bootstrap_interval, concentration, shrunk_mass
+from compass_ray.sample.problem import OwnerProblem
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OwnerMass:
+    """What an owner's usage asks of each cluster; all arrays of shape (n_clusters,)."""
+
+    target: Vector  # shrunk, zero where unreachable, sums to one
+    low: Vector
+    high: Vector
+    current: Vector | None  # None without current data
+    alpha: float
+    unreachable: float  # target mass of clusters with neither current nor pool documents
+
+    @property
+    def deficit(self) -> Vector:
+        """``max(0, target - current)``."""
+        return self.target if self.current is None else np.maximum(0.0, self.target - self.current)
+
+
+def owner_mass(problem: OwnerProblem, rng: np.random.Generator) -> OwnerMass:
+    """Shrink the observed shares, and set aside what no document could ever serve."""
+    counts = problem.target[:-1]
+    capacity = problem.cluster_capacity
+    base = base_measure(problem.all_targets, capacity)
+    alpha = concentration(counts, base)
+    mass = shrunk_mass(counts, base, alpha)
+    low, high = bootstrap_interval(counts, base, alpha, rng)
+    current = problem.current[:-1]
+    reachable = (current > 0) | (capacity > 0)
+    unreachable = float(mass[~reachable].sum())
+    scale = np.where(reachable, 1.0 / max(1e-12, 1.0 - unreachable), 0.0)
+    shares = current / current.sum() if current.sum() else None
+    return OwnerMass(mass * scale, low * scale, np.minimum(1.0, high * scale), shares, alpha, unreachable)
+
+
+def gap_table(problem: OwnerProblem, mass: OwnerMass, quotas: NDArray[np.int64]) -> pa.Table:
+    """The gaps of one owner, labels not yet filled in: largest deficit first.
+
+    Parameters
+    ----------
+    quotas : ndarray of shape (n_clusters, n_languages), int64
+    """
+    n_clusters = len(mass.target)
+    quota = quotas.sum(axis=1)
+    current = [None] * n_clusters if mass.current is None else mass.current.tolist()
+    order = np.lexsort((np.arange(n_clusters), -mass.target, -mass.deficit))
+    table = pa.table(
+        {
+            "owner": [problem.owner] * n_clusters,
+            "cluster": np.arange(n_clusters, dtype=np.int32),
+            "label": pa.nulls(n_clusters, pa.string()),
+            "exemplar": pa.nulls(n_clusters, pa.string()),
+            "p_target": mass.target,
+            "p_target_low": mass.low,
+            "p_target_high": mass.high,
+            "p_current": pa.array(current, pa.float64()),
+            "deficit": mass.deficit,
+            "capacity": problem.cluster_capacity,
+            "quota": quota,
+            "drawn": quota,
+        }
+    )
+    return table.take(pa.array(order)).cast(records.GAP)

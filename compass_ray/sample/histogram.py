@@ -1,0 +1,83 @@
+"""Per-shard counts that add up: who has how many documents in which cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from compass_ray import records, seeding
+
+_KEYS = ["owner", "role", "lang", "cluster"]
+
+
+def heldout_mask(assignments: pa.Table, seed: int, fraction: float) -> NDArray[np.bool_]:
+    """Target rows that only the certificate may see. Equal documents fall on the same side."""
+    uniform = seeding.uniform(records.ids_to_numpy(assignments["doc_id"]), seed, "holdout")
+    return np.asarray(pc.equal(assignments["role"], "target")) & (uniform < fraction)
+
+
+def eligible_mask(assignments: pa.Table, owner: str) -> NDArray[np.bool_]:
+    """Pool rows of a shard that may be drawn for an owner.
+
+    Outliers may not; nor may a row whose content equals a current row of this owner, or any target row,
+    held out or not: it would be trained on twice, or leak usage into training. Equal content is always in
+    one shard, so this needs no other shard.
+    """
+    role = assignments["role"]
+    seen = pc.or_(
+        pc.equal(role, "target"),
+        pc.and_(pc.equal(role, "current"), pc.fill_null(pc.equal(assignments["owner"], owner), False)),
+    )
+    known = pc.unique(assignments["content_id"].filter(seen))
+    repeats = pc.is_in(assignments["content_id"], value_set=known)
+    allowed = pc.and_(pc.equal(role, "pool"), pc.invert(pc.or_(repeats, assignments["outlier"])))
+    return np.asarray(allowed)
+
+
+def shard_histogram(
+    assignments: pa.Table, owners: Sequence[str], n_clusters: int, seed: int, holdout_fraction: float
+) -> pa.Table:
+    """Count one shard.
+
+    Parameters
+    ----------
+    assignments : Table of schema ASSIGNMENT
+
+    Returns
+    -------
+    Table of schema HISTOGRAM
+        Target rows that are held out count as role ``heldout``; pool rows that an owner may not draw count
+        again, as role ``ineligible`` of that owner. Cluster ``n_clusters`` is the outlier bin.
+    """
+    heldout = pa.array(heldout_mask(assignments, seed, holdout_fraction))
+    bin_number = pc.if_else(assignments["outlier"], pa.scalar(n_clusters, pa.int32()), assignments["cluster"])
+    rows = pa.table(
+        {
+            "owner": assignments["owner"],
+            "role": pc.if_else(heldout, "heldout", assignments["role"]),
+            "lang": assignments["lang"],
+            "cluster": bin_number,
+            "documents": pa.array(np.ones(assignments.num_rows, dtype=np.int64)),
+            "tokens": assignments["tokens"].cast(pa.int64()),
+        }
+    )
+    inside_pool = np.asarray(pc.and_(pc.equal(assignments["role"], "pool"), pc.invert(assignments["outlier"])))
+    parts = [rows]
+    for owner in owners:
+        barred = rows.filter(pa.array(inside_pool & ~eligible_mask(assignments, owner)))
+        barred = barred.set_column(0, "owner", pa.array([owner] * barred.num_rows, pa.string()))
+        parts.append(barred.set_column(1, "role", pa.array(["ineligible"] * barred.num_rows, pa.string())))
+    return merge(parts)
+
+
+def merge(histograms: Iterable[pa.Table]) -> pa.Table:
+    """The sum of histograms: the same whatever their order and grouping."""
+    rows = pa.concat_tables([table.select(records.HISTOGRAM.names).cast(records.HISTOGRAM) for table in histograms])
+    total = rows.group_by(_KEYS).aggregate([("documents", "sum"), ("tokens", "sum")])
+    total = total.rename_columns({"documents_sum": "documents", "tokens_sum": "tokens"})
+    ordered = total.sort_by([(key, "ascending") for key in _KEYS])
+    return ordered.select(records.HISTOGRAM.names).cast(records.HISTOGRAM).combine_chunks()

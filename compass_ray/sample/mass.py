@@ -1,0 +1,79 @@
+"""From counts of target documents to the mass that clusters deserve.
+
+A few hundred questions over a hundred clusters are mostly noise, so observed shares are shrunk
+towards a base measure by an amount that the counts themselves justify.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import gammaln
+
+Vector = NDArray[np.float64]
+
+_ALPHA_RANGE = (1e-2, 1e6)
+_EPSILON = 1e-3
+
+
+def base_measure(all_targets: NDArray[np.int64], pool: NDArray[np.int64]) -> Vector:
+    """Half the usage of all languages, half the eligible pool, and a little of everything.
+
+    Parameters
+    ----------
+    all_targets, pool : ndarray of shape (n_clusters,), int64
+
+    Returns
+    -------
+    ndarray of shape (n_clusters,), float64
+        Positive, sums to one.
+    """
+    mixed = 0.5 * _share(all_targets) + 0.5 * _share(pool) + _EPSILON / len(pool)
+    return mixed / mixed.sum()
+
+
+def _share(counts: NDArray[np.int64]) -> Vector:
+    return counts / max(1, counts.sum())
+
+
+def concentration(counts: NDArray[np.int64], base: Vector) -> float:
+    """The α under which Dirichlet(α·base)–multinomial counts are most likely (Minka, 2000).
+
+    Returns
+    -------
+    float
+        In [0.01, 10^6]: small when the counts stand out from the base, large when they could be a sample of it.
+    """
+    total = counts.sum()
+
+    def negative_log_likelihood(log_alpha: float) -> float:
+        alpha = np.exp(log_alpha)
+        prior = alpha * base
+        gain = gammaln(prior + counts) - gammaln(prior)
+        return float(gammaln(alpha + total) - gammaln(alpha) - gain.sum())
+
+    low, high = np.log(_ALPHA_RANGE)
+    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(low, high), method="bounded").x))
+
+
+def shrunk_mass(counts: NDArray[np.int64], base: Vector, alpha: float) -> Vector:
+    """Posterior mean ``(counts + α·base) / (m + α)``, shape (n_clusters,), sums to one."""
+    mass: Vector = (counts + alpha * base) / (counts.sum() + alpha)
+    return mass
+
+
+def bootstrap_interval(
+    counts: NDArray[np.int64], base: Vector, alpha: float, rng: np.random.Generator, draws: int = 1000
+) -> tuple[Vector, Vector]:
+    """2.5 % and 97.5 % quantiles of the shrunk mass over resampled target documents.
+
+    Resampling m documents with replacement changes counts by a multinomial draw, so no document is touched.
+    """
+    total = int(counts.sum())
+    if total == 0:
+        return np.zeros(len(counts)), np.ones(len(counts))
+    resampled = rng.multinomial(total, counts / total, size=draws)
+    masses = (resampled + alpha * base) / (total + alpha)
+    low, high = np.quantile(masses, [0.025, 0.975], axis=0)
+    return low, high

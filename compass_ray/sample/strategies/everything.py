@@ -1,0 +1,17 @@
+"""``all``: the whole eligible pool; what one trains on without curation."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.problem import OwnerProblem
+
+
+def quotas(
+    problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The capacities themselves."""
+    return problem.capacity

@@ -1,0 +1,44 @@
+"""Unit vectors: how they are normalised, and how they travel in Arrow columns (float16)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Rows scaled to length one.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, d), any float
+
+    Returns
+    -------
+    ndarray of shape (n, d), float32
+        Zero rows become the first unit vector, so that every document has a direction;
+        non-finite rows stay non-finite.
+    """
+    rows = vectors.astype(np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    empty = norms == 0
+    rows /= np.where(empty, 1, norms)[:, None].astype(np.float32)
+    rows[empty, :1] = 1.0
+    return rows
+
+
+def from_column(column: pa.ChunkedArray) -> NDArray[np.float16]:
+    """A vector column without nulls as an array of shape (n, d), float16."""
+    array = column.combine_chunks()
+    values: NDArray[np.float16] = array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+    return values.reshape(len(array), column.type.list_size)
+
+
+def to_column(vectors: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Rows of shape (n, d) as a fixed-size list column of float16, null where ``missing``."""
+    half = np.ascontiguousarray(vectors, dtype=np.float16)
+    mask = None if missing is None else pa.array(missing)
+    return pa.FixedSizeListArray.from_arrays(pa.array(half.ravel()), half.shape[1], mask=mask)
