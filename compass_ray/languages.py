@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import langcodes
+from langcodes.tag_parser import LanguageTagError
 
 _NOT_A_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
 
@@ -24,7 +25,7 @@ def canonical_language(code: str) -> str | None:
     """
     try:
         tag = langcodes.get(langcodes.standardize_tag(code.strip().replace("_", "-"), macro=True))
-    except langcodes.LanguageTagError:
+    except LanguageTagError:
         return None
     if not tag.language or tag.language in _NOT_A_LANGUAGE or not tag.is_valid():
         return None

@@ -56,7 +56,8 @@ def uniform(ids: NDArray[np.uint8], seed: int, purpose: str, owner: str = "") ->
 
 def gumbel(ids: NDArray[np.uint8], seed: int, purpose: str, owner: str = "") -> NDArray[np.float64]:
     """Standard Gumbel noise per document: the top-k of ``log w + gumbel`` is a weighted
-    sample of size k without replacement (Efraimidis & Spirakis, 2006)."""
+    sample of size k without replacement (Efraimidis & Spirakis, 2006).
+    """
     return -np.log(-np.log(uniform(ids, seed, purpose, owner)))
 
 

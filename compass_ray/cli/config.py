@@ -37,4 +37,6 @@ def show(path: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 typ
     from compass_ray import load_config
 
     config = load_config(path, overrides)
-    typer.echo(yaml.safe_dump(config.model_dump(mode="json", by_alias=True), allow_unicode=True, sort_keys=False), nl=False)
+    typer.echo(
+        yaml.safe_dump(config.model_dump(mode="json", by_alias=True), allow_unicode=True, sort_keys=False), nl=False
+    )

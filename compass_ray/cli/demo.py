@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +31,6 @@ def load_demo(folder: str) -> dict[str, object]:
     """The demo's config, its paths made absolute."""
     import yaml
 
-    with open(f"{folder}/demo.yaml", encoding="utf-8") as stream:
-        raw: dict[str, object] = yaml.safe_load(stream.read().replace("${DEMO}", folder))
+    text = Path(folder, "demo.yaml").read_text(encoding="utf-8")
+    raw: dict[str, object] = yaml.safe_load(text.replace("${DEMO}", folder))
     return raw

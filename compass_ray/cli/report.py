@@ -29,7 +29,9 @@ def print_run(run: CurationRun, *, as_json: bool) -> None:
             "selected": run.record["selected"],
             "quarantined": run.quarantine.num_rows,
             "gaps": run.gaps.to_pylist(),
-            "stages": [{"stage": s.stage, "rows": s.rows, "seconds": s.seconds, "reused": s.reused} for s in run.stages],
+            "stages": [
+                {"stage": s.stage, "rows": s.rows, "seconds": s.seconds, "reused": s.reused} for s in run.stages
+            ],
         }
         sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")
         return

@@ -61,7 +61,11 @@ def open_codebook(url: str, encoder: Mapping[str, str]) -> Artifact:
     """
     found = open_artifact(url)
     theirs = found.identity.get("encoder", {})
-    differing = [f"{name}: {theirs.get(name)} there, {value} here" for name, value in encoder.items() if theirs.get(name) != value]
+    differing = [
+        f"{name}: {theirs.get(name)} there, {value} here"
+        for name, value in encoder.items()
+        if theirs.get(name) != value
+    ]
     if found.stage != "codebook" or differing:
         raise FingerprintMismatch(
             f"cluster.codebook: {url} is not a codebook for these embeddings "

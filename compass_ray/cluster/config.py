@@ -19,7 +19,9 @@ class ClusterConfig(Config):
     max_iterations: int = Field(default=100, ge=1, description="Lloyd passes, at most")
     tol: float = Field(default=1e-4, ge=0, description="Stop when the objective changes by less than this fraction")
     fit_rows: int = Field(
-        default=1_000_000, ge=100, description="Rows that the fit holds in memory over all actors (4·d bytes each), about"
+        default=1_000_000,
+        ge=100,
+        description="Rows that the fit holds in memory over all actors (4·d bytes each), about",
     )
     outlier_quantile: float = Field(
         default=0.99, gt=0.5, lt=1, description="Farther than this quantile of target and current rows is an outlier"

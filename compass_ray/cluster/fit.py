@@ -73,7 +73,8 @@ class RowGroup:
 
     def _measure(self, centers: NDArray[np.float32]) -> None:
         """Similarity to the closest center, brought up to date one center at a time: a rebuilt group
-        then repeats exactly the products of the one that was lost."""
+        then repeats exactly the products of the one that was lost.
+        """
         if not self._closest or self._known_centers > len(centers):
             self._closest = [np.full(len(member.x), -1.0, dtype=np.float32) for member in self._members]
             self._known_centers = 0
@@ -141,9 +142,7 @@ def seed_centroids(broadcast: Broadcast, n_clusters: int, n_features: int, seed:
     return centers
 
 
-def lloyd(
-    broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iterations: int, tol: float
-) -> Fit:
+def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iterations: int, tol: float) -> Fit:
     """Lloyd's iterations from given centroids, until the inertia changes by less than ``tol`` of itself.
 
     Empty clusters move to the rows farthest from any centroid.

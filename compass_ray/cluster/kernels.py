@@ -54,7 +54,8 @@ def partial_sums(
         rows = x[part].astype(np.float64)
         columns = np.arange(len(rows))
         sums += sp.csr_array((weights[part], (labels[part], columns)), shape=(n_clusters, len(rows))) @ rows
-    return sums, np.bincount(labels, weights=weights, minlength=n_clusters)
+    mass = np.bincount(labels, weights=weights, minlength=n_clusters).astype(np.float64)
+    return sums, mass
 
 
 def weighted_inertia(similarity: NDArray[np.float32], weights: NDArray[np.float64]) -> float:

@@ -88,7 +88,8 @@ def _fit(embeddings: Artifact, target: Artifact, config: ClusterConfig, seed: in
 
     def broadcast(method: str, *args: Any) -> list[Any]:
         shared = [ray.put(value) if isinstance(value, np.ndarray) else value for value in args]
-        return ray.get([actor.call.remote(method, *shared) for actor in actors])
+        answers: list[Any] = ray.get([actor.call.remote(method, *shared) for actor in actors])
+        return answers
 
     n_features = int(embeddings.read(keys[0], ["vector"]).schema.field("vector").type.list_size)
     initial = seed_centroids(broadcast, config.n_clusters, n_features, seed)

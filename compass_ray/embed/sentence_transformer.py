@@ -115,7 +115,11 @@ class SentenceTransformerEncoder:
             return np.empty((0, self.dim), dtype=np.float32)
         prompted = [self._prompt + text for text in texts]
         vectors = model.encode(
-            prompted, batch_size=len(prompted), convert_to_tensor=True, normalize_embeddings=False, show_progress_bar=False
+            prompted,
+            batch_size=len(prompted),
+            convert_to_tensor=True,
+            normalize_embeddings=False,
+            show_progress_bar=False,
         )
         return unit_rows(vectors.float().cpu().numpy())
 

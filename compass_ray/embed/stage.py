@@ -123,7 +123,7 @@ class ShardEmbedder:
         vectors, halved = encode_in_batches(
             self._encoder, texts, token_batches(tokens, self._config.batch_tokens, self._config.batch_texts)
         )
-        finite = np.isfinite(vectors).all(axis=1)
+        finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         table = documents.drop_columns(["text"])
         table = table.append_column("tokens", pa.array(tokens))
         table = table.append_column("vector", to_column(vectors, missing=~finite))

@@ -112,7 +112,10 @@ class IngestConfig(Config):
         default=64 << 20, ge=1 << 10, description="Input bytes per logical shard; sets the shard count"
     )
     max_bad_fraction: float = Field(
-        default=0.01, ge=0, le=1, description="Structural faults (bytes, JSON, columns) tolerated, as a fraction of rows"
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Structural faults (bytes, JSON, columns) tolerated, as a fraction of rows",
     )
     range_bytes: Annotated[int, EXECUTION] = Field(
         default=64 << 20, ge=1 << 10, description="Byte range of a line file that one task reads"

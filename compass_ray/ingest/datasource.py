@@ -13,7 +13,7 @@ from ray.data.datasource import Datasource, ReadTask
 from compass_ray.ingest.files import ReadUnit
 
 
-class CorpusDatasource(Datasource):
+class CorpusDatasource(Datasource):  # type: ignore[misc]
     """Reads units with a function ``unit -> tables``; the function must be cheap to pickle."""
 
     def __init__(self, units: list[ReadUnit], reader: Callable[[ReadUnit], Iterator[pa.Table]]) -> None:
@@ -34,7 +34,9 @@ class CorpusDatasource(Datasource):
         return [
             ReadTask(
                 partial(self._reader, unit),
-                BlockMetadata(num_rows=None, size_bytes=unit.file.weight, exec_stats=None, input_files=(unit.file.url,)),
+                BlockMetadata(
+                    num_rows=None, size_bytes=unit.file.weight, exec_stats=None, input_files=(unit.file.url,)
+                ),
                 per_task_row_limit=per_task_row_limit,
             )
             for unit in self._units

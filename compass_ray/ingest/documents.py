@@ -1,4 +1,4 @@
-"""Rows -> documents: pure functions from a reader's batch to the INGESTED schema.
+r"""Rows -> documents: pure functions from a reader's batch to the INGESTED schema.
 
 Text is put into NFC, line ends into ``\\n``, and outer white space is stripped; indentation and
 inner line breaks stay, because code and poetry need them. The content hash ignores how much
@@ -38,9 +38,7 @@ class _Rejected(Exception):
         self.reason, self.message = reason, message
 
 
-def to_documents(
-    batch: RawBatch, name: str, source: SourceConfig, uri: str, view: View, n_shards: int
-) -> pa.Table:
+def to_documents(batch: RawBatch, name: str, source: SourceConfig, uri: str, view: View, n_shards: int) -> pa.Table:
     """Documents and rejects of one batch.
 
     Parameters
@@ -76,7 +74,7 @@ def to_documents(
 
 
 def normalise(text: str) -> str:
-    """NFC, ``\\n`` line ends, no outer white space."""
+    r"""NFC, ``\\n`` line ends, no outer white space."""
     return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip()
 
 

@@ -66,7 +66,9 @@ def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[Inpu
     for given, pattern in zip(source.paths, patterns, strict=True):
         matched = storage.list_files(pattern)
         if not matched:
-            raise EmptyInput(f"sources.{name}.path: no file matches {given}; check the path, the glob and the variables")
+            raise EmptyInput(
+                f"sources.{name}.path: no file matches {given}; check the path, the glob and the variables"
+            )
         listed.update({file.url: file for file in matched})
     uris = {url: url.removeprefix(root).lstrip("/") for url in listed}
     kept = [
@@ -143,5 +145,8 @@ class HashCache:
 
 
 def _hash_file(file: storage.FileStat) -> str:
+    total = hashlib.blake2b(digest_size=16)
     with storage.open_input(file.url) as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        while chunk := stream.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()

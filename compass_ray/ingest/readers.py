@@ -1,6 +1,6 @@
-"""Files -> rows, format by format. Faults become rows of the quarantine, never exceptions.
+r"""Files -> rows, format by format. Faults become rows of the quarantine, never exceptions.
 
-Lines are split on ``b"\\n"`` alone: ``str.splitlines`` would cut JSON strings that hold U+2028 or
+Lines are split on ``b"\n"`` alone: ``str.splitlines`` would cut JSON strings that hold U+2028 or
 U+0085. A reader yields batches of bounded size, so memory does not grow with the file.
 """
 
@@ -125,7 +125,8 @@ def _json_fault(offset: int, line: bytes, exc: orjson.JSONDecodeError) -> Fault:
 
 def _read_csv(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
     """Quoted CSV or TSV with a header. Values are read as bytes and decoded one by one, so that a
-    bad byte costs its row and not its file."""
+    bad byte costs its row and not its file.
+    """
     delimiter = "\t" if unit.file.format == "tsv" else ","
     with _open(unit) as stream:
         header = _header(stream.readline(), delimiter)

@@ -63,10 +63,7 @@ def _as_rejects(documents: pa.Table, repeated: np.ndarray[Any, np.dtype[np.bool_
         [{"reason": "duplicate", "message": message, "raw": b""} for message in messages], type=records.REJECT
     )
     return pa.table(
-        [
-            bare.get(field.name, pa.nulls(again.num_rows, field.type))
-            for field in records.INGESTED
-        ],
+        [bare.get(field.name, pa.nulls(again.num_rows, field.type)) for field in records.INGESTED],
         schema=records.INGESTED,
     )
 
@@ -76,9 +73,7 @@ def count_rows(shard: pa.Table) -> dict[str, Any]:
     outcomes = pc.if_else(shard["reject"].is_null(), "document", pc.struct_field(shard["reject"], "reason"))
     rows = Counter(zip(shard["source"].to_pylist(), outcomes.to_pylist(), strict=True))
     documents = records.documents_only(shard)
-    groups = Counter(
-        zip(*(documents[name].to_pylist() for name in ("role", "owner", "lang")), strict=True)
-    )
+    groups = Counter(zip(*(documents[name].to_pylist() for name in ("role", "owner", "lang")), strict=True))
     return {
         "rows": sorted([*key, count] for key, count in rows.items()),
         "documents": sorted(([*key, count] for key, count in groups.items()), key=json.dumps),

@@ -59,17 +59,13 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
         name: {**identity(source), "files": [[file.uri, file.format, file.content] for file in files[name]]}
         for name, source in sources.items()
     }
-    target = artifact(
-        output, "ingest", {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards}
-    )
+    target = artifact(output, "ingest", {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards})
     return IngestPlan(sources, files, view, n_shards, target)
 
 
 def ingest(plan: IngestPlan, config: IngestConfig, session: Session) -> Manifest:
     """Read all sources into the plan's artifact, one key per logical shard."""
-    return session.complete(
-        plan.artifact, shards.shard_keys(plan.n_shards), partial(_read_and_shuffle, plan, config)
-    )
+    return session.complete(plan.artifact, shards.shard_keys(plan.n_shards), partial(_read_and_shuffle, plan, config))
 
 
 def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]) -> Iterator[Receipt]:
@@ -156,7 +152,9 @@ def check_usable(manifest: Manifest, config: IngestConfig, required_roles: Itera
     for role in required_roles:
         if role not in present:
             found = {outcome: rows for (_, outcome), rows in sorted(counts.items())}
-            raise EmptyInput(f"no {role} document is left of {read_rows} rows ({found}); check sources with role {role}")
+            raise EmptyInput(
+                f"no {role} document is left of {read_rows} rows ({found}); check sources with role {role}"
+            )
 
 
 def quarantine(documents: Artifact, session: Session) -> Artifact:

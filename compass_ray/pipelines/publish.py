@@ -107,7 +107,7 @@ def _write_selection(run: CurationRun, owner: str, sampled: Artifact, selected: 
     for piece in range(pieces):
         part = table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE)
         _put(run, f"selection/{owner}/train-{piece:05d}-of-{pieces:05d}.parquet", to_parquet(_for_people(part)))
-    return table.num_rows
+    return int(table.num_rows)
 
 
 def _for_people(rows: pa.Table) -> pa.Table:

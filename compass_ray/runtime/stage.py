@@ -84,9 +84,7 @@ class Session:
         self.display.say(f"{artifact.stage:<10} {manifest.rows:>9,} rows  {how}")
 
 
-def map_keys(
-    function: Callable[..., Any], keys: Iterable[str], *shared: Any, num_cpus: float = 1
-) -> Iterator[Any]:
+def map_keys(function: Callable[..., Any], keys: Iterable[str], *shared: Any, num_cpus: float = 1) -> Iterator[Any]:
     """Run ``function(key, *shared)`` as Ray tasks and yield results as they finish.
 
     ``shared`` travels once. At most four tasks per CPU are in flight, so the driver holds no queue

@@ -40,10 +40,11 @@ def kl_quotas(mass: Vector, present: Vector, capacity: Counts, budget: int) -> C
     def taken(theta: float) -> Counts:
         with np.errstate(over="ignore", divide="ignore"):
             units = np.floor(1.0 / np.expm1(theta / mass) - n) + 1
-        return np.clip(units, 0, capacity).astype(np.int64)
+        clipped: Counts = np.clip(units, 0, capacity).astype(np.int64)
+        return clipped
 
     high = float((mass * np.log1p(1 / n)).max()) * 2
-    low = np.finfo(float).tiny
+    low = float(np.finfo(float).tiny)
     quotas = taken(high)
     for _ in range(200):
         middle = float(np.sqrt(low * high))

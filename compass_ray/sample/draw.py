@@ -27,7 +27,7 @@ def quota_table(owner: str, languages: Sequence[str], quotas: NDArray[np.int64])
         {
             "owner": [owner] * len(clusters),
             "cluster": clusters.astype(np.int32),
-            "lang": [languages[column] for column in columns],
+            "lang": [languages[column] for column in columns.tolist()],
             "quota": quotas[clusters, columns],
         },
         schema=QUOTA,

@@ -55,7 +55,9 @@ def keep_nearest(parts: Iterable[pa.Table]) -> pa.Table:
     rows = rows.sort_by([*order, ("similarity", "descending"), ("doc_id", "ascending")])
     seen: dict[tuple[int, str, str], set[bytes]] = defaultdict(set)
     kept = []
-    for cluster, role, lang, doc in zip(*(rows[n].to_pylist() for n in ("cluster", "role", "lang", "doc_id")), strict=True):
+    for cluster, role, lang, doc in zip(
+        *(rows[n].to_pylist() for n in ("cluster", "role", "lang", "doc_id")), strict=True
+    ):
         group = seen[cluster, role, lang]
         fresh = doc not in group and len(group) < DOCUMENTS_PER_CLUSTER
         kept.append(fresh)

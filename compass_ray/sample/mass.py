@@ -29,12 +29,14 @@ def base_measure(all_targets: NDArray[np.int64], pool: NDArray[np.int64]) -> Vec
     ndarray of shape (n_clusters,), float64
         Positive, sums to one.
     """
-    mixed = 0.5 * _share(all_targets) + 0.5 * _share(pool) + _EPSILON / len(pool)
-    return mixed / mixed.sum()
+    mixed: Vector = 0.5 * _share(all_targets) + 0.5 * _share(pool) + _EPSILON / len(pool)
+    mixed /= mixed.sum()
+    return mixed
 
 
 def _share(counts: NDArray[np.int64]) -> Vector:
-    return counts / max(1, counts.sum())
+    share: Vector = counts / max(1, counts.sum())
+    return share
 
 
 def concentration(counts: NDArray[np.int64], base: Vector) -> float:

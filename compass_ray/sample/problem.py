@@ -29,7 +29,8 @@ class OwnerProblem:
     @property
     def cluster_capacity(self) -> NDArray[np.int64]:
         """Eligible pool documents by cluster, shape (K,)."""
-        return self.capacity.sum(axis=1)
+        by_cluster: NDArray[np.int64] = self.capacity.sum(axis=1)
+        return by_cluster
 
     @property
     def has_current(self) -> bool:

@@ -11,9 +11,7 @@ from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.problem import OwnerProblem
 
 
-def quotas(
-    problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator) -> NDArray[np.int64]:
     """Proportional to the deficit; to the target mass where no cluster has one."""
     weights = mass.deficit if mass.deficit.any() else mass.target
     by_cluster = proportional_quotas(weights, problem.cluster_capacity, config.budget or 0)

@@ -10,8 +10,6 @@ from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.problem import OwnerProblem
 
 
-def quotas(
-    problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator) -> NDArray[np.int64]:
     """The capacities themselves."""
     return problem.capacity

@@ -11,9 +11,7 @@ from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.problem import OwnerProblem
 
 
-def quotas(
-    problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator) -> NDArray[np.int64]:
     """Exact integer optimum over clusters, then languages inside each cluster."""
     present = problem.current[:-1].astype(np.float64)
     by_cluster = kl_quotas(mass.target, present, problem.cluster_capacity, config.budget or 0)

@@ -10,9 +10,7 @@ from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.problem import OwnerProblem
 
 
-def quotas(
-    problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator) -> NDArray[np.int64]:
     """One multivariate hypergeometric draw over all cells: the counts of a uniform sample."""
     cells = problem.capacity.ravel()
     drawn: NDArray[np.int64] = rng.multivariate_hypergeometric(cells, config.budget or 0, method="marginals")

@@ -1,0 +1,38 @@
+# Every target sets up what it needs: `make demo` and `make test` work on a fresh machine with Python 3.11+.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DATA ?= ../shared/data
+export COMPASS_DATA ?= $(abspath $(DATA))
+
+.PHONY: demo test test-data test-faults lint bench clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/compass-ray demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not data and not faults and not gpu"
+
+test-data: $(STAMP)
+	$(BIN)/python -m pytest -m "data and not gpu"
+
+test-faults: $(STAMP)
+	$(BIN)/python -m pytest -m "faults and not gpu"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/sib200_selection.py --data $(COMPASS_DATA)
+
+clean:
+	rm -rf $(VENV) compass-demo
