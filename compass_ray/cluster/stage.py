@@ -77,7 +77,8 @@ def _fit(embeddings: Artifact, target: Artifact, config: ClusterConfig, seed: in
     rows = sum(groups.values())
     if rows < config.n_clusters:
         raise TooFewSamples(
-            f"cluster.n_clusters: {config.n_clusters} clusters cannot be fitted on {rows} documents; lower it or add data"
+            f"cluster.n_clusters: {config.n_clusters} clusters cannot be fitted on {rows} documents; "
+            "lower it or add data"
         )
     rate = min(1.0, config.fit_rows / rows)
     weights = {group: weight / rate for group, weight in kernels.row_weights(groups, ROLE_MASS).items()}

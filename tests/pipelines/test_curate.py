@@ -1,0 +1,196 @@
+"""The whole path in one process, on a real local Ray and the demo corpus."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import DEMO, tree_bytes
+
+from compass_ray import CurationRun, RunConfig, curate
+from compass_ray.errors import ConfigError, EmptyInput, FingerprintMismatch, InfeasibleBudget, TooManyBadRows
+
+Make = Callable[..., RunConfig]
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+@pytest.mark.parametrize("actors", [1, 2, 4])
+def test_any_number_of_actors_gives_the_same_codebook_and_selection(
+    actors: int, fresh: Make, finished_demo: CurationRun
+) -> None:
+    run = curate(fresh(f"cluster.actors={actors}", f"embed.actors={actors}"))
+    assert tree_bytes(f"{run.path}/selection") == tree_bytes(f"{finished_demo.path}/selection")
+    assert _codebook(run) == _codebook(finished_demo)
+
+
+def _codebook(run: CurationRun) -> bytes:
+    folder = Path(run.path).parent.parent / "cache" / run.record["stages"]["codebook"]["artifact"]
+    return (folder / "codebook.parquet").read_bytes()
+
+
+def test_byte_ranges_of_any_size_give_the_same_selection(fresh: Make, finished_demo: CurationRun) -> None:
+    run = curate(fresh("ingest.range_bytes=3000"))
+    assert tree_bytes(f"{run.path}/selection") == tree_bytes(f"{finished_demo.path}/selection")
+
+
+def test_a_second_run_reuses_every_stage_and_changes_no_byte(demo: Make) -> None:
+    first = curate(demo())
+    before = tree_bytes(f"{first.path}/selection")
+    again = curate(demo())
+    assert [stage.reused for stage in again.stages] == [True] * len(first.stages)
+    assert tree_bytes(f"{again.path}/selection") == before
+
+
+def test_an_interrupted_embedding_does_only_the_missing_shards(fresh: Make, finished_demo: CurationRun) -> None:
+    first = curate(fresh())
+    cache = Path(first.path).parent.parent / "cache"
+    folder = cache / first.record["stages"]["embed"]["artifact"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").unlink()
+    for entry in manifest["files"][:-2]:
+        (folder / "_progress").mkdir(exist_ok=True)
+        (folder / "_progress" / f"{entry['key']}.json").write_text(json.dumps(entry))
+    for entry in manifest["files"][-2:]:
+        (folder / f"{entry['key']}.parquet").unlink()
+    from compass_ray.artifacts import _read_manifest
+
+    _read_manifest.cache_clear()
+    again = curate(fresh())
+    embed = next(stage for stage in again.stages if stage.stage == "embed")
+    assert (embed.reused, embed.resumed_keys) == (False, len(manifest["files"]) - 2)
+    assert tree_bytes(f"{again.path}/selection") == tree_bytes(f"{finished_demo.path}/selection")
+
+
+def test_every_input_row_is_a_document_a_reject_or_a_duplicate(finished_demo: CurationRun) -> None:
+    cache = Path(finished_demo.path).parent.parent / "cache" / finished_demo.record["stages"]["ingest"]["artifact"]
+    rows: Counter[str] = Counter()
+    for path in sorted(cache.glob("*.parquet")):
+        rows.update(pq.read_table(path)["source"].to_pylist())
+
+    def lines(*globs: str) -> int:
+        return sum(path.read_bytes().count(b"\n") for glob in globs for path in DEMO.glob(glob))
+
+    chats = lines("pool/*.chat.jsonl")
+    tables = lines("pool/*.csv") - len(list(DEMO.glob("pool/*.csv")))
+    usage = gzip.decompress((DEMO / "usage.tsv.gz").read_bytes()).count(b"\n") - 1
+    assert dict(rows) == {
+        "pool-text": lines("pool/*.jsonl") - chats,
+        "pool-chat": chats,
+        "pool-tables": tables,
+        "current": lines("current.jsonl"),
+        "usage": usage,
+    }
+
+
+def test_the_quarantine_names_each_dirty_row(finished_demo: CurationRun) -> None:
+    rows = finished_demo.quarantine.to_pylist()
+    reasons = Counter(row["reason"] for row in rows)
+    assert reasons == {
+        "broken_json": 1,
+        "empty": 3,
+        "language_unknown": 2,
+        "missing_column": 1,
+        "not_an_object": 1,
+        "undecodable_bytes": 1,
+        "wrong_column_count": 1,
+        "wrong_type": 1,
+    }
+    broken = next(row for row in rows if row["reason"] == "broken_json")
+    offset = broken["row"]
+    line = (DEMO / "pool" / broken["uri"]).read_bytes()[offset:].split(b"\n")[0]
+    assert broken["raw"].rstrip(b"\n") == line
+
+
+def test_the_selection_fills_the_budget_and_explains_each_row(finished_demo: CurationRun) -> None:
+    assert finished_demo.languages == ["hi", "sw", "ta"]
+    for owner in finished_demo.languages:
+        rows = finished_demo.selection(owner).take_all()
+        assert len(rows) == 40
+        assert len({row["doc_id"] for row in rows}) == 40
+        assert all(row["role"] == "pool" and row["selected_for"] == owner for row in rows)
+        assert all("of usage" in row["reason"] and f"rank {row['rank']} of quota" in row["reason"] for row in rows)
+
+
+def test_gaps_certificate_and_selection_agree(finished_demo: CurationRun) -> None:
+    gaps = finished_demo.gaps.to_pylist()
+    for owner in finished_demo.languages:
+        mine = [gap for gap in gaps if gap["owner"] == owner]
+        chosen = Counter(row["cluster"] for row in finished_demo.selection(owner).take_all())
+        assert {gap["cluster"]: gap["drawn"] for gap in mine if gap["drawn"]} == dict(chosen)
+        assert sum(gap["p_target"] for gap in mine) == pytest.approx(1)
+        assert all(gap["p_target_low"] <= gap["p_target_high"] for gap in mine)
+        body = finished_demo.certificate[owner]
+        assert body["selected_documents"] == 40
+        assert body["after"]["jsd"] < body["random"]["jsd"]
+
+
+def test_load_dataset_opens_every_language(finished_demo: CurationRun, tmp_path: Path) -> None:
+    import datasets
+
+    folder = f"{finished_demo.path}/selection"
+    assert datasets.get_dataset_config_names(folder) == ["hi", "sw", "ta"]
+    for owner in finished_demo.languages:
+        loaded = datasets.load_dataset(folder, owner, cache_dir=str(tmp_path))
+        assert loaded["train"].num_rows == 40
+
+
+def test_documents_of_an_owner_never_repeat_what_it_trains_on_or_is_asked(finished_demo: CurationRun) -> None:
+    usage = gzip.decompress((DEMO / "usage.tsv.gz").read_bytes()).decode()
+    current = {json.loads(line)["text"] for line in (DEMO / "current.jsonl").read_bytes().splitlines()}
+    for owner in finished_demo.languages:
+        for row in finished_demo.selection(owner).take_all():
+            assert row["text"] not in current
+            assert f"\t{row['text']}\t" not in usage
+
+
+@pytest.mark.parametrize("strategy", ["deficit", "random"])
+def test_other_strategies_fill_the_same_budget(strategy: str, demo: Make) -> None:
+    run = curate(demo(f"sample.strategy={strategy}"))
+    assert all(body["selected_documents"] == 40 for body in run.certificate.values())
+
+
+def test_all_takes_the_eligible_pool(demo: Make) -> None:
+    run = curate(demo("sample.strategy=all", "sample.budget=null"))
+    capacity = Counter[str]()
+    for gap in run.gaps.to_pylist():
+        capacity[gap["owner"]] += gap["capacity"]
+    assert {owner: body["selected_documents"] for owner, body in run.certificate.items()} == dict(capacity)
+
+
+def test_another_config_under_the_same_name_is_refused(demo: Make) -> None:
+    curate(demo())
+    with pytest.raises(ConfigError, match=r"holds a run of another config or other data .* give this run another name"):
+        curate(demo("sample.budget=41"))
+
+
+def test_a_budget_above_the_eligible_pool_says_how_many_there_are(demo: Make) -> None:
+    with pytest.raises(InfeasibleBudget, match=r"'hi' asks for 999999 documents but only \d{3} of the pool"):
+        curate(demo("sample.budget=999999"))
+
+
+def test_too_many_bad_rows_stop_the_run_after_the_quarantine_is_written(demo: Make) -> None:
+    config = demo("ingest.max_bad_fraction=0")
+    with pytest.raises(TooManyBadRows, match="worst: .*pool-text: 1 × broken_json"):
+        curate(config)
+    assert CurationRun(f"{config.output}/runs/{config.name}").quarantine.num_rows == 11
+
+
+def test_a_target_without_usable_rows_is_named(demo: Make, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text('{"question": "", "lang": "sw"}\n')
+    with pytest.raises(EmptyInput, match="no target document is left"):
+        curate(demo(f"sources.usage.path={tmp_path}/empty.jsonl"))
+
+
+def test_a_frozen_codebook_is_used_as_it_is(demo: Make, finished_demo: CurationRun) -> None:
+    cache = Path(finished_demo.path).parent.parent / "cache"
+    codebook = cache / finished_demo.record["stages"]["codebook"]["artifact"]
+    run = curate(demo(f"cluster.codebook={codebook}", "sample.budget=20", "cluster.n_clusters=7"))
+    assert "codebook" not in {stage.stage for stage in run.stages}
+    assert len({gap["cluster"] for gap in run.gaps.to_pylist()}) == 24
+    with pytest.raises(FingerprintMismatch, match="prompt:  there, query:  here"):
+        curate(demo(f"cluster.codebook={codebook}", "embed.prompt='query: '", "name=other"))
