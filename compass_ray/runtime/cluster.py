@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 import ray.exceptions
@@ -28,15 +30,12 @@ def connect(config: RayConfig) -> None:
     if ray.is_initialized():
         return
     _quiet()
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    try:
-        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as exc:
-        if address:
-            raise ResourcesMissing(
-                f"ray.address: no cluster answers at {address} ({exc}); start one with `ray start --head`, "
-                "or leave the address out to run locally"
-            ) from exc
+    named = config.address or os.environ.get("RAY_ADDRESS")
+    if named:
+        _join(named)
+    elif (running := _started_here()) is not None:
+        _join(running)
+    else:
         ray.init(
             address="local",
             num_cpus=config.num_cpus,
@@ -45,6 +44,40 @@ def connect(config: RayConfig) -> None:
             logging_level=logging.ERROR,
         )
     _quiet_data()
+
+
+def _join(address: str) -> None:
+    try:
+        if not _answers(address):
+            raise ConnectionError("nothing listens there")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as exc:
+        raise ResourcesMissing(
+            f"ray.address: no cluster answers at {address} ({exc}); start one with `ray start --head`, "
+            "or leave the address out to run locally"
+        ) from exc
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens: Ray itself would wait for minutes. Addresses without a port are left to Ray."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _started_here() -> str | None:
+    """The cluster that `ray start` has left running on this machine. Its note outlives a killed cluster."""
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108 where Ray puts it
+    try:
+        address = note.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    return address if address and _answers(address) else None
 
 
 def cluster_cpus() -> int:

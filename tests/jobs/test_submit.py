@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,21 +23,23 @@ RAY = str(Path(sys.executable).with_name("ray"))
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports below the ephemeral range, from which another Ray on this machine takes its own."""
+    found: list[int] = []
+    for port in random.sample(range(20000, 30000), 200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free port between 20000 and 30000")
 
 
 class Cluster:
     """A head node with token auth, in a home of its own."""
 
-    def __init__(self, home: Path) -> None:
-        self.port, self.dashboard = _free_ports(2)
-        self.environment = clean_environment(home, RAY_AUTH_MODE="token", RAY_TMPDIR="/tmp")
+    def __init__(self, home: Path, temporary: str) -> None:
+        self.port, self.dashboard, self.agent = _free_ports(3)
+        self.environment = clean_environment(home, RAY_AUTH_MODE="token", RAY_TMPDIR=temporary)
         self.address = f"127.0.0.1:{self.port}"
 
     def call(self, *command: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:
@@ -49,12 +54,14 @@ class Cluster:
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     home = tmp_path / "home"
     home.mkdir()
-    head = Cluster(home)
+    temporary = tempfile.mkdtemp(prefix="ray-")  # short, because Ray puts sockets below it
+    head = Cluster(home, temporary)
     head.call(RAY, "get-auth-token", "--generate")
     (home / ".ray" / "auth_token").chmod(0o600)
     process = subprocess.Popen(
         [RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={head.port}",
-         "--dashboard-host=127.0.0.1", f"--dashboard-port={head.dashboard}", "--num-cpus=2", "--disable-usage-stats"],
+         "--dashboard-host=127.0.0.1", f"--dashboard-port={head.dashboard}",
+         f"--dashboard-agent-listen-port={head.agent}", "--num-cpus=2", "--disable-usage-stats"],
         env=head.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -68,6 +75,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     finally:
         process.terminate()
         process.wait(timeout=60)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def test_joining_a_cluster_and_submitting_a_job_give_the_bytes_of_a_local_run(
