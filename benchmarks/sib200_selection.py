@@ -15,7 +15,7 @@ import os
 import platform
 import tempfile
 import time
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from compass_ray import curate, load_config
@@ -32,7 +32,7 @@ def missing_share(run_path: str, owner: str, data: Path) -> float:
     return sum(_topics(data / "sib200" / row["uri"])[row["row"]] in MISSING for row in rows) / len(rows)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _topics(path: Path) -> list[str]:
     with path.open(encoding="utf-8", newline="") as stream:
         return [row["category"] for row in csv.DictReader(stream, delimiter="\t")]

@@ -75,7 +75,7 @@ class Artifact:
 
     def finished(self) -> dict[str, Receipt]:
         """Receipts of the files that an interrupted run has left."""
-        found = storage.list_files(storage.join(self.url, "_progress", "*.json"))
+        found = storage.list_files(storage.join(storage.literal(self.url), "_progress", "*.json"))
         receipts = (Receipt(**json.loads(storage.read_bytes(file.url))) for file in found)
         return {receipt.key: receipt for receipt in receipts}
 
@@ -92,6 +92,7 @@ class Artifact:
         storage.write_bytes(storage.join(self.url, "manifest.json"), canonical_json(body).encode())
         for receipt in ordered:
             storage.delete(self._receipt(receipt.key))
+        _read_manifest.cache_clear()  # an artifact may have been deleted and made again
         return self.manifest()
 
     def exists(self) -> bool:

@@ -90,7 +90,7 @@ def load_config(
     try:
         config = RunConfig.model_validate(expanded)
     except ValidationError as exc:
-        raise ConfigError(f"{where}: {exc.error_count()} problem(s)\n{_explain(exc)}") from exc
+        raise ConfigError(f"{where}: {exc.error_count()} problem(s)\n{_explain(exc, raw)}") from exc
     config._unexpanded = raw
     return config
 
@@ -142,10 +142,21 @@ def _expand(value: Any, missing: list[str]) -> Any:
     return _VARIABLE.sub(replace, value)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, raw: Mapping[str, Any]) -> str:
+    """One line per problem; values are shown as written, since an expanded variable may be a secret."""
     lines = []
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in item["loc"]) or "config"
-        found = "" if item["type"] in {"missing", "value_error"} else f"; found {item['input']!r}"
+        written = _written(raw, item["loc"])
+        found = "" if item["type"] == "missing" or isinstance(written, dict) else f"; found {written!r}"
         lines.append(f"  {field}: {item['msg']}{found}")
     return "\n".join(lines)
+
+
+def _written(raw: Any, location: Sequence[int | str]) -> Any:
+    for part in location:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return {}
+    return raw

@@ -26,10 +26,17 @@ class Config(BaseModel):
 
 def identity(config: BaseModel) -> dict[str, Any]:
     """The identity fields of a config as plain JSON, recursively."""
-    values: dict[str, Any] = {}
-    for name, info in type(config).model_fields.items():
-        if EXECUTION in info.metadata:
-            continue
-        value = getattr(config, name)
-        values[name] = identity(value) if isinstance(value, BaseModel) else config.model_dump(mode="json")[name]
-    return values
+    plain = config.model_dump(mode="json")
+    return {
+        name: _plain_identity(getattr(config, name), plain[name])
+        for name, info in type(config).model_fields.items()
+        if EXECUTION not in info.metadata
+    }
+
+
+def _plain_identity(value: Any, plain: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return identity(value)
+    if isinstance(value, dict):
+        return {key: _plain_identity(item, plain[key]) for key, item in value.items()}
+    return plain

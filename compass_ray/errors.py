@@ -12,7 +12,7 @@
     ├ ArtifactError                     1   a stage output on disk is not what it claims to be
     │   ├ ArtifactMissing                   no manifest: the stage has not finished
     │   ├ ArtifactCorrupt                   bytes and manifest disagree
-    │   └ FingerprintMismatch               made from another encoder, config or input
+    │   └ FingerprintMismatch           2   made from another encoder, config or input
     ├ ClusteringError                   3
     │   └ TooFewSamples                     fewer rows than clusters
     ├ SamplingError                     3

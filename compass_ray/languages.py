@@ -15,6 +15,9 @@ from langcodes.tag_parser import LanguageTagError
 
 _NOT_A_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
 
+_MEMBERS = {"pbt": "ps"}
+"""Members of macro-languages that langcodes does not fold: southern Pashto, as FLORES writes Pashto."""
+
 
 @lru_cache(maxsize=65536)
 def canonical_language(code: str) -> str | None:
@@ -25,6 +28,8 @@ def canonical_language(code: str) -> str | None:
     """
     try:
         tag = langcodes.get(langcodes.standardize_tag(code.strip().replace("_", "-"), macro=True))
+        if tag.language in _MEMBERS:
+            tag = tag.update_dict({"language": _MEMBERS[tag.language]})
     except LanguageTagError:
         return None
     if not tag.language or tag.language in _NOT_A_LANGUAGE or not tag.is_valid():

@@ -20,6 +20,9 @@ from typing import Any, BinaryIO, cast
 
 from compass_ray.errors import ConfigError, ResourcesMissing
 
+_CLASS_SPECIAL = re.compile(r"([\\\[\]^&~|])")
+_ESCAPED = r"\\\1"
+_VISIBLE = r"(?!\.)[^/]"
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -79,7 +82,10 @@ def _storage_errors(action: str, url: str) -> Iterator[None]:
 
     try:
         yield
-    except ClientError as exc:
+    except (ClientError, OSError) as error:
+        exc = error if isinstance(error, ClientError) else error.__cause__  # smart-open wraps the store's answer
+        if not isinstance(exc, ClientError):
+            raise
         code = str(exc.response.get("Error", {}).get("Code", ""))
         if code in {"404", "NoSuchKey", "NotFound"}:
             raise FileNotFoundError(url) from exc
@@ -157,7 +163,10 @@ def stat(url: str) -> FileStat:
         with _storage_errors("read", url):
             head = _s3().head_object(Bucket=bucket, Key=key)
         return FileStat(url, int(head["ContentLength"]), str(head["ETag"]))
-    info = local_path(url).stat()
+    path = local_path(url)
+    info = path.stat()
+    if not path.is_file():
+        raise FileNotFoundError(f"{url}: a folder, not a file")
     return FileStat(url, info.st_size, f"{info.st_mtime_ns}")
 
 
@@ -171,6 +180,11 @@ def delete(url: str) -> None:
         local_path(url).unlink(missing_ok=True)
 
 
+def literal(url: str) -> str:
+    """The URL as a pattern that matches itself alone."""
+    return _glob.escape(url)
+
+
 def root_of(pattern: str) -> str:
     """The folder part of a path or glob that holds no wildcard."""
     head = pattern[: match.start()] if (match := _WILDCARD.search(pattern)) else pattern
@@ -180,8 +194,8 @@ def root_of(pattern: str) -> str:
 def list_files(pattern: str) -> list[FileStat]:
     """All files that match a path or glob (``*``, ``?``, ``[...]``, and ``**`` across folders), sorted by URL."""
     if not is_remote(pattern):
-        names = sorted(_glob.glob(str(local_path(pattern)), recursive=True))
-        return [stat(name) for name in names if Path(name).is_file()]
+        names = sorted(set(_glob.glob(str(local_path(pattern)), recursive=True)))
+        return [stat(name) for name in names if Path(name).is_file() and not name.endswith("/")]
     bucket, key_pattern = _bucket_key(pattern)
     wildcard = _WILDCARD.search(key_pattern)
     prefix = key_pattern[: wildcard.start()] if wildcard else key_pattern
@@ -190,28 +204,34 @@ def list_files(pattern: str) -> list[FileStat]:
     with _storage_errors("list", pattern):
         for page in _s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for item in page.get("Contents", []):
-                if matches.fullmatch(item["Key"]):
+                if not item["Key"].endswith("/") and matches.fullmatch(item["Key"]):
                     found.append(FileStat(f"s3://{bucket}/{item['Key']}", int(item["Size"]), str(item["ETag"])))
     return sorted(found, key=lambda file: file.url)
 
 
 def _glob_regex(pattern: str) -> str:
-    """A glob over object keys as a regular expression, with the meaning it has on disk."""
-    parts = []
-    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[", pattern):
-        match token:
-            case "**/":
-                parts.append("(?:[^/]+/)*")
-            case "**":
-                parts.append(".*")
-            case "*":
-                parts.append("[^/]*")
-            case "?":
-                parts.append("[^/]")
-            case _ if token.startswith("[") and len(token) > 2:
-                parts.append("[" + token[1:-1].replace("!", "^", 1) + "]")
-            case _:
-                parts.append(re.escape(token))
+    """A glob over object keys as a regular expression, with the meaning that ``glob`` gives it on disk.
+
+    Wildcards stay inside one name, but for a ``**`` that is a whole name; they do not match hidden names.
+    """
+    *folders, last = pattern.split("/")
+    parents = "".join(f"(?:{_VISIBLE}+/)*" if name == "**" else _name_regex(name) + "/" for name in folders)
+    return parents + (f"(?:{_VISIBLE}+/)*{_VISIBLE}+" if last == "**" else _name_regex(last))
+
+
+def _name_regex(name: str) -> str:
+    parts = [r"(?!\.)"] if name.startswith(("*", "?", "[")) else []
+    for piece in re.findall(r"\*+|\?|\[!?\]?[^\]]*\]|.", name, re.DOTALL):
+        if piece[0] == "*":
+            parts.append("[^/]*")
+        elif piece == "?":
+            parts.append("[^/]")
+        elif piece[0] == "[" and len(piece) > 2:
+            negated = piece[1] == "!"
+            members = _CLASS_SPECIAL.sub(_ESCAPED, piece[1 + negated : -1])
+            parts.append(f"[{'^/' if negated else ''}{members}]")
+        else:
+            parts.append(re.escape(piece))
     return "".join(parts)
 
 

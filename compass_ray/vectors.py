@@ -23,9 +23,12 @@ def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
         non-finite rows stay non-finite.
     """
     rows = vectors.astype(np.float32)
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    empty = norms == 0
-    rows /= np.where(empty, 1, norms)[:, None].astype(np.float32)
+    largest = np.abs(rows).max(axis=1, initial=0)
+    empty = largest == 0
+    with np.errstate(invalid="ignore"):  # infinite rows become NaN, quietly
+        rows /= np.where(empty, 1, largest)[:, None]
+        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+        rows /= np.where(empty, 1, norms)[:, None].astype(np.float32)
     rows[empty, :1] = 1.0
     return rows
 
@@ -33,7 +36,7 @@ def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
 def from_column(column: pa.ChunkedArray) -> NDArray[np.float16]:
     """A vector column without nulls as an array of shape (n, d), float16."""
     array = column.combine_chunks()
-    values: NDArray[np.float16] = array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+    values: NDArray[np.float16] = array.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(array), column.type.list_size)
 
 

@@ -21,6 +21,9 @@ from compass_ray import seeding, shards
 from compass_ray.cluster import kernels
 from compass_ray.errors import TooFewSamples
 
+_SAME_POINT = 1e-6
+"""Squared distance below which two rows are one: float32 products of equal rows miss 1 by as much."""
+
 Broadcast = Callable[..., list[Any]]
 """``broadcast(method, *args)`` calls a method of every row group and returns their answers."""
 
@@ -64,7 +67,8 @@ class RowGroup:
         self._measure(centers)
         best: Point | None = None
         for member, closest in zip(self._members, self._closest, strict=True):
-            distance_sq = np.maximum(2.0 - 2.0 * closest.astype(np.float64), 0.0) if len(centers) else 1.0
+            distance_sq = 2.0 - 2.0 * closest.astype(np.float64) if len(centers) else np.ones(len(closest))
+            distance_sq[distance_sq < _SAME_POINT] = 0.0
             noise = seeding.exponential(member.ids, seed, f"center-{len(centers)}")
             with np.errstate(divide="ignore"):
                 keys = noise / (member.weights * distance_sq)

@@ -76,20 +76,10 @@ class SentenceTransformerEncoder:
     """
 
     def __init__(self, folder: Path, *, prompt: str = "", dtype: str = "float32", device: str = "cpu") -> None:
-        import torch
-        from sentence_transformers import SentenceTransformer
-
         self.revision = folder_revision(folder)
-        self._prompt = prompt
-        self._model: Any = SentenceTransformer(
-            str(folder),
-            device=device,
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True},
-        )
-        self._model.to(getattr(torch, dtype)).eval()
-        self._exact: Any = None
+        self._folder, self._prompt, self._device = folder, prompt, device
+        self._model = _load(folder, dtype, device)
+        self._exact: Any = self._model if dtype == "float32" else None
         self.dim = int(self._model.get_embedding_dimension())
 
     def count_tokens(self, texts: Sequence[str]) -> NDArray[np.int32]:
@@ -105,9 +95,7 @@ class SentenceTransformerEncoder:
 
     def encode_exactly(self, texts: Sequence[str]) -> NDArray[np.float32]:
         if self._exact is None:
-            import copy
-
-            self._exact = copy.deepcopy(self._model).float()
+            self._exact = _load(self._folder, "float32", self._device)  # anew: what overflowed is lost
         return self._encode(self._exact, texts)
 
     def _encode(self, model: Any, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -122,6 +110,26 @@ class SentenceTransformerEncoder:
             show_progress_bar=False,
         )
         return unit_rows(vectors.float().cpu().numpy())
+
+
+def _load(folder: Path, dtype: str, device: str) -> Any:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        model = SentenceTransformer(
+            str(folder),
+            device=device,
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+        )
+    except (ValueError, OSError, ImportError, KeyError) as exc:
+        raise ConfigError(
+            f"embed.model: {folder} cannot be loaded as a sentence-transformers model with safetensors weights and "
+            f"without remote code ({exc}); save it again with save_pretrained"
+        ) from exc
+    return model.to(getattr(torch, dtype)).eval()
 
 
 def folder_revision(folder: Path) -> str:

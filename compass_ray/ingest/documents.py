@@ -160,9 +160,10 @@ def _messages(value: Any, column: str) -> list[Message]:
         raise _Rejected("wrong_type", f"{column}: expected a list of messages, found {type(value).__name__}")
     messages = []
     for message in value:
-        if not isinstance(message, dict) or message.get("role") not in _CHAT_ROLES:
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str) or role not in _CHAT_ROLES:
             raise _Rejected("wrong_type", f"{column}: each message needs a role of {', '.join(sorted(_CHAT_ROLES))}")
-        messages.append({"role": message["role"], "content": _text(message, "content")})
+        messages.append({"role": role, "content": _text(message, "content")})
     return messages
 
 

@@ -61,6 +61,8 @@ def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[Inpu
         If a format cannot be told from the name.
     """
     patterns = [storage.absolute(path) for path in source.paths]
+    if len({storage.is_remote(pattern) for pattern in patterns}) > 1:
+        raise ConfigError(f"sources.{name}.path: mixes local paths and s3://; make two sources of them")
     root = os.path.commonpath([storage.root_of(pattern) for pattern in patterns]).replace("s3:/", "s3://", 1)
     listed: dict[str, storage.FileStat] = {}
     for given, pattern in zip(source.paths, patterns, strict=True):

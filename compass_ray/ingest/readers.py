@@ -72,15 +72,11 @@ def _lines(stream: BinaryIO, start: int, end: int | None) -> Iterator[tuple[int,
     if start:
         stream.seek(start - 1)
         offset = start - 1 + len(stream.readline())
-    while end is None or offset < end:
-        lines = stream.readlines(_CHUNK_BYTES)
-        if not lines:
+    for line in stream:
+        if end is not None and offset >= end:
             return
-        for line in lines:
-            if end is not None and offset >= end:
-                return
-            yield offset, line
-            offset += len(line)
+        yield offset, line
+        offset += len(line)
 
 
 def _read_jsonl(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
@@ -97,6 +93,9 @@ def _read_jsonl(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
                 raise
             if line.isspace():
                 continue
+            if len(batch.rows) + len(batch.faults) >= _BATCH_ROWS:
+                yield batch
+                batch = RawBatch(columns={name: [] for name in columns})
             try:
                 row = orjson.loads(line.removeprefix(b"\xef\xbb\xbf") if offset == 0 else line)
             except orjson.JSONDecodeError as exc:
@@ -109,9 +108,6 @@ def _read_jsonl(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
             batch.rows.append(offset)
             for name in columns:
                 batch.columns[name].append(row.get(name, MISSING))
-            if len(batch.rows) >= _BATCH_ROWS:
-                yield batch
-                batch = RawBatch(columns={name: [] for name in columns})
     yield batch
 
 
@@ -129,7 +125,11 @@ def _read_csv(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
     """
     delimiter = "\t" if unit.file.format == "tsv" else ","
     with _open(unit) as stream:
-        header = _header(stream.readline(), delimiter)
+        try:
+            header = _header(stream, delimiter)
+        except csv.Error as exc:
+            yield RawBatch(faults=[Fault(None, "broken_csv", f"unreadable header: {exc}")])
+            return
     absent = [name for name in columns if name not in header]
     if absent:
         yield RawBatch(faults=[_missing_columns(absent, header)])
@@ -175,9 +175,9 @@ def _read_csv(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
             yield RawBatch(faults=skipped)
 
 
-def _header(line: bytes, delimiter: str) -> list[str]:
-    text = line.decode("utf-8-sig", "replace")
-    return next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+def _header(stream: BinaryIO, delimiter: str) -> list[str]:
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+    return next(csv.reader(text, delimiter=delimiter), [])
 
 
 def _append_decoded(batch: RawBatch, number: int, values: dict[str, bytes]) -> None:
@@ -195,7 +195,7 @@ def _read_parquet(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
     with storage.open_input(unit.file.url) as stream:
         try:
             file = pq.ParquetFile(stream)
-        except pa.ArrowInvalid as exc:
+        except (pa.ArrowInvalid, OSError) as exc:
             yield RawBatch(faults=[Fault(None, "corrupt_file", f"not a Parquet file: {exc}")])
             return
         absent = [name for name in columns if name not in file.schema_arrow.names]

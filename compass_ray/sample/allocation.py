@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
+_NUMPY_POPULATION = 10**9
+
 
 def kl_quotas(mass: Vector, present: Vector, capacity: Counts, budget: int) -> Counts:
     r"""The integers that bring ``present + quotas`` closest to ``mass``.
@@ -35,7 +37,19 @@ def kl_quotas(mass: Vector, present: Vector, capacity: Counts, budget: int) -> C
     ndarray of shape (n_clusters,), int64
         Cost O(K log(1/ε) + K log K).
     """
-    n = present + 0.5
+    quotas = np.zeros(len(mass), dtype=np.int64)
+    wanted = (mass > 0) & (capacity > 0)
+    room = int(capacity[wanted].sum())
+    if budget < room:
+        quotas[wanted] = _kl_optimum(mass[wanted], present[wanted] + 0.5, capacity[wanted], budget)
+        return quotas
+    quotas[wanted] = capacity[wanted]
+    unwanted = capacity - quotas  # mass zero: any of them is as good, so as the pool has them
+    return quotas + proportional_quotas(unwanted.astype(np.float64), unwanted, budget - room)
+
+
+def _kl_optimum(mass: Vector, n: Vector, capacity: Counts, budget: int) -> Counts:
+    """The exact optimum where all mass and capacity are positive and the budget is below the total capacity."""
 
     def taken(theta: float) -> Counts:
         with np.errstate(over="ignore", divide="ignore"):
@@ -47,7 +61,7 @@ def kl_quotas(mass: Vector, present: Vector, capacity: Counts, budget: int) -> C
     low = float(np.finfo(float).tiny)
     quotas = taken(high)
     for _ in range(200):
-        middle = float(np.sqrt(low * high))
+        middle = float(np.sqrt(low) * np.sqrt(high))
         if middle in (low, high):
             break
         attempt = taken(middle)
@@ -120,6 +134,24 @@ def _fill(weights: Vector, capacity: Counts, budget: int) -> Counts:
     order = np.lexsort((np.arange(len(share)), -remainder))
     quotas[order[: budget - int(quotas.sum())]] += 1
     return quotas
+
+
+def hypergeometric_quotas(capacity: Counts, budget: int, rng: np.random.Generator, draws: int) -> Counts:
+    """Counts of ``draws`` uniform samples of ``budget`` documents, shape (draws, n).
+
+    Above 10^9 documents, where NumPy's sampler ends, samples are multinomial (with replacement), cut to the
+    capacities and topped up; the two differ by less than one document in a thousand at budgets below 10^6.
+    """
+    total = int(capacity.sum())
+    if total < _NUMPY_POPULATION:
+        exact: Counts = rng.multivariate_hypergeometric(capacity, budget, size=draws, method="marginals")
+        return exact
+    sampled = np.minimum(rng.multinomial(budget, capacity / total, size=draws), capacity)
+    topped = [
+        row + proportional_quotas((capacity - row).astype(np.float64), capacity - row, budget - int(row.sum()))
+        for row in sampled
+    ]
+    return np.array(topped, dtype=np.int64)
 
 
 def split_by_language(quota: Counts, capacity: Counts, temperature: float) -> Counts:

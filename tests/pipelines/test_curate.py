@@ -175,7 +175,7 @@ def test_a_budget_above_the_eligible_pool_says_how_many_there_are(demo: Make) ->
 
 def test_too_many_bad_rows_stop_the_run_after_the_quarantine_is_written(demo: Make) -> None:
     config = demo("ingest.max_bad_fraction=0")
-    with pytest.raises(TooManyBadRows, match="worst: .*pool-text: 1 × broken_json"):
+    with pytest.raises(TooManyBadRows, match=r"worst: .*pool-text: 1 × broken_json"):
         curate(config)
     assert CurationRun(f"{config.output}/runs/{config.name}").quarantine.num_rows == 11
 

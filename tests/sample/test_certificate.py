@@ -1,0 +1,140 @@
+"""The certificate: before, after and random, on usage nobody has used."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from compass_ray.sample.certificate import certify, divergence, random_divergence
+from compass_ray.sample.divergence import jsd
+
+HELDOUT = np.array([40, 30, 20, 10, 2])
+CURRENT = np.array([5, 5, 20, 70, 1])
+CAPACITY = np.array([500, 500, 500, 2500, 0])
+TOWARDS = np.array([75, 55, 20, 0, 0])  # with CURRENT: 80, 60, 40, 70
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    return counts / counts.sum()
+
+
+NOTHING = np.zeros(5, dtype=np.int64)
+NO_CURRENT = "no current data: there is no divergence before the selection"
+NO_HELDOUT = "no held-out target documents: raise target.holdout_fraction or add target data"
+
+
+def test_a_good_selection_comes_nearer_to_usage_than_before_and_than_random() -> None:
+    body = certify(HELDOUT, CURRENT, TOWARDS, CAPACITY, rng())
+    assert body["after"]["jsd"] < body["random"]["jsd"] < body["before"]["jsd"]
+    assert body["after"]["high"] < body["before"]["low"]
+    assert body["notes"] == []
+
+
+def test_after_is_of_current_and_selection_together() -> None:
+    body = certify(HELDOUT, CURRENT, TOWARDS, CAPACITY, rng())
+    assert body["before"]["plugin"] == pytest.approx(float(jsd(shares(HELDOUT), shares(CURRENT))), abs=1e-6)
+    assert body["after"]["plugin"] == pytest.approx(float(jsd(shares(HELDOUT), shares(CURRENT + TOWARDS))), abs=1e-6)
+
+
+def test_counts_are_those_of_the_data() -> None:
+    body = certify(HELDOUT, CURRENT, TOWARDS, CAPACITY, rng())
+    assert [body[f"{name}_documents"] for name in ("heldout", "current", "selected")] == [102, 101, 150]
+
+
+def test_without_current_data_there_is_no_before_and_this_is_said() -> None:
+    body = certify(HELDOUT, NOTHING, TOWARDS, CAPACITY, rng())
+    assert body["before"] is None
+    assert body["after"]["plugin"] == pytest.approx(float(jsd(shares(HELDOUT), shares(TOWARDS))), abs=1e-6)
+    assert body["notes"] == [NO_CURRENT]
+
+
+def test_without_held_out_usage_all_estimates_are_null_and_this_is_said() -> None:
+    body = certify(NOTHING, CURRENT, TOWARDS, CAPACITY, rng())
+    assert (body["before"], body["after"], body["random"]) == (None, None, None)
+    assert body["notes"] == [NO_HELDOUT]
+    assert certify(NOTHING, NOTHING, TOWARDS, CAPACITY, rng())["notes"] == [NO_CURRENT, NO_HELDOUT]
+
+
+def test_the_certificate_is_plain_json_and_the_same_for_the_same_generator() -> None:
+    one, two = (certify(HELDOUT, CURRENT, TOWARDS, CAPACITY, rng(5)) for _ in range(2))
+    assert json.loads(json.dumps(one, allow_nan=False)) == one
+    assert one == two
+    assert one != certify(HELDOUT, CURRENT, TOWARDS, CAPACITY, rng(6))
+
+
+def test_selecting_the_whole_pool_leaves_random_no_choice() -> None:
+    body = certify(HELDOUT, CURRENT, CAPACITY, CAPACITY, rng())
+    assert body["random"]["jsd"] == pytest.approx(body["after"]["jsd"], abs=1e-6)
+    assert body["random"]["low"] == body["random"]["high"]
+
+
+def test_a_pool_of_billions_has_a_certificate() -> None:
+    body = certify(HELDOUT, CURRENT, TOWARDS, CAPACITY * 10**6, rng())
+    small = certify(HELDOUT, CURRENT, TOWARDS, CAPACITY, rng())
+    assert body["random"]["jsd"] == pytest.approx(small["random"]["jsd"], abs=0.01)
+
+
+def test_estimates_are_ordered_and_between_zero_and_one() -> None:
+    for seed in range(20):
+        random = rng(seed)
+        heldout, training = random.integers(0, 9, 12), random.integers(0, 9, 12)
+        estimate = divergence(heldout, training, rng(seed))
+        assert 0 <= estimate.low <= estimate.high <= 1
+        assert estimate.low <= estimate.jsd <= estimate.high
+        assert 0 <= estimate.jsd <= estimate.plugin <= 1
+
+
+def test_disjoint_data_are_one_bit_apart() -> None:
+    estimate = divergence(np.array([50, 50, 0, 0]), np.array([0, 0, 3, 4]), rng())
+    assert estimate.plugin == 1
+    assert estimate.high == pytest.approx(estimate.jsd, abs=0.01)
+    assert estimate.jsd == pytest.approx(1, abs=0.01)
+
+
+def test_the_interval_covers_the_true_divergence_about_as_often_as_it_says() -> None:
+    truth, training = rng(3).dirichlet(np.full(20, 2.0)), rng(4).integers(20, 200, 20)
+    true_value = float(jsd(truth, shares(training)))
+    covered = 0
+    for seed in range(150):
+        estimate = divergence(rng(1000 + seed).multinomial(200, truth), training, rng(seed))
+        covered += estimate.low <= true_value <= estimate.high
+    assert covered / 150 >= 0.88
+
+
+def test_the_interval_covers_also_where_usage_is_thin_over_many_clusters() -> None:
+    """The design's own case: 285 questions, of which 85 are held out, over 100 clusters."""
+    truth, other = rng(3).dirichlet(np.full(100, 0.5)), rng(4).dirichlet(np.full(100, 0.5))
+    training = np.round(1e5 * (truth + other) / 2).astype(np.int64) + 1
+    true_value = float(jsd(truth, shares(training)))
+    estimates = [divergence(rng(2000 + seed).multinomial(85, truth), training, rng(seed)) for seed in range(60)]
+    assert np.mean([estimate.low <= true_value <= estimate.high for estimate in estimates]) >= 0.5
+
+
+def test_more_held_out_usage_narrows_the_interval() -> None:
+    few, many = divergence(HELDOUT, CURRENT, rng()), divergence(HELDOUT * 25, CURRENT, rng())
+    assert many.high - many.low < 0.3 * (few.high - few.low)
+
+
+def test_random_is_the_mean_over_hypergeometric_draws_of_the_budget() -> None:
+    estimate = random_divergence(HELDOUT, CURRENT, CAPACITY, 150, rng())
+    expected = CURRENT + 150 * shares(CAPACITY)
+    assert estimate.plugin == pytest.approx(float(jsd(shares(HELDOUT), shares(expected))), abs=0.01)
+    assert estimate.low < estimate.jsd < estimate.high
+
+
+@pytest.mark.parametrize("samples", [50, 85, 300])
+@pytest.mark.parametrize("distance", [0.3, 0.8], ids=["near", "far"])
+def test_the_correction_takes_away_most_of_the_mean_error(samples: int, distance: float) -> None:
+    p, other = rng(1).dirichlet(np.full(30, 2.0)), rng(2).dirichlet(np.full(30, 2.0))
+    training = np.round(1e6 * ((1 - distance) * p + distance * other)).astype(np.int64)
+    true_value = float(jsd(p, shares(training)))
+    estimates = [divergence(rng(seed).multinomial(samples, p), training, rng(seed)) for seed in range(150)]
+    plugin_error = np.mean([estimate.plugin for estimate in estimates]) - true_value
+    assert plugin_error > 0
+    assert abs(np.mean([estimate.jsd for estimate in estimates]) - true_value) < 0.55 * plugin_error

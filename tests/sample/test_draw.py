@@ -1,0 +1,213 @@
+"""Which documents fill the quotas: the same whatever the shards, each once per owner, as many as asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from compass_ray import records, seeding
+from compass_ray.sample.draw import QUOTA, candidates, keep_best, quota_table, ranks
+
+LANGUAGES = ("en", "sw")
+N_CLUSTERS, N_SHARDS, SEED = 3, 6, 11
+
+
+def pool(count: int, seed: int = 0) -> pa.Table:
+    """Pool assignments over all cells, a few of them outliers."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, 256, (count, 16), dtype=np.uint8)
+    return pa.table(
+        {
+            "doc_id": records.numpy_to_ids(ids),
+            "content_id": records.numpy_to_ids(ids),
+            "role": ["pool"] * count,
+            "owner": pa.nulls(count, pa.string()),
+            "lang": [LANGUAGES[i] for i in rng.integers(0, 2, count)],
+            "tokens": pa.array(rng.integers(1, 99, count), pa.int32()),
+            "cluster": pa.array(rng.integers(0, N_CLUSTERS, count), pa.int32()),
+            "similarity": pa.array(rng.random(count), pa.float32()),
+            "outlier": rng.random(count) < 0.1,
+        },
+        schema=records.ASSIGNMENT,
+    )
+
+
+@cache
+def shards() -> list[pa.Table]:
+    return [pool(30 + 20 * number, seed=number) for number in range(N_SHARDS)]
+
+
+def quotas(sw: list[list[int]], hi: list[list[int]]) -> pa.Table:
+    return pa.concat_tables([quota_table("hi", LANGUAGES, np.array(hi)), quota_table("sw", LANGUAGES, np.array(sw))])
+
+
+QUOTAS = quotas(sw=[[5, 3], [0, 12], [1, 0]], hi=[[2, 2], [7, 1], [0, 20]])
+
+
+@cache
+def shard_candidates() -> list[pa.Table]:
+    return [candidates(rows, number, QUOTAS, SEED) for number, rows in enumerate(shards())]
+
+
+@cache
+def drawn() -> pa.Table:
+    return keep_best(pa.concat_tables(shard_candidates()), QUOTAS)
+
+
+def test_the_draw_is_what_sorting_all_keys_in_python_gives() -> None:
+    expected = []
+    for quota in QUOTAS.to_pylist():
+        found = []
+        for number, rows in enumerate(shards()):
+            keys = seeding.gumbel(records.ids_to_numpy(rows["doc_id"]), SEED, "draw", quota["owner"])
+            for one, key in zip(rows.to_pylist(), keys.tolist(), strict=True):
+                if (one["cluster"], one["lang"]) == (quota["cluster"], quota["lang"]) and not one["outlier"]:
+                    found.append((-key, one["doc_id"], number))
+        cell = (quota["owner"], quota["cluster"], quota["lang"])
+        expected += [(*cell, doc, shard) for _, doc, shard in sorted(found)[: quota["quota"]]]
+    names = ("owner", "cluster", "lang", "doc_id", "shard")
+    assert list(zip(*(drawn()[name].to_pylist() for name in names), strict=True)) == expected
+
+
+@settings(deadline=None)
+@given(order=st.permutations(range(N_SHARDS)), cuts=st.lists(st.integers(0, N_SHARDS), max_size=4))
+def test_candidates_merge_to_the_same_table_in_any_order_and_grouping(order: list[int], cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), N_SHARDS]
+    groups = [[shard_candidates()[i] for i in order[a:b]] for a, b in pairwise(edges)]
+    merged = [keep_best(pa.concat_tables(group), QUOTAS) for group in groups if group]
+    assert keep_best(pa.concat_tables(merged[::-1]), QUOTAS).equals(drawn())
+
+
+@settings(deadline=None)
+@given(order=st.permutations(range(N_SHARDS)))
+def test_candidates_taken_one_after_the_other_give_the_same_table(order: list[int]) -> None:
+    held = records.CANDIDATE.empty_table()
+    for i in order:
+        held = keep_best(pa.concat_tables([held, shard_candidates()[i]]), QUOTAS)
+    assert held.equals(drawn())
+
+
+@settings(deadline=None, max_examples=25)
+@given(count=st.integers(1, 12), seed=st.integers(0, 50))
+def test_cutting_the_pool_into_other_shards_draws_the_same_documents(count: int, seed: int) -> None:
+    everything = pa.concat_tables(shards())
+    home = np.random.default_rng(seed).integers(0, count, everything.num_rows)
+    parts = [candidates(everything.filter(pa.array(home == n)), n, QUOTAS, SEED) for n in range(count)]
+    again = keep_best(pa.concat_tables(parts), QUOTAS)
+    assert again.drop_columns(["shard"]).equals(drawn().drop_columns(["shard"]))
+
+
+def test_quotas_are_met_in_every_cell() -> None:
+    found = Counter(zip(*(drawn()[name].to_pylist() for name in ("owner", "cluster", "lang")), strict=True))
+    assert found == {(q["owner"], q["cluster"], q["lang"]): q["quota"] for q in QUOTAS.to_pylist()}
+
+
+def test_a_quota_above_the_cell_takes_the_whole_cell_without_outliers() -> None:
+    rows = shards()[5]
+    wanted = quota_table("sw", LANGUAGES, np.array([[999, 0]]))
+    found = candidates(rows, 0, wanted, SEED)
+    expected = [r["doc_id"] for r in rows.to_pylist() if (r["cluster"], r["lang"], r["outlier"]) == (0, "en", False)]
+    assert sorted(found["doc_id"].to_pylist()) == sorted(expected)
+    assert found.num_rows > 5
+
+
+def test_no_document_is_drawn_twice_for_one_owner_but_two_owners_may_share_it() -> None:
+    large = np.full((N_CLUSTERS, 2), 40)
+    wanted = pa.concat_tables([quota_table(owner, LANGUAGES, large) for owner in ("hi", "sw")])
+    parts = [candidates(rows, number, wanted, SEED) for number, rows in enumerate(shards())]
+    both = keep_best(pa.concat_tables(parts), wanted)
+    pairs = list(zip(both["owner"].to_pylist(), both["doc_id"].to_pylist(), strict=True))
+    assert len(pairs) == len(set(pairs))
+    assert len({doc for _, doc in pairs}) < len(pairs)
+
+
+def test_a_shard_never_offers_more_than_a_cells_quota() -> None:
+    limits = {(q["owner"], q["cluster"], q["lang"]): q["quota"] for q in QUOTAS.to_pylist()}
+    for part in shard_candidates():
+        found = Counter(zip(*(part[name].to_pylist() for name in ("owner", "cluster", "lang")), strict=True))
+        assert all(count <= limits[cell] for cell, count in found.items())
+
+
+def test_rows_of_a_cell_without_quota_are_not_offered() -> None:
+    assert ("sw", 1, "en") not in set(
+        zip(*(drawn()[name].to_pylist() for name in ("owner", "cluster", "lang")), strict=True)
+    )
+
+
+@pytest.mark.parametrize("rows", [pool(0), pool(40)], ids=["empty shard", "shard"])
+def test_no_quotas_and_empty_shards_give_an_empty_table(rows: pa.Table) -> None:
+    nothing = candidates(rows, 0, QUOTA.empty_table(), SEED)
+    assert nothing.num_rows == 0
+    assert nothing.schema.equals(records.CANDIDATE)
+    assert candidates(pool(0), 0, QUOTAS, SEED).num_rows == 0
+    assert ranks(nothing).num_rows == 0
+
+
+def test_every_document_of_a_cell_has_the_same_chance() -> None:
+    rows = pool(60)
+    cell = quota_table("sw", LANGUAGES, np.array([[3, 0]]))
+    members = [r["doc_id"] for r in rows.to_pylist() if (r["cluster"], r["lang"], r["outlier"]) == (0, "en", False)]
+    counts: Counter[bytes] = Counter()
+    for seed in range(1200):
+        counts.update(candidates(rows, 0, cell, seed)["doc_id"].to_pylist())
+    assert set(counts) == set(members)
+    # without replacement the counts vary less than multinomial ones, so this test is lenient, not strict
+    assert stats.chisquare([counts[member] for member in members]).pvalue > 1e-3
+
+
+def test_another_owner_or_seed_draws_other_documents() -> None:
+    rows = pool(600)
+    same = np.array([[20, 20], [20, 20], [20, 20]])
+    by = {
+        (owner, seed): set(candidates(rows, 0, quota_table(owner, LANGUAGES, same), seed)["doc_id"].to_pylist())
+        for owner in ("hi", "sw")
+        for seed in (0, 1)
+    }
+    for one, other in [(("hi", 0), ("sw", 0)), (("hi", 0), ("hi", 1))]:
+        assert len(by[one] & by[other]) < 50
+    assert len(by["hi", 0]) == 120
+
+
+def test_equal_keys_go_to_the_lower_id() -> None:
+    ids = np.array([[9] * 16, [1] * 16, [5] * 16, [1] * 15 + [0]], dtype=np.uint8)
+    rows = pa.table(
+        {
+            "owner": ["sw"] * 4,
+            "cluster": pa.array([0] * 4, pa.int32()),
+            "lang": ["en"] * 4,
+            "key": [1.0, 1.0, 1.0, 1.0],
+            "doc_id": records.numpy_to_ids(ids),
+            "similarity": pa.array([0.5] * 4, pa.float32()),
+            "shard": pa.array([0] * 4, pa.int32()),
+        },
+        schema=records.CANDIDATE,
+    )
+    kept = keep_best(rows, quota_table("sw", LANGUAGES, np.array([[3, 0]])))
+    assert [value[-1] for value in kept["doc_id"].to_pylist()] == [0, 1, 5]
+
+
+def test_ranks_count_from_one_within_owner_and_cluster_by_falling_key() -> None:
+    ranked = ranks(drawn())
+    assert ranked.num_rows == drawn().num_rows
+    runs: dict[tuple[str, int], list[tuple[int, float]]] = {}
+    for one in ranked.to_pylist():
+        runs.setdefault((one["owner"], one["cluster"]), []).append((one["rank"], one["key"]))
+    for run in runs.values():
+        assert [rank for rank, _ in run] == list(range(1, len(run) + 1))
+        assert [key for _, key in run] == sorted((key for _, key in run), reverse=True)
+
+
+def test_a_quota_table_holds_the_cells_above_zero() -> None:
+    made = quota_table("sw", LANGUAGES, np.array([[0, 2], [3, 0]]))
+    assert made.to_pylist() == [
+        {"owner": "sw", "cluster": 0, "lang": "sw", "quota": 2},
+        {"owner": "sw", "cluster": 1, "lang": "en", "quota": 3},
+    ]

@@ -1,0 +1,236 @@
+"""Counts that add up: roles, eligibility, held-out usage."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compass_ray import records
+from compass_ray.sample.histogram import eligible_mask, heldout_mask, merge, shard_histogram
+from compass_ray.sample.problem import build_problems
+
+N_CLUSTERS = 4
+
+
+def identifier(number: int) -> bytes:
+    return np.random.default_rng([77, number]).bytes(16)
+
+
+def row(role: str, content: int, **values: Any) -> dict[str, Any]:
+    """One assignment; its doc_id follows from content, role, owner and language, as in ingest."""
+    made = {"role": role, "owner": None if role == "pool" else "sw", "lang": "sw", "cluster": 0, "tokens": 10}
+    made |= {"similarity": 0.5, "outlier": False, **values}
+    identity = zlib.crc32(repr((role, made["owner"], made["lang"], content)).encode())
+    return {"doc_id": identifier(identity), "content_id": identifier(content), **made}
+
+
+def table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=records.ASSIGNMENT)
+
+
+ROWS = st.lists(
+    st.builds(
+        lambda role, content, owner, lang, cluster, outlier, tokens: row(
+            role,
+            content,
+            owner=None if role == "pool" else owner,
+            lang=lang,
+            cluster=cluster,
+            outlier=outlier,
+            tokens=tokens,
+        ),
+        st.sampled_from(records.ROLES),
+        st.integers(0, 12),
+        st.sampled_from(["sw", "hi"]),
+        st.sampled_from(["sw", "hi", "en"]),
+        st.integers(0, N_CLUSTERS - 1),
+        st.booleans(),
+        st.integers(1, 9),
+    ),
+    max_size=25,
+)
+
+OWNERS = ("hi", "sw")
+
+
+def cells(histogram: pa.Table) -> dict[tuple[Any, ...], tuple[int, int]]:
+    names = ("owner", "role", "lang", "cluster", "documents", "tokens")
+    return {tuple(r[n] for n in names[:4]): (r["documents"], r["tokens"]) for r in histogram.to_pylist()}
+
+
+def counted_in_python(rows: list[dict[str, Any]], seed: int, fraction: float) -> dict[tuple[Any, ...], tuple[int, int]]:
+    """The rules of the design, one row at a time."""
+    documents: Counter[tuple[Any, ...]] = Counter()
+    tokens: Counter[tuple[Any, ...]] = Counter()
+    held = heldout_mask(table(rows), seed, fraction) if rows else []
+
+    def count(cell: tuple[Any, ...], one: dict[str, Any]) -> None:
+        documents[cell] += 1
+        tokens[cell] += one["tokens"]
+
+    usage = {one["content_id"] for one in rows if one["role"] == "target"}
+    for one, is_held in zip(rows, held, strict=True):
+        bin_number = N_CLUSTERS if one["outlier"] else one["cluster"]
+        count((one["owner"], "heldout" if is_held else one["role"], one["lang"], bin_number), one)
+        for owner in OWNERS:
+            mine = {o["content_id"] for o in rows if o["role"] == "current" and o["owner"] == owner}
+            if one["role"] == "pool" and not one["outlier"] and one["content_id"] in usage | mine:
+                count((owner, "ineligible", one["lang"], one["cluster"]), one)
+    return {cell: (documents[cell], tokens[cell]) for cell in documents}
+
+
+@settings(deadline=None)
+@given(rows=ROWS, seed=st.integers(0, 99), fraction=st.sampled_from([0.0, 0.3, 0.9]))
+def test_a_shards_counts_are_those_of_the_rules_applied_row_by_row(
+    rows: list[dict[str, Any]], seed: int, fraction: float
+) -> None:
+    found = shard_histogram(table(rows), OWNERS, N_CLUSTERS, seed, fraction)
+    assert found.schema.equals(records.HISTOGRAM)
+    assert cells(found) == counted_in_python(rows, seed, fraction)
+
+
+@settings(deadline=None)
+@given(shards=st.lists(ROWS, min_size=1, max_size=5), data=st.data())
+def test_histograms_merge_to_the_same_table_in_any_order_and_grouping(
+    shards: list[list[dict[str, Any]]], data: st.DataObject
+) -> None:
+    parts = [shard_histogram(table(rows), OWNERS, N_CLUSTERS, 0, 0.3) for rows in shards]
+    order = data.draw(st.permutations(range(len(parts))))
+    cut = data.draw(st.integers(1, len(parts)))
+    one_by_one = merge(parts[:1])
+    for part in parts[1:]:
+        one_by_one = merge([one_by_one, part])
+    left = merge([parts[i] for i in order[:cut]])
+    regrouped = merge([*(parts[i] for i in order[cut:]), left])
+    assert regrouped.equals(one_by_one)
+    assert merge([merge(parts)]).equals(one_by_one)
+
+
+def test_an_empty_shard_counts_nothing() -> None:
+    assert shard_histogram(table([]), OWNERS, N_CLUSTERS, 0, 0.3).num_rows == 0
+
+
+def eligible(rows: list[dict[str, Any]], owner: str = "sw") -> list[bool]:
+    return eligible_mask(table(rows), owner).tolist()
+
+
+def test_a_pool_row_is_eligible_and_no_other_role_is() -> None:
+    assert eligible([row("pool", 1), row("current", 2), row("target", 3)]) == [True, False, False]
+
+
+def test_an_outlier_is_not_eligible() -> None:
+    assert eligible([row("pool", 1, outlier=True), row("pool", 2)]) == [False, True]
+
+
+def test_a_pool_row_equal_to_current_is_ineligible_for_that_owner_only() -> None:
+    rows = [row("pool", 1), row("current", 1, owner="sw"), row("pool", 2)]
+    assert eligible(rows, "sw") == [False, False, True]
+    assert eligible(rows, "hi") == [True, False, True]
+
+
+@pytest.mark.parametrize("outlier", [False, True], ids=["inlier", "outlier"])
+@pytest.mark.parametrize("owner", ["sw", "hi"])
+def test_a_pool_row_equal_to_any_owners_usage_is_ineligible_for_all(owner: str, outlier: bool) -> None:
+    rows = [row("target", 1, owner=owner, outlier=outlier), row("pool", 1), row("pool", 1, lang="en"), row("pool", 2)]
+    assert eligible(rows, "sw") == eligible(rows, "hi") == [False, False, False, True]
+
+
+def test_a_pool_row_equal_to_held_out_usage_is_ineligible_too() -> None:
+    rows = [row("target", number) for number in range(50)] + [row("pool", number) for number in range(50)]
+    assert heldout_mask(table(rows), 0, 0.5).sum() > 10
+    assert not any(eligible(rows))
+
+
+def test_capacity_is_the_pool_without_outliers_and_ineligible_rows() -> None:
+    rows = [
+        row("target", 1, cluster=2),
+        row("pool", 1, cluster=2),
+        *[row("pool", 10 + number, cluster=2) for number in range(5)],
+        row("pool", 30, cluster=2, outlier=True),
+        row("pool", 31, cluster=3, lang="en"),
+    ]
+    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), N_CLUSTERS)
+    assert problem.languages == ("en", "sw")
+    assert problem.capacity.tolist() == [[0, 0], [0, 0], [0, 5], [1, 0]]
+    assert problem.target.tolist() == [0, 0, 1, 0, 0]
+
+
+# Held-out usage
+
+
+def many_targets(count: int = 4000) -> list[dict[str, Any]]:
+    owners = ("sw", "hi")
+    return [
+        row("target", 1000 + i, owner=owners[i % 2], lang=owners[i % 2], cluster=i % N_CLUSTERS) for i in range(count)
+    ]
+
+
+def test_about_the_asked_fraction_of_usage_is_held_out() -> None:
+    assert heldout_mask(table(many_targets()), 0, 0.3).mean() == pytest.approx(0.3, abs=0.03)
+
+
+def test_only_usage_is_held_out() -> None:
+    rows = [row(role, number) for role in ("pool", "current") for number in range(100)]
+    assert not heldout_mask(table(rows), 0, 0.99).any()
+
+
+def test_nothing_is_held_out_at_fraction_zero() -> None:
+    assert not heldout_mask(table(many_targets(500)), 0, 0.0).any()
+
+
+def test_a_larger_fraction_holds_out_more_and_keeps_what_was() -> None:
+    usage = table(many_targets(1000))
+    small, large = heldout_mask(usage, 0, 0.2), heldout_mask(usage, 0, 0.6)
+    assert (small <= large).all()
+    assert small.sum() < large.sum()
+
+
+def test_another_seed_holds_out_other_rows() -> None:
+    usage = table(many_targets(1000))
+    assert (heldout_mask(usage, 0, 0.3) != heldout_mask(usage, 1, 0.3)).mean() == pytest.approx(0.42, abs=0.06)
+
+
+def test_repeated_questions_fall_on_the_same_side() -> None:
+    rows = [row("target", number) for number in range(40)] * 3
+    mask = heldout_mask(table(rows), 0, 0.5).reshape(3, 40)
+    assert (mask == mask[0]).all()
+    assert 5 < mask[0].sum() < 35
+
+
+def test_held_out_usage_is_never_in_the_target() -> None:
+    rows = many_targets()
+    mask = heldout_mask(table(rows), 3, 0.3)
+    histogram = shard_histogram(table(rows), OWNERS, N_CLUSTERS, 3, 0.3)
+    problems = {problem.owner: problem for problem in build_problems(histogram, N_CLUSTERS)}
+    for owner, problem in problems.items():
+        kept, held = (
+            [sum(r["owner"] == owner and r["cluster"] == k and m == side for r, m in zip(rows, mask, strict=True))
+             for k in range(N_CLUSTERS)]
+            for side in (False, True)
+        )  # fmt: skip
+        assert problem.target.tolist() == [*kept, 0]
+        assert problem.heldout.tolist() == [*held, 0]
+        assert sum(held) > 400
+    assert problems["sw"].all_targets.sum() == (~mask).sum()
+
+
+def test_an_owner_whose_usage_is_all_held_out_still_has_a_problem() -> None:
+    histogram = pa.Table.from_pylist(
+        [{"owner": "sw", "role": "heldout", "lang": "sw", "cluster": 1, "documents": 3, "tokens": 9}],
+        schema=records.HISTOGRAM,
+    )
+    (problem,) = build_problems(histogram, 2)
+    assert (problem.owner, problem.target.sum(), problem.heldout.tolist()) == ("sw", 0, [0, 3, 0])
+
+
+def test_the_outlier_bin_is_the_last_one() -> None:
+    rows = [row("target", 1, cluster=1, outlier=True), row("current", 2, cluster=1, outlier=True)]
+    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), N_CLUSTERS)
+    assert problem.target.tolist() == problem.current.tolist() == [0, 0, 0, 0, 1]

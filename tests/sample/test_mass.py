@@ -1,0 +1,127 @@
+"""From counts of usage to the mass that clusters deserve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import dirichlet_multinomial
+
+from compass_ray.sample.gaps import owner_mass
+from compass_ray.sample.mass import base_measure, bootstrap_interval, concentration, shrunk_mass
+from compass_ray.sample.problem import OwnerProblem
+
+COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=10)
+
+
+@given(targets=COUNTS, data=st.data())
+def test_the_base_measure_is_positive_and_sums_to_one(targets: list[int], data: st.DataObject) -> None:
+    pool = data.draw(st.lists(st.integers(0, 500), min_size=len(targets), max_size=len(targets)))
+    base = base_measure(np.array(targets), np.array(pool))
+    assert (base > 0).all()
+    assert base.sum() == pytest.approx(1)
+
+
+def test_the_base_measure_is_half_usage_half_pool() -> None:
+    base = base_measure(np.array([10, 30, 0]), np.array([0, 50, 50]))
+    assert base.tolist() == pytest.approx([0.125, 0.625, 0.25], abs=1e-3)
+    assert base[2] > base_measure(np.array([10, 30, 0]), np.array([50, 50, 0]))[2] > 0
+
+
+def likelihood(alpha: float, counts: np.ndarray, base: np.ndarray) -> float:
+    return float(dirichlet_multinomial.logpmf(counts, alpha * base, counts.sum()))
+
+
+@pytest.mark.parametrize("spread", [0.5, 5.0, 50.0])
+def test_alpha_has_the_largest_dirichlet_multinomial_likelihood(spread: float) -> None:
+    rng = np.random.default_rng(7)
+    base = rng.dirichlet(np.full(40, 2.0))
+    counts = rng.multinomial(300, rng.dirichlet(spread * base))
+    alpha = concentration(counts, base)
+    best = likelihood(alpha, counts, base)
+    assert all(likelihood(float(other), counts, base) <= best + 1e-6 for other in np.geomspace(1e-2, 1e6, 300))
+
+
+def test_counts_that_could_be_a_sample_of_the_base_are_shrunk_and_others_hardly() -> None:
+    rng = np.random.default_rng(0)
+    base = np.full(50, 1 / 50)
+    like_base = concentration(rng.multinomial(300, base), base)
+    unlike = concentration(np.r_[150, 150, np.zeros(48, dtype=np.int64)], base)
+    assert like_base > 300
+    assert unlike < 10
+    assert 1e-2 <= unlike < like_base <= 1e6 * 1.001
+
+
+@given(counts=COUNTS.filter(any), alpha=st.floats(1e-2, 1e6))
+def test_shrunk_mass_sums_to_one_and_lies_between_shares_and_base(counts: list[int], alpha: float) -> None:
+    observed = np.array(counts)
+    base = base_measure(observed[::-1], observed)
+    mass = shrunk_mass(observed, base, alpha)
+    shares = observed / observed.sum()
+    assert mass.sum() == pytest.approx(1)
+    assert (mass >= np.minimum(shares, base) - 1e-12).all()
+    assert (mass <= np.maximum(shares, base) + 1e-12).all()
+
+
+def test_shrunk_mass_by_hand() -> None:
+    assert shrunk_mass(np.array([6, 2]), np.array([0.25, 0.75]), 8.0).tolist() == [0.5, 0.5]
+
+
+def test_the_interval_holds_the_mass_and_narrows_with_more_documents() -> None:
+    base = np.full(4, 0.25)
+    widths = []
+    for times in (1, 100):
+        counts = np.array([10, 20, 30, 40]) * times
+        low, high = bootstrap_interval(counts, base, 5.0, np.random.default_rng(0))
+        mass = shrunk_mass(counts, base, 5.0)
+        assert (low < mass).all()
+        assert (mass < high).all()
+        widths.append((high - low).max())
+    assert widths[1] == pytest.approx(widths[0] / 10, rel=0.15)
+
+
+def test_the_interval_is_the_binomial_one() -> None:
+    """With α → 0 and 400 documents a share of ½ has a standard error of 0.025."""
+    low, high = bootstrap_interval(
+        np.array([200, 200]), np.array([0.5, 0.5]), 1e-2, np.random.default_rng(0), draws=20_000
+    )
+    assert (high - low).tolist() == pytest.approx([2 * 1.96 * 0.025] * 2, rel=0.05)
+
+
+def test_without_documents_the_interval_is_everything() -> None:
+    low, high = bootstrap_interval(np.zeros(3, dtype=np.int64), np.full(3, 1 / 3), 1.0, np.random.default_rng(0))
+    assert (low.tolist(), high.tolist()) == ([0, 0, 0], [1, 1, 1])
+
+
+def problem(target: list[int], current: list[int], capacity: list[int]) -> OwnerProblem:
+    return OwnerProblem(
+        owner="sw",
+        languages=("sw",),
+        target=np.array([*target, 3]),
+        heldout=np.zeros(len(target) + 1, dtype=np.int64),
+        current=np.array([*current, 0]),
+        capacity=np.array(capacity)[:, None],
+        all_targets=np.array(target),
+    )
+
+
+def test_clusters_that_no_document_can_serve_leave_the_problem_and_are_reported() -> None:
+    mass = owner_mass(problem([50, 40, 10], [0, 0, 5], [9, 0, 0]), np.random.default_rng(0))
+    assert mass.target[1] == 0
+    assert (mass.target[[0, 2]] > 0).all()  # a pool, or current documents
+    assert mass.target.sum() == pytest.approx(1)
+    assert 0.2 < mass.unreachable < 0.5
+    assert mass.low[1] == mass.high[1] == 0
+
+
+def test_a_deficit_is_target_above_current_and_never_negative() -> None:
+    mass = owner_mass(problem([500, 500], [90, 10], [9, 9]), np.random.default_rng(0))
+    assert mass.deficit.tolist() == pytest.approx([0, mass.target[1] - 0.1])
+    assert mass.current is not None
+
+
+def test_without_current_data_the_deficit_is_the_target() -> None:
+    mass = owner_mass(problem([3, 1], [0, 0], [9, 9]), np.random.default_rng(0))
+    assert mass.current is None
+    assert mass.deficit.tolist() == mass.target.tolist()
