@@ -52,26 +52,7 @@ QUARANTINE = pa.schema(
 )
 
 
-def embedding_schema(dim: int) -> pa.Schema:
-    """Documents' keys with their vectors, in the order of the document shard.
-
-    The keys travel along so that clustering never has to read text. ``vector`` is null for a
-    document whose embedding is not finite.
-    """
-    return pa.schema(
-        [
-            ("doc_id", ID),
-            ("content_id", ID),
-            ("role", pa.string()),
-            ("owner", pa.string()),
-            ("lang", pa.string()),
-            ("tokens", pa.int32()),
-            ("vector", pa.list_(pa.float16(), dim)),
-        ]
-    )
-
-
-ASSIGNMENT = pa.schema(
+DOCUMENT_KEYS = pa.schema(
     [
         ("doc_id", ID),
         ("content_id", ID),
@@ -79,9 +60,26 @@ ASSIGNMENT = pa.schema(
         ("owner", pa.string()),
         ("lang", pa.string()),
         ("tokens", pa.int32()),
-        ("cluster", pa.int32()),  # the nearest centroid, for outliers too
-        ("similarity", pa.float32()),  # cosine with that centroid
-        ("outlier", pa.bool_()),
+    ]
+)
+"""What later stages need to know of a document without reading its text."""
+
+
+def embedding_schema(dim: int) -> pa.Schema:
+    """Documents' keys with their vectors, in the order of the document shard.
+
+    The keys travel along so that clustering never has to read text. ``vector`` is null for a
+    document whose embedding is not finite.
+    """
+    return pa.schema([*DOCUMENT_KEYS, pa.field("vector", pa.list_(pa.float16(), dim))])
+
+
+ASSIGNMENT = pa.schema(
+    [
+        *DOCUMENT_KEYS,
+        pa.field("cluster", pa.int32()),  # the nearest centroid, for outliers too
+        pa.field("similarity", pa.float32()),  # cosine with that centroid
+        pa.field("outlier", pa.bool_()),
     ]
 )
 
