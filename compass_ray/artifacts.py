@@ -63,7 +63,8 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        return self.url.rsplit("-", 1)[-1]
+        """Hash of the identity: the same wherever the artifact has been copied to."""
+        return _fingerprint(self.identity)
 
     def write(self, key: str, table: pa.Table, summary: Mapping[str, Any] | None = None) -> Receipt:
         """Write one file and its receipt; safe to repeat, and to do twice at once."""
@@ -144,8 +145,11 @@ def artifact(output: str, stage: str, identity: Mapping[str, Any]) -> Artifact:
     not marked as execution, fingerprints of its inputs. It must be plain JSON.
     """
     body = {"schema_version": records.SCHEMA_VERSION, "stage": stage, **identity}
-    fingerprint = digest(canonical_json(body).encode(), size=10)
-    return Artifact(storage.join(output, "cache", f"{stage}-{fingerprint}"), stage, body)
+    return Artifact(storage.join(output, "cache", f"{stage}-{_fingerprint(body)}"), stage, body)
+
+
+def _fingerprint(identity: Mapping[str, Any]) -> str:
+    return digest(canonical_json(dict(identity)).encode(), size=10)
 
 
 def open_artifact(url: str) -> Artifact:

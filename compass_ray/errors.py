@@ -5,7 +5,6 @@
     CompassError                        1
     ├ ConfigError (ValueError)          2   the config or a command line is wrong
     ├ DataError (ValueError)            3   the data are beyond what a run can use
-    │   ├ SchemaError                       a file's columns are not those the config names
     │   ├ TooManyBadRows                    more broken rows than `ingest.max_bad_fraction`
     │   ├ NonFiniteEmbedding                more NaN or infinite vectors than allowed
     │   └ EmptyInput                        no file, no row, or a role without documents
@@ -46,10 +45,6 @@ class DataError(CompassError, ValueError):
     """The data cannot be used as configured."""
 
     exit_code = 3
-
-
-class SchemaError(DataError):
-    """A file or table lacks the columns that were asked of it."""
 
 
 class TooManyBadRows(DataError):

@@ -21,7 +21,7 @@ MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])
 DOCUMENT = pa.schema(
     [
         ("doc_id", ID),  # hash of role, owner, language and content
-        ("content_id", ID),  # hash of the normalised content alone: equal text, equal id
+        ("content_id", ID),  # hash of the embedded text alone: equal text, equal id
         ("role", pa.string()),
         ("owner", pa.string()),  # the target language it counts for; null in the pool
         ("lang", pa.string()),  # canonical BCP-47

@@ -22,7 +22,6 @@ EXIT_CODES = {
     "CompassError": 1,
     "ConfigError": 2,
     "DataError": 3,
-    "SchemaError": 3,
     "TooManyBadRows": 3,
     "NonFiniteEmbedding": 3,
     "EmptyInput": 3,

@@ -21,17 +21,12 @@ app.command("curate")(curate.command)
 app.command("demo")(demo.command)
 app.add_typer(config.app, name="config")
 
-INTERRUPTED = 130
-
 
 def main() -> None:
-    """Entry point: exit codes as in the error tree, 130 when interrupted."""
+    """Entry point: exit codes as in the error tree."""
     stderr = Console(stderr=True)
     try:
         app()
     except CompassError as exc:
         stderr.print(f"error: {exc}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(exc.exit_code)
-    except KeyboardInterrupt:
-        stderr.print("interrupted: nothing is half-written; run the same command again to go on", markup=False)
-        sys.exit(INTERRUPTED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, with_address
+from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, resumable, with_address
 from compass_ray.cli.report import print_run
 
 
@@ -10,5 +10,6 @@ def command(path: ConfigPath, overrides: Overrides = [], address: Address = None
     """Select pool documents for every target language of CONFIG."""
     from compass_ray import curate, load_config
 
-    run = curate(load_config(path, with_address(overrides, address)))
-    print_run(run, as_json=as_json)
+    config = load_config(path, with_address(overrides, address))
+    with resumable():
+        print_run(curate(config), as_json=as_json)

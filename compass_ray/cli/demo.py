@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compass_ray.cli.options import Address, AsJson, Overrides, with_address
+from compass_ray.cli.options import Address, AsJson, Overrides, resumable, with_address
 from compass_ray.cli.report import print_run
 
 
@@ -21,7 +21,7 @@ def command(
     """Curate a built-in corpus of 12 languages for Swahili, Hindi and Tamil."""
     from compass_ray import curate, load_config
 
-    with as_file(files("compass_ray.demo")) as folder:
+    with as_file(files("compass_ray.demo")) as folder, resumable():
         sets = [f"output={output}", *with_address(overrides, address)]
         raw = load_demo(str(folder))
         print_run(curate(load_config(raw, sets)), as_json=as_json)

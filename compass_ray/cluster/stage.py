@@ -31,20 +31,27 @@ ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
 _THREADS = 1
 
 
-def make_codebook(
+def frozen_codebook(config: ClusterConfig, encoder: Mapping[str, str]) -> Artifact | None:
+    """The codebook that the config names, or None if one is to be fitted.
+
+    Raises
+    ------
+    FingerprintMismatch
+        If it belongs to another encoder.
+    """
+    return None if config.codebook == "fit" else open_codebook(storage.absolute(config.codebook), encoder)
+
+
+def fit_codebook(
     embeddings: Artifact, encoder: Mapping[str, str], config: ClusterConfig, seed: int, session: Session
 ) -> Artifact:
-    """Fit a codebook, or open the frozen one that the config names.
+    """Fit a codebook to the embeddings.
 
     Raises
     ------
     TooFewSamples
         If there are fewer documents than clusters.
-    FingerprintMismatch
-        If the frozen codebook belongs to another encoder.
     """
-    if config.codebook != "fit":
-        return open_codebook(storage.absolute(config.codebook), encoder)
     body = {
         "version": VERSION,
         "embeddings": embeddings.fingerprint,
@@ -83,7 +90,7 @@ def _fit(embeddings: Artifact, target: Artifact, config: ClusterConfig, seed: in
     rate = min(1.0, config.fit_rows / rows)
     weights = {group: weight / rate for group, weight in kernels.row_weights(groups, ROLE_MASS).items()}
     keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
-    count = min(len(keys), config.actors or cluster_cpus())
+    count = min(len(keys), config.actors or cluster_cpus(), cluster_cpus())
     remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(FitActor)
     actors = [remote.remote(embeddings, keys[part::count], weights, seed, rate) for part in range(count)]
 

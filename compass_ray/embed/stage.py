@@ -83,11 +83,10 @@ def _revision(config: EmbedConfig) -> str:
 def _embed_shards(documents: Artifact, target: Artifact, config: EmbedConfig, missing: list[str]) -> Iterator[Receipt]:
     import ray.data
 
-    from compass_ray.runtime.cluster import cluster_cpus, require_gpus
+    from compass_ray.runtime.cluster import room_for
 
-    require_gpus(config.num_gpus, "embed.num_gpus")
-    room = max(1, int(cluster_cpus() // config.num_cpus))
-    pool = ray.data.ActorPoolStrategy(size=min(len(missing), config.actors or room))
+    room = room_for(config.num_cpus, config.num_gpus, "embed")
+    pool = ray.data.ActorPoolStrategy(size=min(len(missing), config.actors or room, room))
     keys = ray.data.from_items([{"key": key} for key in missing], override_num_blocks=len(missing))
     receipts = keys.map_batches(
         ShardEmbedder,

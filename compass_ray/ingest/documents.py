@@ -78,8 +78,16 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
-def content_id(text: str, messages: list[Message] | None) -> bytes:
-    """128-bit hash of the content, blind to the amount of white space."""
+def content_id(text: str) -> bytes:
+    """128-bit hash of what is embedded, blind to the amount of white space.
+
+    A pool prompt that equals a question of the target has its id, though one is a chat and the other plain text.
+    """
+    return _hash(" ".join(text.split()))
+
+
+def content_hash(text: str, messages: list[Message] | None) -> bytes:
+    """128-bit hash of all content, blind to the amount of white space; equal content has equal ids too."""
     if messages is None:
         key = "text\0" + " ".join(text.split())
     else:
@@ -121,10 +129,9 @@ def _document(
     text, messages = _content(values, source, view)
     lang, source_lang = _language(values, source, path_lang)
     owner = None if source.role == "pool" else source.owner or lang
-    content = content_id(text, messages)
     return {
-        "doc_id": doc_id(source.role, owner, lang, content),
-        "content_id": content,
+        "doc_id": doc_id(source.role, owner, lang, content_hash(text, messages)),
+        "content_id": content_id(text),
         "role": source.role,
         "owner": owner,
         "lang": lang,

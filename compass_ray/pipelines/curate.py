@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compass_ray import storage
 from compass_ray.cluster.codebook import read_codebook
-from compass_ray.cluster.stage import assign, make_codebook
+from compass_ray.cluster.stage import assign, fit_codebook, frozen_codebook
 from compass_ray.config import RunConfig
 from compass_ray.embed.stage import embed, encoder_identity
 from compass_ray.errors import DataError
@@ -41,8 +41,10 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
     session = Session(output, config.ray, display or Display())
     run = CurationRun(storage.join(output, "runs", config.name))
 
+    encoder = encoder_identity(config.embed)
+    frozen = frozen_codebook(config.cluster, encoder)
     plan = ingestion.plan(config.sources, config.ingest, config.embed.view, output)
-    run_identity = publish.identity_of(config, plan.artifact)
+    run_identity = publish.identity_of(config, plan.artifact, encoder, frozen)
     publish.refuse_other_identity(run, run_identity)
 
     manifest = ingestion.ingest(plan, config.ingest, session)
@@ -53,9 +55,8 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
         publish.write_quarantine(run, quarantined)  # so that the user can see what is wrong
         raise
 
-    encoder = encoder_identity(config.embed)
     embeddings = embed(plan.artifact, config.embed, session)
-    codebook = make_codebook(embeddings, encoder, config.cluster, config.seed, session)
+    codebook = frozen or fit_codebook(embeddings, encoder, config.cluster, config.seed, session)
     assignments = assign(embeddings, codebook, session)
 
     owners = {owner for role, owner, _ in ingestion.document_counts(manifest) if role == "target" and owner}
@@ -69,5 +70,5 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
     )
     sampled = sampling.sample(inputs, config.target, config.sample, session)
     selected = sampling.select(inputs, sampled, session)
-    publish.write_run(run, config, run_identity, sampled, selected, quarantined, session)
+    publish.write_run(run, config, run_identity, sampled, selected, quarantined, embeddings, session)
     return CurationRun(run.path, tuple(session.stages))

@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import platform
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -32,9 +32,14 @@ ROWS_PER_FILE = 100_000
 _VERSIONED = ("ray", "pyarrow", "numpy", "scipy", "torch", "scikit-learn", "sentence-transformers", "langcodes")
 
 
-def identity_of(config: RunConfig, documents: Artifact) -> str:
-    """Hash of all that decides the content of a run: its config's identity and its inputs."""
-    body = {"config": identity(config), "codebook": config.cluster.codebook, "documents": documents.fingerprint}
+def identity_of(config: RunConfig, documents: Artifact, encoder: Mapping[str, str], codebook: Artifact | None) -> str:
+    """Hash of all that decides the content of a run: its config's identity, inputs, model and frozen codebook."""
+    body = {
+        "config": identity(config),
+        "documents": documents.fingerprint,
+        "encoder": dict(encoder),
+        "codebook": None if codebook is None else codebook.fingerprint,
+    }
     return digest(canonical_json(body).encode())
 
 
@@ -71,9 +76,11 @@ def write_run(
     sampled: Artifact,
     selected: Artifact,
     quarantined: Artifact,
+    embeddings: Artifact,
     session: Session,
 ) -> None:
     """Write the run's folder; ``run.json`` last."""
+    _clear(run)
     owners = certificate(sampled)
     rows = {owner: _write_selection(run, owner, sampled, selected) for owner in sorted(owners)}
     _put(run, "selection/README.md", _card(rows, config).encode())
@@ -86,12 +93,25 @@ def write_run(
         "config": config.unexpanded,
         "seed": config.seed,
         "versions": {name: _version(name) for name in _VERSIONED} | {"compass_ray": compass_ray.__version__},
-        "numerics": _numerics(config),
+        "numerics": _numerics(config) | _embedding_faults(embeddings),
         "stages": {record.stage: asdict(record) for record in session.stages},
         "selected": rows,
         "driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     _put(run, "run.json", canonical_json(body).encode())
+
+
+def _clear(run: CurationRun) -> None:
+    """Remove what an interrupted publication has left, lest its files be read with the new ones."""
+    storage.delete(storage.join(run.path, "run.json"))
+    for file in storage.list_files(storage.join(storage.literal(run.path), "selection", "**")):
+        storage.delete(file.url)
+
+
+def _embedding_faults(embeddings: Artifact) -> dict[str, int]:
+    """Halved batches void the guarantee of equal bytes for their shards; non-finite vectors are left out."""
+    summaries = [receipt.summary for receipt in embeddings.manifest().receipts.values()]
+    return {name: sum(summary[name] for summary in summaries) for name in ("halved_batches", "non_finite")}
 
 
 def _write_selection(run: CurationRun, owner: str, sampled: Artifact, selected: Artifact) -> int:

@@ -85,14 +85,24 @@ def cluster_cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def require_gpus(wanted: float, field: str) -> None:
-    """Fail at once, instead of waiting for ever, if the cluster has fewer GPUs than a stage asks for."""
-    present = ray.cluster_resources().get("GPU", 0)
-    if wanted > present:
+def room_for(num_cpus: float, num_gpus: float, section: str) -> int:
+    """How many actors of this size the cluster holds.
+
+    Raises
+    ------
+    ResourcesMissing
+        At once, instead of waiting for ever, if no node holds a single one.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = (max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU"))
+    if num_gpus > gpus or num_cpus > cpus:
         raise ResourcesMissing(
-            f"{field}: asks for {wanted:g} GPUs but the cluster has {present:g}; "
-            "set it to 0 to run on CPUs, or join a cluster with GPUs"
+            f"{section}: one actor asks for num_cpus {num_cpus:g} and num_gpus {num_gpus:g}, but the largest node has "
+            f"{cpus:g} CPUs and {gpus:g} GPUs; lower them (num_gpus 0 runs on CPUs) or join a larger cluster"
         )
+    total = ray.cluster_resources()
+    by_gpu = total.get("GPU", 0) // num_gpus if num_gpus else float("inf")
+    return max(1, int(min(total.get("CPU", 0) // num_cpus, by_gpu)))
 
 
 @contextmanager

@@ -32,10 +32,6 @@ class OwnerProblem:
         by_cluster: NDArray[np.int64] = self.capacity.sum(axis=1)
         return by_cluster
 
-    @property
-    def has_current(self) -> bool:
-        return bool(self.current.sum())
-
 
 def build_problems(histogram: pa.Table, n_clusters: int) -> list[OwnerProblem]:
     """One problem for each owner with target documents, in alphabetical order.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from compass_ray import records, shards
 from compass_ray.ingest.config import SourceConfig
-from compass_ray.ingest.documents import RAW_BYTES, content_id, doc_id, normalise, to_documents, view_of
+from compass_ray.ingest.documents import RAW_BYTES, content_hash, content_id, doc_id, normalise, to_documents, view_of
 from compass_ray.ingest.readers import MISSING, Fault, RawBatch
 
 CHAT = [
@@ -71,14 +71,14 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 def test_the_content_hash_is_blind_to_the_amount_and_kind_of_white_space(words: list[str], data: st.DataObject) -> None:
     gaps = data.draw(st.lists(st.text(" \t\n\u00a0\u3000", min_size=1, max_size=3), min_size=len(words)))
     spaced = "".join(word + gap for word, gap in zip(words, gaps, strict=False))
-    assert content_id(spaced, None) == content_id(" ".join(words), None)
+    assert content_hash(spaced, None) == content_hash(" ".join(words), None)
     turns = [{"role": "user", "content": spaced}]
-    assert content_id("", turns) == content_id("", [{"role": "user", "content": " ".join(words)}])
+    assert content_hash("", turns) == content_hash("", [{"role": "user", "content": " ".join(words)}])
 
 
 @given(st.text("ab \n", max_size=6), st.text("ab \n", max_size=6))
 def test_the_content_hash_tells_different_words_apart(one: str, other: str) -> None:
-    assert (content_id(one, None) == content_id(other, None)) == (one.split() == other.split())
+    assert (content_hash(one, None) == content_hash(other, None)) == (one.split() == other.split())
 
 
 def test_composed_and_decomposed_text_are_one_document() -> None:
@@ -92,7 +92,7 @@ def test_who_says_what_is_part_of_the_content() -> None:
     user, assistant = ([{"role": role, "content": "a"}] for role in ("user", "assistant"))
     joined = [{"role": "user", "content": "a b"}]
     split = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
-    hashes = {content_id("a", turns) for turns in (None, user, assistant, joined, split)}
+    hashes = {content_hash("a", turns) for turns in (None, user, assistant, joined, split)}
     assert len(hashes) == 5
 
 
@@ -344,3 +344,10 @@ def test_a_row_without_the_column_of_where_is_broken_and_not_filtered() -> None:
 
 def test_a_row_that_where_leaves_out_is_not_judged_further() -> None:
     assert only([{"text": None, "split": "dev"}], where={"split": "train"})["reject"]["reason"] == "filtered"
+
+
+def test_a_prompt_has_the_content_id_of_the_same_question_as_plain_text() -> None:
+    """Else a pool row with a held-out question as its prompt would be eligible, and in another shard."""
+    question, turns = "How deep is it?", [{"role": "user", "content": "How  deep is it?"}]
+    assert content_id(view_of(turns, "prompt")) == content_id(question)
+    assert content_hash(question, turns) != content_hash(question, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,14 @@ import pytest
 from conftest import DEMO, tree_bytes
 
 from compass_ray import CurationRun, RunConfig, curate
-from compass_ray.errors import ConfigError, EmptyInput, FingerprintMismatch, InfeasibleBudget, TooManyBadRows
+from compass_ray.errors import (
+    ConfigError,
+    EmptyInput,
+    FingerprintMismatch,
+    InfeasibleBudget,
+    ResourcesMissing,
+    TooManyBadRows,
+)
 
 Make = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -194,3 +202,32 @@ def test_a_frozen_codebook_is_used_as_it_is(demo: Make, finished_demo: CurationR
     assert len({gap["cluster"] for gap in run.gaps.to_pylist()}) == 24
     with pytest.raises(FingerprintMismatch, match="prompt:  there, query:  here"):
         curate(demo(f"cluster.codebook={codebook}", "embed.prompt='query: '", "name=other"))
+
+
+def test_two_copied_codebooks_do_not_share_assignments(demo: Make, finished_demo: CurationRun, tmp_path: Path) -> None:
+    cache = Path(finished_demo.path).parent.parent / "cache"
+    other = curate(demo("seed=1"))
+    selections = []
+    for name, run in (("a", finished_demo), ("b", other)):
+        shutil.copytree(cache / run.record["stages"]["codebook"]["artifact"], tmp_path / name / "team-codebook")
+        frozen = curate(demo(f"cluster.codebook={tmp_path}/{name}/team-codebook", f"name=frozen-{name}"))
+        selections.append(tree_bytes(f"{frozen.path}/selection/sw"))
+    assert selections[0] == tree_bytes(f"{finished_demo.path}/selection/sw")
+    assert selections[1] != selections[0]
+
+
+def test_files_of_an_interrupted_publication_do_not_mix_with_a_new_one(demo: Make) -> None:
+    config = demo()
+    stale = Path(config.output) / "runs" / config.name / "selection" / "sw" / "train-00001-of-00002.parquet"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"left by a killed run")
+    run = curate(config)
+    assert not stale.exists()
+    assert len(run.selection("sw").take_all()) == 40
+
+
+def test_actors_larger_than_any_node_are_refused_at_once(fresh: Make) -> None:
+    with pytest.raises(ResourcesMissing, match=r"num_cpus 64 and num_gpus 0, but the largest node has 4 CPUs"):
+        curate(fresh("embed.num_cpus=64"))
+    with pytest.raises(ResourcesMissing, match=r"num_gpus 1, but the largest node has 4 CPUs and 0 GPUs"):
+        curate(fresh("embed.num_gpus=1"))
