@@ -11,7 +11,7 @@ export COMPASS_DATA ?= $(abspath $(DATA))
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,train,dev]'
 	touch $@
 
 demo: $(STAMP)
@@ -33,6 +33,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/sib200_selection.py --data $(COMPASS_DATA)
+	$(BIN)/python benchmarks/encoder.py --data $(COMPASS_DATA)
 
 clean:
 	rm -rf $(VENV) compass-demo

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
@@ -21,6 +21,7 @@ from compass_ray.runtime.config import RayConfig
 from compass_ray.sample.config import SampleConfig, TargetConfig
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
@@ -75,12 +76,25 @@ def load_config(
     ConfigError
         With all that is wrong at once: field, value found, what is allowed.
     """
-    where = "config" if isinstance(source, Mapping) else str(source)
-    raw = dict(source) if isinstance(source, Mapping) else _read(where)
     if name is None and not isinstance(source, Mapping):
-        name = Path(where).stem
-    if name is not None:
-        raw = {"name": name, **raw}
+        name = Path(str(source)).stem
+    config, raw = read_config(RunConfig, source, overrides, {} if name is None else {"name": name})
+    config._unexpanded = raw
+    return config
+
+
+def read_config(
+    model: type[AnyConfig],
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str],
+    defaults: Mapping[str, Any],
+) -> tuple[AnyConfig, dict[str, Any]]:
+    """Read a config of any kind: the checked model, and the mapping as written.
+
+    Parameters are those of :func:`load_config`; ``defaults`` are fields that the source may leave out.
+    """
+    where = "config" if isinstance(source, Mapping) else str(source)
+    raw = {**defaults, **(source if isinstance(source, Mapping) else _read(where))}
     for override in overrides:
         _override(raw, override)
     missing: list[str] = []
@@ -88,11 +102,9 @@ def load_config(
     if missing:
         raise ConfigError(f"{where}: environment variables not set: {', '.join(sorted(set(missing)))}")
     try:
-        config = RunConfig.model_validate(expanded)
+        return model.model_validate(expanded), raw
     except ValidationError as exc:
         raise ConfigError(f"{where}: {exc.error_count()} problem(s)\n{_explain(exc, raw)}") from exc
-    config._unexpanded = raw
-    return config
 
 
 def _read(url: str) -> dict[str, Any]:

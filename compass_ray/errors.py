@@ -5,6 +5,7 @@
     CompassError                        1
     ├ ConfigError (ValueError)          2   the config or a command line is wrong
     ├ DataError (ValueError)            3   the data are beyond what a run can use
+    │   ├ SchemaError                       a file lacks a column or cannot be read at all
     │   ├ TooManyBadRows                    more broken rows than `ingest.max_bad_fraction`
     │   ├ NonFiniteEmbedding                more NaN or infinite vectors than allowed
     │   └ EmptyInput                        no file, no row, or a role without documents
@@ -16,6 +17,8 @@
     │   └ TooFewSamples                     fewer rows than clusters
     ├ SamplingError                     3
     │   └ InfeasibleBudget                  the eligible pool cannot fill the budget
+    ├ AdaptationError                   5   training failed
+    │   └ NonFiniteLoss                     the loss became NaN or infinite
     └ ClusterError                      4   the Ray cluster or an outside service fails us
         ├ ResourcesMissing                  not enough CPUs, GPUs, packages or permissions
         └ WorkerLost                        a worker died more often than we retry
@@ -45,6 +48,10 @@ class DataError(CompassError, ValueError):
     """The data cannot be used as configured."""
 
     exit_code = 3
+
+
+class SchemaError(DataError):
+    """A file lacks a column that the config names, or cannot be read as what it claims to be."""
 
 
 class TooManyBadRows(DataError):
@@ -95,6 +102,16 @@ class SamplingError(CompassError):
 
 class InfeasibleBudget(SamplingError):
     """The budget is larger than the eligible pool."""
+
+
+class AdaptationError(CompassError):
+    """Training failed, or trained nothing."""
+
+    exit_code = 5
+
+
+class NonFiniteLoss(AdaptationError):
+    """The training loss became NaN or infinite."""
 
 
 class ClusterError(CompassError):

@@ -40,6 +40,17 @@ REJECT = pa.struct([("reason", pa.string()), ("message", pa.string()), ("raw", p
 INGESTED = DOCUMENT.append(pa.field("reject", REJECT))
 """One ingest shard: documents (``reject`` null) sorted by ``doc_id``, then rejects."""
 
+PARALLEL = pa.schema(
+    [
+        ("corpus", pa.string()),
+        ("group", pa.int64()),  # texts of one group say the same; ascending
+        ("lang", pa.string()),  # as the corpus writes it
+        ("text", pa.string()),
+        ("label", pa.string()),  # a topic, for scoring; null if there is none
+    ]
+)
+"""Texts that translate one another: what encoders are trained and scored on."""
+
 QUARANTINE = pa.schema(
     [
         ("source", pa.string()),

@@ -29,8 +29,17 @@ SHARED = (
 LEAVES = ("records", "shards", "seeding", "errors", "languages", "vectors", "configbase")
 FOR_CLI = ("cli", "pipelines", "config", "errors", "languages")
 EXCEPTIONS = {("embed.config", "ingest.config")}  # they share the View type
-WITH_RAY = ("runtime", "pipelines", "ingest.stage", "ingest.datasource", "embed.stage", "cluster.stage", "sample.stage")
-WITH_TORCH = ("embed.sentence_transformer", "runtime")
+WITH_RAY = (
+    "runtime",
+    "pipelines",
+    "ingest.stage",
+    "ingest.datasource",
+    "embed.stage",
+    "embed.training.trainer",
+    "cluster.stage",
+    "sample.stage",
+)
+WITH_TORCH = ("embed.sentence_transformer", "embed.training", "runtime")
 
 
 def module_name(path: Path) -> str:

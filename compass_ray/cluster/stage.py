@@ -16,36 +16,44 @@ import pyarrow.compute as pc
 
 from compass_ray import records, seeding, storage
 from compass_ray.artifacts import Artifact, Receipt, artifact
-from compass_ray.cluster import kernels
+from compass_ray.cluster import centering, kernels
 from compass_ray.cluster.codebook import KEY, Codebook, open_codebook, read_codebook
 from compass_ray.cluster.config import ClusterConfig
-from compass_ray.cluster.fit import Fit, RowGroup, ShardRows, lloyd, seed_centroids
+from compass_ray.cluster.fit import RowGroup, ShardRows, lloyd, seed_centroids
 from compass_ray.configbase import identity
 from compass_ray.errors import TooFewSamples
 from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
-from compass_ray.vectors import from_column, unit_rows
 
 VERSION = 1
 ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
 _THREADS = 1
 
 
-def frozen_codebook(config: ClusterConfig, encoder: Mapping[str, str]) -> Artifact | None:
+def frozen_codebook(config: ClusterConfig, space: Mapping[str, str]) -> Artifact | None:
     """The codebook that the config names, or None if one is to be fitted.
 
     Raises
     ------
     FingerprintMismatch
-        If it belongs to another encoder.
+        If it belongs to another encoder or centring.
     """
-    return None if config.codebook == "fit" else open_codebook(storage.absolute(config.codebook), encoder)
+    return None if config.codebook == "fit" else open_codebook(storage.absolute(config.codebook), space)
 
 
 def fit_codebook(
-    embeddings: Artifact, encoder: Mapping[str, str], config: ClusterConfig, seed: int, session: Session
+    embeddings: Artifact, space: Mapping[str, str], config: ClusterConfig, seed: int, session: Session
 ) -> Artifact:
     """Fit a codebook to the embeddings.
+
+    Parameters
+    ----------
+    embeddings : Artifact
+    space : mapping
+        What makes vectors comparable: the encoder's identity, and ``center``.
+    config : ClusterConfig
+    seed : int
+    session : Session
 
     Raises
     ------
@@ -55,12 +63,13 @@ def fit_codebook(
     body = {
         "version": VERSION,
         "embeddings": embeddings.fingerprint,
-        "encoder": dict(encoder),
+        "space": dict(space),
         "config": identity(config),
         "seed": seed,
     }
     target = artifact(session.output, "codebook", body)
-    session.complete(target, [KEY], lambda missing: _fit(embeddings, target, config, seed))
+    keys = [centering.KEY, KEY] if space["center"] == "language" else [KEY]
+    session.complete(target, keys, lambda missing: _make_codebook(missing, embeddings, target, config, seed))
     return target
 
 
@@ -75,7 +84,28 @@ def assign(embeddings: Artifact, codebook: Artifact, session: Session) -> Artifa
     return target
 
 
-def _fit(embeddings: Artifact, target: Artifact, config: ClusterConfig, seed: int) -> Iterator[Receipt]:
+def _make_codebook(
+    missing: list[str], embeddings: Artifact, target: Artifact, config: ClusterConfig, seed: int
+) -> Iterator[Receipt]:
+    """The means first, if there are to be any; an interrupted fit computes them again, to the same bits."""
+    means = centering.LanguageMeans({})
+    if target.identity["space"]["center"] == "language":
+        keys = list(embeddings.manifest().receipts)
+        means = centering.language_means(map_keys(_language_sums, keys, embeddings))
+    if centering.KEY in missing:
+        yield means.write(target)
+    if KEY in missing:
+        yield _fit(embeddings, means, target, config, seed)
+
+
+def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
+    set_threads(_THREADS)
+    return centering.language_sums(_finite(embeddings.read(key, ["lang", "vector"])))
+
+
+def _fit(
+    embeddings: Artifact, means: centering.LanguageMeans, target: Artifact, config: ClusterConfig, seed: int
+) -> Receipt:
     import ray
 
     from compass_ray.runtime.cluster import cluster_cpus
@@ -92,7 +122,8 @@ def _fit(embeddings: Artifact, target: Artifact, config: ClusterConfig, seed: in
     keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
     count = min(len(keys), config.actors or cluster_cpus(), cluster_cpus())
     remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(FitActor)
-    actors = [remote.remote(embeddings, keys[part::count], weights, seed, rate) for part in range(count)]
+    shared_means = ray.put(means)
+    actors = [remote.remote(embeddings, keys[part::count], weights, seed, rate, shared_means) for part in range(count)]
 
     def broadcast(method: str, *args: Any) -> list[Any]:
         shared = [ray.put(value) if isinstance(value, np.ndarray) else value for value in args]
@@ -104,9 +135,9 @@ def _fit(embeddings: Artifact, target: Artifact, config: ClusterConfig, seed: in
     fit = lloyd(broadcast, initial, max_iterations=config.max_iterations, tol=config.tol)
     for actor in actors:
         ray.kill(actor)
-    thresholds, default = _thresholds(embeddings, keys, fit, config)
+    thresholds, default = _thresholds(embeddings, keys, Codebook(fit.centroids, means, {}, -1.0), config)
     summary = {"inertia": fit.inertia, "converged": fit.converged, "rows": rows, "sampling_rate": rate}
-    yield Codebook(fit.centroids, thresholds, default).write(target, summary)
+    return Codebook(fit.centroids, means, thresholds, default).write(target, summary)
 
 
 def _group_totals(embeddings: Artifact) -> Counter[tuple[str, str]]:
@@ -127,16 +158,22 @@ class FitActor:
         weights: dict[tuple[str, str], float],
         seed: int,
         rate: float,
+        means: centering.LanguageMeans,
     ) -> None:
         set_threads(_THREADS)
-        self._group = RowGroup([_fitting_rows(embeddings, key, weights, seed, rate) for key in keys])
+        self._group = RowGroup([_fitting_rows(embeddings, key, weights, seed, rate, means) for key in keys])
 
     def call(self, method: str, *args: Any) -> Any:
         return getattr(self._group, method)(*args)
 
 
 def _fitting_rows(
-    embeddings: Artifact, key: str, weights: Mapping[tuple[str, str], float], seed: int, rate: float
+    embeddings: Artifact,
+    key: str,
+    weights: Mapping[tuple[str, str], float],
+    seed: int,
+    rate: float,
+    means: centering.LanguageMeans,
 ) -> ShardRows:
     table = _finite(embeddings.read(key, ["doc_id", "role", "lang", "vector"]))
     ids = records.ids_to_numpy(table["doc_id"])
@@ -144,15 +181,15 @@ def _fitting_rows(
     table = table.filter(kept)
     groups = zip(table["role"].to_pylist(), table["lang"].to_pylist(), strict=True)
     row_weights = np.array([weights[group] for group in groups], dtype=np.float64)
-    return ShardRows(records.ids_to_numpy(table["doc_id"]), unit_rows(from_column(table["vector"])), row_weights)
+    return ShardRows(records.ids_to_numpy(table["doc_id"]), means.unit_rows(table), row_weights)
 
 
 def _thresholds(
-    embeddings: Artifact, keys: list[str], fit: Fit, config: ClusterConfig
+    embeddings: Artifact, keys: list[str], codebook: Codebook, config: ClusterConfig
 ) -> tuple[dict[str, float], float]:
     """Outlier thresholds by language, from target and current documents alone."""
     totals: dict[str, Any] = {}
-    for histograms in map_keys(_similarities, keys, embeddings, fit.centroids):
+    for histograms in map_keys(_similarities, keys, embeddings, codebook):
         for lang, (bins, counts) in histograms.items():
             total = totals.setdefault(lang, np.zeros(kernels.SIMILARITY_BINS, dtype=np.int64))
             total[bins] += counts
@@ -168,13 +205,13 @@ def _thresholds(
     return own, kernels.similarity_quantile(everyone, tail)
 
 
-def _similarities(key: str, embeddings: Artifact, centroids: Any) -> dict[str, tuple[Any, Any]]:
+def _similarities(key: str, embeddings: Artifact, codebook: Codebook) -> dict[str, tuple[Any, Any]]:
     set_threads(_THREADS)
     table = _finite(embeddings.read(key, ["role", "lang", "vector"]))
     table = table.filter(pc.not_equal(table["role"], "pool"))
     if not table.num_rows:
         return {}
-    _, similarity = kernels.nearest(unit_rows(from_column(table["vector"])), centroids)
+    _, similarity = kernels.nearest(codebook.means.unit_rows(table), codebook.centroids)
     langs = np.array(table["lang"].to_pylist())
     result = {}
     for lang in np.unique(langs):
@@ -187,7 +224,7 @@ def _similarities(key: str, embeddings: Artifact, centroids: Any) -> dict[str, t
 def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Artifact) -> Receipt:
     set_threads(_THREADS)
     table = _finite(embeddings.read(key))
-    labels, similarity = kernels.nearest(unit_rows(from_column(table["vector"])), codebook.centroids)
+    labels, similarity = kernels.nearest(codebook.means.unit_rows(table), codebook.centroids)
     limits = [codebook.thresholds.get(lang, codebook.default_threshold) for lang in table["lang"].to_pylist()]
     outlier = similarity < np.array(limits, dtype=np.float64)
     assigned = table.drop_columns(["vector"])

@@ -13,10 +13,15 @@ from compass_ray.ingest.config import View
 class EmbedConfig(Config):
     """The encoder and the actor pool that runs it."""
 
-    model: str = Field(default="hashing", description="'hashing', a local sentence-transformers folder or a hub id")
+    model: str = Field(
+        default="bundled", description="'bundled', a local sentence-transformers folder, a hub id, or 'hashing'"
+    )
     revision: str | None = Field(default=None, description="Commit of a hub model; required for a hub id")
     prompt: str = Field(default="", description="Prefix of every text, such as E5's 'query: '")
     view: View = Field(default="prompt", description="Which part of a conversation is embedded")
+    center: Literal["none", "language"] = Field(
+        default="none", description="Subtract each language's mean before clustering, against clusters by language"
+    )
     dtype: Literal["float32", "float16", "bfloat16"] = Field(default="float32", description="Precision of the model")
     batch_tokens: int = Field(default=16384, ge=1, description="Padded tokens in a batch, at most")
     batch_texts: int = Field(default=256, ge=1, description="Texts in a batch, at most")

@@ -42,7 +42,7 @@ def load_encoder(
     Parameters
     ----------
     model : str
-        ``"hashing"``, the folder of a sentence-transformers model, or a hub id.
+        ``"bundled"``, ``"hashing"``, the folder of a sentence-transformers model, or a hub id.
     revision : str, optional
         Commit of a hub model; required for one, so that a run can be repeated.
     prompt : str

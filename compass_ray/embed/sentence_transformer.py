@@ -15,10 +15,13 @@ from compass_ray.vectors import unit_rows
 
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_NOT_READ = {"LICENSE", "scores.json"}
+BUNDLED = Path(__file__).parent / "bundled"
+"""The model that the package carries: see its README.md, and ``jobs/train_encoder.py`` for how it was made."""
 
 
 def model_folder(model: str, revision: str | None) -> Path:
-    """The local folder of a model, fetched from the hub if it is a hub id.
+    """The local folder of a model: the bundled one, a folder, or what is fetched from the hub.
 
     Raises
     ------
@@ -27,11 +30,12 @@ def model_folder(model: str, revision: str | None) -> Path:
     ResourcesMissing
         If the hub cannot be reached.
     """
-    folder = Path(model).expanduser()
+    folder = BUNDLED if model == "bundled" else Path(model).expanduser()
     if not folder.is_dir():
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise ConfigError(
-                f"embed.model: '{model}' is neither 'hashing', nor a folder that exists, nor a hub id 'owner/name'"
+                f"embed.model: '{model}' is neither 'bundled' nor 'hashing', nor a folder that exists, "
+                "nor a hub id 'owner/name'"
             )
         folder = _fetch(model, revision)
     if not (folder / "modules.json").is_file():
@@ -133,11 +137,11 @@ def _load(folder: Path, dtype: str, device: str) -> Any:
 
 
 def folder_revision(folder: Path) -> str:
-    """Hash of all files of a model, by relative name and content; about 1 GB a second."""
+    """Hash of a model's files but for its card and licence, by relative name and content; about 1 GB a second."""
     total = hashlib.blake2b(digest_size=16)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts):
+        if any(part.startswith(".") for part in relative.parts) or path.name in _NOT_READ or path.suffix == ".md":
             continue
         total.update(f"{relative.as_posix()}\0".encode())
         with path.open("rb") as stream:

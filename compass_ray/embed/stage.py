@@ -50,7 +50,7 @@ def embed(documents: Artifact, config: EmbedConfig, session: Session) -> Artifac
             "version": VERSION,
             "documents": documents.fingerprint,
             "encoder": encoder_identity(config),
-            "config": identity(config),
+            "config": {name: value for name, value in identity(config).items() if name != "center"},  # vectors are raw
         },
     )
     keys = list(documents.manifest().receipts)
@@ -68,6 +68,11 @@ def encoder_identity(config: EmbedConfig) -> dict[str, str]:
         "dtype": config.dtype,
         "device": config.device,
     }
+
+
+def vector_space(config: EmbedConfig) -> dict[str, str]:
+    """What makes clusters comparable: the encoder's identity, and how its vectors are centred."""
+    return {**encoder_identity(config), "center": config.center}
 
 
 def _revision(config: EmbedConfig) -> str:

@@ -78,7 +78,7 @@ def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[Inpu
     ]
     if not kept:
         raise EmptyInput(f"sources.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
-    formats = {file.url: _format(name, source, file.url) for file in kept}
+    formats = {file.url: format_of(f"sources.{name}.format", source.format, file.url) for file in kept}
     hashes = cache.content_of(kept)
     files = [
         InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], hashes[file.url])
@@ -87,14 +87,21 @@ def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[Inpu
     return sorted(files, key=lambda file: file.uri)
 
 
-def _format(name: str, source: SourceConfig, url: str) -> str:
-    if source.format != "auto":
-        return source.format
+def format_of(field: str, declared: str, url: str) -> str:
+    """The declared format, or the one that the name of a file tells.
+
+    Raises
+    ------
+    ConfigError
+        If it tells none; ``field`` is where to set it.
+    """
+    if declared != "auto":
+        return declared
     suffix = os.path.splitext(url.removesuffix(".gz"))[1].lower()
     if suffix not in _BY_SUFFIX:
         raise ConfigError(
-            f"sources.{name}: cannot tell the format of {url} from its name; "
-            f"expected {', '.join(_BY_SUFFIX)} (with .gz or not), or set sources.{name}.format"
+            f"{field}: cannot tell the format of {url} from its name; "
+            f"expected {', '.join(_BY_SUFFIX)} (with .gz or not), or set {field}"
         )
     return _BY_SUFFIX[suffix]
 

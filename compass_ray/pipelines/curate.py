@@ -6,7 +6,7 @@ from compass_ray import storage
 from compass_ray.cluster.codebook import read_codebook
 from compass_ray.cluster.stage import assign, fit_codebook, frozen_codebook
 from compass_ray.config import RunConfig
-from compass_ray.embed.stage import embed, encoder_identity
+from compass_ray.embed.stage import embed, vector_space
 from compass_ray.errors import DataError
 from compass_ray.ingest import stage as ingestion
 from compass_ray.pipelines import publish
@@ -41,10 +41,10 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
     session = Session(output, config.ray, display or Display())
     run = CurationRun(storage.join(output, "runs", config.name))
 
-    encoder = encoder_identity(config.embed)
-    frozen = frozen_codebook(config.cluster, encoder)
+    space = vector_space(config.embed)
+    frozen = frozen_codebook(config.cluster, space)
     plan = ingestion.plan(config.sources, config.ingest, config.embed.view, output)
-    run_identity = publish.identity_of(config, plan.artifact, encoder, frozen)
+    run_identity = publish.identity_of(config, plan.artifact, space, frozen)
     publish.refuse_other_identity(run, run_identity)
 
     manifest = ingestion.ingest(plan, config.ingest, session)
@@ -56,7 +56,7 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
         raise
 
     embeddings = embed(plan.artifact, config.embed, session)
-    codebook = frozen or fit_codebook(embeddings, encoder, config.cluster, config.seed, session)
+    codebook = frozen or fit_codebook(embeddings, space, config.cluster, config.seed, session)
     assignments = assign(embeddings, codebook, session)
 
     owners = {owner for role, owner, _ in ingestion.document_counts(manifest) if role == "target" and owner}

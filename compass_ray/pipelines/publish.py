@@ -32,12 +32,12 @@ ROWS_PER_FILE = 100_000
 _VERSIONED = ("ray", "pyarrow", "numpy", "scipy", "torch", "scikit-learn", "sentence-transformers", "langcodes")
 
 
-def identity_of(config: RunConfig, documents: Artifact, encoder: Mapping[str, str], codebook: Artifact | None) -> str:
+def identity_of(config: RunConfig, documents: Artifact, space: Mapping[str, str], codebook: Artifact | None) -> str:
     """Hash of all that decides the content of a run: its config's identity, inputs, model and frozen codebook."""
     body = {
         "config": identity(config),
         "documents": documents.fingerprint,
-        "encoder": dict(encoder),
+        "space": dict(space),
         "codebook": None if codebook is None else codebook.fingerprint,
     }
     return digest(canonical_json(body).encode())

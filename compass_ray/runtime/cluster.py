@@ -110,18 +110,29 @@ def ray_errors() -> Iterator[None]:
     """Raise our own error where Ray wraps one, and :class:`WorkerLost` where Ray gave up on a worker."""
     try:
         yield
-    except ray.exceptions.RayError as exc:
+    except Exception as exc:
+        if not _is_rays(exc):
+            raise
         if (cause := _our_cause(exc)) is not None:
             raise cause from exc
-        if isinstance(exc, ray.exceptions.RayTaskError):
+        failures = getattr(exc, "worker_failures", {0: exc}).values()
+        if not any(_is_rays(failure) and not isinstance(failure, ray.exceptions.RayTaskError) for failure in failures):
             raise
         raise WorkerLost(
             f"Ray gave up on a worker ({type(exc).__name__}: {exc}); if memory ran out, lower "
-            "ingest.shard_bytes or the number of actors; run the same command again to go on from the last shard"
+            "ingest.shard_bytes or the number of workers; run the same command again to go on where it stopped"
         ) from exc
 
 
+def _is_rays(exc: BaseException) -> bool:
+    """Whether Ray raised it. Ray Train has a tree of its own, in an extra that is slow to import."""
+    return isinstance(exc, ray.exceptions.RayError) or f"{type(exc).__module__}.".startswith("ray.train.")
+
+
 def _our_cause(exc: BaseException) -> CompassError | None:
+    for failure in getattr(exc, "worker_failures", {}).values():  # of Ray Train, by rank
+        if (found := _our_cause(failure)) is not None:
+            return found
     seen: set[int] = set()
     current: BaseException | None = exc
     while current is not None and id(current) not in seen:

@@ -194,8 +194,11 @@ def test_a_hub_id_without_a_revision_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./none", "~/none-such", "one/two/three", "word"])
 def test_what_is_neither_a_folder_nor_a_hub_id_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"is neither 'hashing', nor a folder that exists, nor a hub id 'owner/name'"):
+    with pytest.raises(ConfigError) as caught:
         load_encoder(name, revision="0" * 40)
+    assert str(caught.value) == (
+        f"embed.model: '{name}' is neither 'bundled' nor 'hashing', nor a folder that exists, nor a hub id 'owner/name'"
+    )
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ def test_an_unknown_format_is_an_error_that_says_what_to_do(tmp_path: Path, name
     with pytest.raises(ConfigError) as caught:
         found(tmp_path, str(tree(tmp_path, name) / name))
     assert str(caught.value) == (
-        f"sources.src: cannot tell the format of {tmp_path}/{name} from its name; expected .jsonl, .ndjson, .parquet, "
-        ".csv, .tsv (with .gz or not), or set sources.src.format"
+        f"sources.src.format: cannot tell the format of {tmp_path}/{name} from its name; expected .jsonl, .ndjson, "
+        ".parquet, .csv, .tsv (with .gz or not), or set sources.src.format"
     )
     [file] = found(tmp_path, str(tmp_path / name), format="jsonl")
     assert file.format == "jsonl"

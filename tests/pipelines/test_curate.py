@@ -7,13 +7,18 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import DEMO, tree_bytes
+from conftest import DEMO, demo_config, tree_bytes
 
 from compass_ray import CurationRun, RunConfig, curate
+from compass_ray.artifacts import Artifact, _read_manifest, open_artifact
+from compass_ray.cluster.codebook import read_codebook
 from compass_ray.errors import (
     ConfigError,
     EmptyInput,
@@ -22,6 +27,7 @@ from compass_ray.errors import (
     ResourcesMissing,
     TooManyBadRows,
 )
+from compass_ray.vectors import from_column, unit_rows
 
 Make = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -65,8 +71,6 @@ def test_an_interrupted_embedding_does_only_the_missing_shards(fresh: Make, fini
         (folder / "_progress" / f"{entry['key']}.json").write_text(json.dumps(entry))
     for entry in manifest["files"][-2:]:
         (folder / f"{entry['key']}.parquet").unlink()
-    from compass_ray.artifacts import _read_manifest
-
     _read_manifest.cache_clear()
     again = curate(fresh())
     embed = next(stage for stage in again.stages if stage.stage == "embed")
@@ -214,6 +218,74 @@ def test_two_copied_codebooks_do_not_share_assignments(demo: Make, finished_demo
         selections.append(tree_bytes(f"{frozen.path}/selection/sw"))
     assert selections[0] == tree_bytes(f"{finished_demo.path}/selection/sw")
     assert selections[1] != selections[0]
+
+
+@pytest.fixture(scope="module")
+def centred(finished_demo: CurationRun) -> CurationRun:
+    """A run beside the finished demo that differs from it in ``embed.center`` alone."""
+    return curate(demo_config(Path(finished_demo.path).parent.parent, "name=centred", "embed.center=language"))
+
+
+def _artifact(run: CurationRun, stage: str) -> Artifact:
+    return open_artifact(f"{Path(run.path).parent.parent}/cache/{run.record['stages'][stage]['artifact']}")
+
+
+def test_centring_reuses_the_embeddings_and_fits_and_assigns_what_is_left_without_the_language_means(
+    centred: CurationRun, finished_demo: CurationRun
+) -> None:
+    reused = {stage.stage: stage.reused for stage in centred.stages}
+    assert (reused["ingest"], reused["embed"], reused["codebook"], reused["assign"]) == (True, True, False, False)
+    embeddings, assignments = _artifact(centred, "embed"), _artifact(centred, "assign")
+    assert embeddings.url == _artifact(finished_demo, "embed").url
+    keys = list(embeddings.manifest().receipts)
+    whole = pa.concat_tables([embeddings.read(key) for key in keys])
+    langs = np.array(whole["lang"].to_pylist())
+    rows = unit_rows(from_column(whole["vector"])).astype(np.float64)
+    for lang in set(langs):
+        rows[langs == lang] -= rows[langs == lang].mean(axis=0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    similarity = rows @ read_codebook(_artifact(centred, "codebook")).centroids.T.astype(np.float64)
+    assigned = pa.concat_tables([assignments.read(key) for key in keys])
+    assert assigned["doc_id"].equals(whole["doc_id"])
+    np.testing.assert_allclose(similarity.max(axis=1), assigned["similarity"].to_numpy(), atol=1e-4)
+    found = similarity[np.arange(len(rows)), assigned["cluster"].to_numpy()]
+    np.testing.assert_allclose(similarity.max(axis=1), found, atol=1e-4)
+
+
+def test_a_centred_fit_that_was_interrupted_after_the_means_ends_in_the_same_bytes_on_one_actor(
+    centred: CurationRun, finished_demo: CurationRun
+) -> None:
+    codebook = _artifact(centred, "codebook")
+    before, means = tree_bytes(codebook.url), codebook.manifest().receipts["means"]
+    folder = Path(codebook.url)
+    for name in ("manifest.json", "codebook.parquet"):
+        (folder / name).unlink()
+    (folder / "_progress").mkdir(exist_ok=True)
+    (folder / "_progress" / "means.json").write_text(json.dumps(asdict(means)))
+    _read_manifest.cache_clear()
+    overrides = ("name=centred", "embed.center=language", "cluster.actors=1")
+    again = curate(demo_config(Path(finished_demo.path).parent.parent, *overrides))
+    stage = next(stage for stage in again.stages if stage.stage == "codebook")
+    assert (stage.reused, stage.resumed_keys) == (False, 1)
+    assert tree_bytes(codebook.url) == before
+
+
+def test_a_centred_codebook_moves_the_documents_of_another_run_and_is_refused_by_one_without_centring(
+    centred: CurationRun, demo: Make, fresh: Make, tmp_path: Path
+) -> None:
+    copy = tmp_path / "team-codebook"
+    shutil.copytree(_artifact(centred, "codebook").url, copy)
+    frozen = curate(fresh(f"cluster.codebook={copy}", "embed.center=language"))
+    assert "codebook" not in {stage.stage for stage in frozen.stages}
+    before, after = (tree_bytes(_artifact(run, "assign").url) for run in (centred, frozen))
+    assert after == before
+    assert tree_bytes(f"{frozen.path}/selection/sw") == tree_bytes(f"{centred.path}/selection/sw")
+    with pytest.raises(FingerprintMismatch) as caught:
+        curate(demo(f"cluster.codebook={copy}"))
+    assert str(caught.value) == (
+        f"cluster.codebook: {copy} is not a codebook for these embeddings (center: language there, none here); "
+        "fit a new one or use its encoder and centring"
+    )
 
 
 def test_files_of_an_interrupted_publication_do_not_mix_with_a_new_one(demo: Make) -> None:

@@ -1,0 +1,352 @@
+"""Train an encoder: parallel corpora -> a small static model with its scores and card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from compass_ray.config import read_config
+from compass_ray.configbase import EXECUTION, Config, identity
+from compass_ray.embed import load_encoder
+from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.evaluation import ParallelScores, parallel_scores
+from compass_ray.embed.stage import encoder_identity
+from compass_ray.embed.training import card
+from compass_ray.embed.training.bags import TokenBags, make_bags
+from compass_ray.embed.training.config import EncoderTraining
+from compass_ray.errors import ConfigError, EmptyInput, ResourcesMissing
+from compass_ray.ingest.parallel import ParallelCorpus, read_parallel
+from compass_ray.languages import canonical_language
+from compass_ray.runtime.config import RayConfig
+from compass_ray.runtime.progress import Display
+from compass_ray.runtime.threads import set_threads
+
+VERSION = 1
+_TEACHER_BATCH = 64
+_PACKAGES = ("anyascii", "sentencepiece", "google.protobuf", "tensorboardX")
+_RESERVED = ("parts", "work-")
+
+
+class Scored(Config):
+    """Labelled parallel sentences: nearest known sentences of the pivot language vote on the topics of the others."""
+
+    known: ParallelCorpus
+    scored: ParallelCorpus
+
+    @model_validator(mode="after")
+    def _labelled(self) -> Scored:
+        if not (self.known.label and self.scored.label):
+            raise ValueError("known and scored need a label")
+        return self
+
+
+class EncoderRecipe(Config):
+    """Everything that makes an encoder."""
+
+    name: str = Field(default="encoder", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    output: Annotated[str, EXECUTION] = Field(
+        description="Folder for the model and for checkpoints; on several nodes, on a disk that all of them see"
+    )
+    licence: str = Field(default="other", description="Of the trained model, as model hubs write it")
+    licence_file: Annotated[str | None, EXECUTION] = Field(default=None, description="Copied beside the model")
+    corpora: dict[str, ParallelCorpus] = Field(min_length=1, description="What it is trained on")
+    exclude_languages: list[str] = Field(default=[], description="Left out of training however a corpus writes them")
+    scores: Scored
+    training: EncoderTraining = EncoderTraining()
+    ray: Annotated[RayConfig, EXECUTION] = RayConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value.startswith(_RESERVED):
+            raise ValueError("'parts' and 'work-...' are the folders of checkpoints; choose another name")
+        return value
+
+    @field_validator("output")
+    @classmethod
+    def _on_disk(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("is a folder on disk; copy the finished model to an object store")
+        return str(Path(value).expanduser().absolute())
+
+    @field_validator("licence_file")
+    @classmethod
+    def _is_there(cls, value: str | None) -> str | None:
+        if value is not None and not Path(value).is_file():
+            raise ValueError("no such file")
+        return value
+
+
+def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> EncoderRecipe:
+    """Read and check a recipe; as :func:`compass_ray.load_config`."""
+    return read_config(EncoderRecipe, source, overrides, {})[0]
+
+
+def train_encoder(recipe: EncoderRecipe, display: Display | None = None) -> tuple[Path, ParallelScores]:
+    """Train, prune, quantise and score an encoder.
+
+    The model folder appears whole at ``<output>/<name>``. Checkpoints lie in ``<output>/work-<fingerprint>``, the
+    tokenizer and the teacher's vectors in ``<output>/parts``: all are used again, also by recipes that share them.
+
+    Returns
+    -------
+    folder : Path
+        A sentence-transformers model: give it as ``embed.model``.
+    scores : ParallelScores
+        Of the folder's model, as a run would load it.
+
+    Raises
+    ------
+    CompassError
+        ``ConfigError``, ``EmptyInput`` and ``SchemaError`` before any work is done, ``NonFiniteLoss`` if training
+        diverges, ``ResourcesMissing`` if the workers do not fit into the cluster.
+    """
+    from compass_ray.embed.training.quantize import pruned, write_model
+
+    _check_packages()
+    display = display or Display()
+    folder = Path(recipe.output) / recipe.name
+    _check_replaceable(folder)
+    texts, languages = _training_texts(recipe)
+    known, scored = _scored_texts(recipe)
+    display.say(f"corpora    {len(texts)} texts in {len(languages)} languages")
+    work = Path(recipe.output) / f"work-{_fingerprint(recipe, texts)}"
+    work.mkdir(parents=True, exist_ok=True)
+    parts = Path(recipe.output) / "parts"
+    parts.mkdir(exist_ok=True)
+    tokenizer, bags, groups = _tokenised(texts, recipe.training, parts, display)
+    vectors = _trained(texts, tokenizer.get_vocab_size(), bags, groups, recipe, parts, work, display)
+    tokenizer, vectors = pruned(tokenizer, vectors, bags, recipe.training.min_piece_count)
+
+    partial = work / "model"
+    shutil.rmtree(partial, ignore_errors=True)
+    write_model(partial, tokenizer, vectors)
+    scores = parallel_scores(load_encoder(str(partial)).encode, known, scored, pivot=recipe.training.pivot)
+    (partial / "scores.json").write_text(json.dumps(scores.as_dict(), indent=1) + "\n", encoding="utf-8")
+    corpora = texts.group_by("corpus").aggregate([("text", "count"), ("lang", "count_distinct")]).to_pylist()
+    tags = sorted({canonical_language(lang) or lang for lang in languages})
+    page = card.model_card(recipe.training, recipe.licence, _described(recipe, corpora), tags, vectors.shape, scores)
+    (partial / "README.md").write_text(page, encoding="utf-8")
+    if recipe.licence_file:
+        shutil.copyfile(recipe.licence_file, partial / "LICENSE")
+    _replace(folder, partial, work / "replaced")
+    return folder, scores
+
+
+def score_encoder(model: str, recipe: EncoderRecipe) -> ParallelScores:
+    """Scores of any encoder on the recipe's labelled sentences."""
+    known, scored = _scored_texts(recipe)
+    return parallel_scores(load_encoder(model).encode, known, scored, pivot=recipe.training.pivot)
+
+
+def _check_packages() -> None:
+    missing = []
+    for name in _PACKAGES:
+        try:
+            import_module(name)
+        except ImportError:
+            missing.append(name)
+    if missing:
+        raise ResourcesMissing(f"training needs {', '.join(missing)}: pip install 'compass_ray[train]'")
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Only a model that this made may be replaced."""
+    ours = not folder.is_symlink() and all((folder / name).is_file() for name in ("modules.json", "scores.json"))
+    if (folder.exists() or folder.is_symlink()) and not ours:
+        raise ConfigError(
+            f"output: {folder} exists and is not a model that an earlier training wrote (modules.json and "
+            "scores.json); choose another name or output, or move it away"
+        )
+
+
+def _replace(folder: Path, made: Path, aside: Path) -> None:
+    _check_replaceable(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.rename(aside)
+    made.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _training_texts(recipe: EncoderRecipe) -> tuple[pa.Table, list[str]]:
+    """The texts to train on, and their languages."""
+    texts = read_parallel(recipe.corpora)
+    langs = texts["lang"].to_pylist()
+    tags = {lang: canonical_language(lang) for lang in dict.fromkeys(langs)}
+    wrong = [lang for lang in recipe.exclude_languages if canonical_language(lang) not in {*tags.values()} - {None}]
+    if wrong:
+        raise ConfigError(f"exclude_languages: {', '.join(wrong)} not in the corpora; found {sorted(tags)}")
+    excluded = {canonical_language(lang) for lang in recipe.exclude_languages}
+    languages = sorted(lang for lang, tag in tags.items() if tag not in excluded)
+    if unknown := set(recipe.training.favoured) - set(languages):
+        raise ConfigError(f"training.favoured: {', '.join(sorted(unknown))} not in the corpora; found {languages}")
+    if unknown := set(recipe.training.tokenizer_corpora) - set(recipe.corpora):
+        raise ConfigError(
+            f"training.tokenizer_corpora: {', '.join(sorted(unknown))} not in corpora; found {sorted(recipe.corpora)}"
+        )
+    if len(languages) < 2:
+        raise ConfigError(f"exclude_languages: leaves {languages} to train on; translations take two languages")
+    if recipe.training.teacher:
+        _check_pivot("corpora", languages, recipe.training.pivot)
+    kept = set(languages)
+    texts = texts.filter(pa.array([lang in kept for lang in langs]))
+    spoken = texts.group_by("group").aggregate([("lang", "count_distinct")])["lang_count_distinct"]
+    if max(spoken.to_pylist()) < 2:
+        raise EmptyInput("exclude_languages: leaves no group with two languages; exclude fewer")
+    return texts, languages
+
+
+def _scored_texts(recipe: EncoderRecipe) -> tuple[pa.Table, pa.Table]:
+    known = read_parallel({"known": recipe.scores.known})
+    scored = read_parallel({"scored": recipe.scores.scored})
+    for name, texts in (("scores.known", known), ("scores.scored", scored)):
+        _check_pivot(name, texts["lang"].unique().to_pylist(), recipe.training.pivot)
+    return known, scored
+
+
+def _check_pivot(where: str, languages: Sequence[str], pivot: str) -> None:
+    if pivot not in map(canonical_language, languages):
+        raise ConfigError(
+            f"training.pivot: no text of {where} is in {pivot}; write it as a BCP-47 tag, as in 'en' for "
+            f"eng_Latn; found {', '.join(sorted(languages))}"
+        )
+
+
+def _fingerprint(recipe: EncoderRecipe, texts: pa.Table) -> str:
+    """Of all that the trained table is a function of, and what is done with it after."""
+    weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
+    return _digest([identity(recipe.training), weights, _teacher_revision(recipe.training)], texts)
+
+
+def _teacher_revision(config: EncoderTraining) -> str | None:
+    if config.teacher is None:
+        return None
+    return encoder_identity(EmbedConfig(model=config.teacher.model, revision=config.teacher.revision))["revision"]
+
+
+def _digest(settings: Any, texts: pa.Table) -> str:
+    versions = {name: version(name) for name in ("anyascii", "sentencepiece", "tokenizers", "torch", "numpy")}
+    total = hashlib.blake2b(json.dumps([VERSION, versions, settings], sort_keys=True).encode(), digest_size=8)
+    for name in ("corpus", "group", "lang", "text"):
+        for value in texts[name].to_pylist():
+            total.update(f"{value}\0".encode())
+    return total.hexdigest()
+
+
+def _tokenised(
+    texts: pa.Table, config: EncoderTraining, parts: Path, display: Display
+) -> tuple[Any, TokenBags, NDArray[np.int64]]:
+    """The tokenizer, all texts as bags, and the number of each of its groups in the table."""
+    from tokenizers import Tokenizer
+
+    from compass_ray.embed.training.tokenizer import token_ids, train_tokenizer
+
+    favour = np.where(np.isin(texts["lang"].to_pylist(), config.favoured), config.favour, 1)
+    fields = ("favoured", "favour", "vocab_size", "max_piece_length", "tokenizer_corpora")
+    saved = parts / f"tokenizer-{_digest({name: getattr(config, name) for name in fields}, texts)}.json"
+    strings = texts["text"].to_pylist()
+    if saved.exists():
+        tokenizer = Tokenizer.from_file(str(saved))
+    else:
+        display.say(f"tokenizer  {config.vocab_size} pieces")
+        names = texts["corpus"].to_pylist()
+        learnt = np.isin(names, config.tokenizer_corpora or names)
+        repeated = (text for text, times in zip(strings, favour * learnt, strict=True) for _ in range(times))
+        tokenizer = train_tokenizer(repeated, config.vocab_size, config.max_piece_length)
+        tokenizer.save(str(saved) + ".partial")
+        Path(str(saved) + ".partial").rename(saved)
+    corpora = np.unique(texts["corpus"].to_pylist(), return_inverse=True)[1].astype(np.int32)
+    bags, groups = make_bags(
+        token_ids(tokenizer, strings), texts["group"].to_numpy(), corpora, favour.astype(np.float64)
+    )
+    return tokenizer, bags, groups
+
+
+def _trained(
+    texts: pa.Table,
+    n_pieces: int,
+    bags: TokenBags,
+    groups: NDArray[np.int64],
+    recipe: EncoderRecipe,
+    parts: Path,
+    work: Path,
+    display: Display,
+) -> NDArray[np.float32]:
+    from compass_ray.embed.training import contrastive, trainer
+    from compass_ray.runtime.cluster import connect, ray_errors
+
+    config = recipe.training
+    set_threads(config.threads)
+    teacher = _teacher_vectors(texts, config, parts, display)
+    projection = None
+    if teacher is not None:
+        if config.dim > teacher.shape[1]:
+            raise ConfigError(
+                f"training.dim: {config.dim} is more than the {teacher.shape[1]} dimensions of the teacher "
+                f"{config.teacher.name if config.teacher else ''}; lower it, or take another teacher"
+            )
+        teacher = teacher[groups]
+        projection = contrastive.principal_projection(teacher, config.dim)
+    first = contrastive.first_vectors(
+        bags, n_pieces, config.dim, config.start_scale, config.noise, config.seed, teacher, projection
+    )
+    names = sorted(set(texts["corpus"].to_pylist()))  # as the bags number them
+    shares = np.array([recipe.corpora[name].weight for name in names])
+    counts = np.maximum(1, np.rint(config.batch_groups * shares / shares.sum())).astype(int)
+    connect(recipe.ray)
+    with ray_errors():
+        return trainer.train_table(
+            bags, dict(enumerate(counts.tolist())), first, teacher, projection, config, str(work), display
+        )
+
+
+def _teacher_vectors(
+    texts: pa.Table, config: EncoderTraining, parts: Path, display: Display
+) -> NDArray[np.float32] | None:
+    """Centred teacher vectors of all groups; zero rows where a group has no text in the pivot language."""
+    if config.teacher is None:
+        return None
+    saved = parts / f"teacher-{_digest([config.pivot, _teacher_revision(config)], texts)}.npy"
+    if saved.exists():
+        return np.asarray(np.load(saved, allow_pickle=False))
+    pivots = {
+        group: text
+        for group, lang, text in zip(*(texts[name].to_pylist() for name in ("group", "lang", "text")), strict=True)
+        if canonical_language(lang) == config.pivot
+    }
+    encoder = load_encoder(config.teacher.model, revision=config.teacher.revision)
+    known = np.array(sorted(pivots, key=lambda group: len(pivots[group])), dtype=np.int64)
+    vectors = np.zeros((texts["group"].to_numpy().max() + 1, encoder.dim), dtype=np.float32)
+    with display.stage("teacher", total=len(known)) as bar:
+        for start in range(0, len(known), _TEACHER_BATCH):
+            part = known[start : start + _TEACHER_BATCH]
+            vectors[part] = encoder.encode([pivots[group] for group in part])
+            bar.advance(len(part))
+    vectors[known] -= vectors[known].mean(axis=0)
+    with Path(f"{saved}.partial").open("wb") as stream:
+        np.save(stream, vectors, allow_pickle=False)
+    Path(f"{saved}.partial").rename(saved)
+    return vectors
+
+
+def _described(recipe: EncoderRecipe, counted: list[dict[str, Any]]) -> list[card.CorpusRow]:
+    by_name = {row["corpus"]: row for row in counted}
+    return [
+        card.CorpusRow(
+            name, by_name[name]["text_count"], by_name[name]["lang_count_distinct"], corpus.licence, corpus.url
+        )
+        for name, corpus in recipe.corpora.items()
+        if name in by_name
+    ]
