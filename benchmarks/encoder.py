@@ -134,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", action="append", default=[], help="a further model folder")
+    parser.add_argument("--only", default="bundled,hashing,all-MiniLM-L6-v2", help="of the models named above")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/encoder.json"))
     parser.add_argument("--speed-of", help=argparse.SUPPRESS)
     parser.add_argument("--short", action="store_true", help=argparse.SUPPRESS)
@@ -153,6 +154,7 @@ def main() -> None:
         return
     known = read_parallel({"known": recipe.scores.known})
     models = {"bundled": "bundled", "hashing": "hashing", "all-MiniLM-L6-v2": minilm()}
+    models = {name: model for name, model in models.items() if name in arguments.only.split(",")}
     models |= {Path(model).name: model for model in arguments.model}
     table = {}
     for name, model in models.items():
