@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "docs" / "examples" / "bundled_encoder.yaml"
 DATA = Path(os.environ.get("COMPASS_DATA", ROOT.parent / "shared" / "data"))
 
+ON_DATA = pytest.mark.skipif(not (DATA / "sib200").is_dir(), reason=f"no shared data at {DATA}; set COMPASS_DATA")
+
 SAID_ALIKE = [
     [
         "The doctor told the patient to rest at the hospital.",
@@ -96,49 +98,56 @@ def test_text_of_no_known_piece_has_the_direction_of_no_text(bundled: SentenceTr
     assert (vectors == np.eye(1, bundled.dim)).all()
 
 
+# The bars on the test split of SIB-200, which no training has seen.
+
+
+@pytest.fixture(scope="module")
+def recipe() -> EncoderRecipe:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TEACHER", "not read here")
+        environment.setenv("DATA", str(DATA))
+        environment.chdir(ROOT)
+        return load_recipe(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def favoured(recipe: EncoderRecipe) -> list[str]:
+    return [lang for lang in recipe.training.favoured if lang != "eng_Latn"]
+
+
+@pytest.fixture(scope="module")
+def scores(recipe: EncoderRecipe) -> dict[str, ParallelScores]:
+    known = read_parallel({"known": recipe.scores.known})
+    scored = read_parallel({"scored": recipe.scores.scored})
+    return {
+        model: parallel_scores(load_encoder(model).encode, known, scored, pivot="en")
+        for model in ("bundled", "hashing")
+    }
+
+
 @pytest.mark.data
-@pytest.mark.skipif(not (DATA / "sib200").is_dir(), reason=f"no shared data at {DATA}; set COMPASS_DATA")
-class TestSib200:
-    """The bars of the encoder on the test split, which no training has seen."""
+@ON_DATA
+def test_translations_into_english_are_found(scores: dict[str, ParallelScores], favoured: list[str]) -> None:
+    assert len(favoured) == 39
+    assert scores["bundled"].candidates == 204
+    retrieval, _ = scores["bundled"].mean(favoured)
+    assert retrieval >= 0.74
+    assert scores["bundled"].mean()[0] >= 0.58
+    assert scores["bundled"].worst(favoured)[1] >= 0.50
 
-    @pytest.fixture(scope="class")
-    def recipe(self) -> EncoderRecipe:
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("TEACHER", "not read here")
-            environment.setenv("DATA", str(DATA))
-            environment.chdir(ROOT)
-            return load_recipe(RECIPE)
 
-    @pytest.fixture(scope="class")
-    def favoured(self, recipe: EncoderRecipe) -> list[str]:
-        return [lang for lang in recipe.training.favoured if lang != "eng_Latn"]
+@pytest.mark.data
+@ON_DATA
+def test_topics_are_known_from_english_neighbours(scores: dict[str, ParallelScores], favoured: list[str]) -> None:
+    assert scores["bundled"].mean(favoured)[1] >= 0.62
 
-    @pytest.fixture(scope="class")
-    def scores(self, recipe: EncoderRecipe) -> dict[str, ParallelScores]:
-        known = read_parallel({"known": recipe.scores.known})
-        scored = read_parallel({"scored": recipe.scores.scored})
-        return {
-            model: parallel_scores(load_encoder(model).encode, known, scored, pivot="en")
-            for model in ("bundled", "hashing")
-        }
 
-    def test_translations_into_english_are_found(self, scores: dict[str, ParallelScores], favoured: list[str]) -> None:
-        assert len(favoured) == 39
-        assert scores["bundled"].candidates == 204
-        retrieval, _ = scores["bundled"].mean(favoured)
-        assert retrieval >= 0.74
-        assert scores["bundled"].mean()[0] >= 0.58
-        assert scores["bundled"].worst(favoured)[1] >= 0.50
-
-    def test_topics_are_known_from_english_neighbours(
-        self, scores: dict[str, ParallelScores], favoured: list[str]
-    ) -> None:
-        assert scores["bundled"].mean(favoured)[1] >= 0.62
-
-    def test_every_language_is_served_better_than_by_hashed_n_grams(self, scores: dict[str, ParallelScores]) -> None:
-        worse = {
-            lang: (score, scores["hashing"].retrieval[lang])
-            for lang, score in scores["bundled"].retrieval.items()
-            if score < scores["hashing"].retrieval[lang]
-        }
-        assert worse == {}
+@pytest.mark.data
+@ON_DATA
+def test_every_language_is_served_better_than_by_hashed_n_grams(scores: dict[str, ParallelScores]) -> None:
+    worse = {
+        lang: (score, scores["hashing"].retrieval[lang])
+        for lang, score in scores["bundled"].retrieval.items()
+        if score < scores["hashing"].retrieval[lang]
+    }
+    assert worse == {}
