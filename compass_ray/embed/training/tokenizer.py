@@ -72,7 +72,6 @@ def normalizer() -> normalizers.Normalizer:
     from sentencepiece.sentencepiece_model_pb2 import NormalizerSpec
 
     sentencepiece.set_min_log_level(_ERRORS_ONLY)
-
     table = sentencepiece.SentencePieceNormalizer(norm_map=list(latin_letters().items()))
     spec = NormalizerSpec.FromString(table.serialized_normalizer_spec())
     return normalizers.Sequence(
@@ -109,13 +108,8 @@ def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int
 
 
 def keep_pieces(tokenizer: Tokenizer, kept: NDArray[np.bool_]) -> Tokenizer:
-    """The tokenizer with some of its pieces alone, renumbered in the same order.
-
-    Scores are rounded to four decimals: they only rank segmentations, and take most of the file otherwise.
-    """
+    """The tokenizer with some of its pieces alone, renumbered in the same order."""
     plain = json.loads(tokenizer.to_str())
-    plain["model"]["vocab"] = [
-        [piece, round(score, 4)] for (piece, score), keep in zip(plain["model"]["vocab"], kept, strict=True) if keep
-    ]
+    plain["model"]["vocab"] = [row for row, keep in zip(plain["model"]["vocab"], kept, strict=True) if keep]
     plain["added_tokens"] = [token for token in plain["added_tokens"] if token["content"] == UNKNOWN]
     return Tokenizer.from_str(json.dumps(plain, ensure_ascii=False))
