@@ -129,7 +129,7 @@ class Artifact:
                 f"{self._file(key)}: expected {receipt.bytes} bytes with hash {receipt.hash}, found "
                 f"{len(data)} bytes with hash {digest(data)}; delete {self.url} and run again"
             )
-        return pq.read_table(io.BytesIO(data), columns=columns)
+        return from_parquet(data, columns)
 
     def _file(self, key: str) -> str:
         return storage.join(self.url, f"{key}.parquet")
@@ -175,6 +175,15 @@ def to_parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table.combine_chunks(), sink, compression="zstd", row_group_size=1 << 16)
     return sink.getvalue()
+
+
+def from_parquet(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """The table in Parquet bytes, decoded by the calling thread alone.
+
+    Arrow's own threads may let go of a Python buffer only after the read has returned; when the interpreter ends at
+    that moment, the process aborts or hangs (apache/arrow#33975, #50482). A stage has one CPU, so they gain nothing.
+    """
+    return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
 
 
 def digest(data: bytes, size: int = 16) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -234,3 +236,18 @@ def test_equal_values_have_equal_json_whatever_their_order() -> None:
 def test_json_that_other_readers_would_refuse_is_refused() -> None:
     with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
         canonical_json({"x": float("nan")})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the threads in /proc")
+def test_reading_parquet_leaves_no_thread_behind_that_could_abort_the_interpreter_as_it_ends() -> None:
+    script = """
+import os
+import pyarrow as pa
+from compass_ray.artifacts import from_parquet, to_parquet
+data = to_parquet(pa.table({"n": range(100_000), "text": [str(n) for n in range(100_000)]}))
+before = len(os.listdir("/proc/self/task"))
+rows = from_parquet(data, ["text"]).num_rows
+print(rows, len(os.listdir("/proc/self/task")) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["100000", "0"]

@@ -206,7 +206,9 @@ def _read_parquet(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
         for group in range(file.num_row_groups):
             number, start = start, start + file.metadata.row_group(group).num_rows
             try:
-                for record_batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
+                for record_batch in file.iter_batches(
+                    _BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False
+                ):
                     values = {name: record_batch.column(name).to_pylist() for name in columns}
                     yield RawBatch(rows=[*range(number, number + record_batch.num_rows)], columns=values)
                     number += record_batch.num_rows

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from compass_ray import storage
+from compass_ray.artifacts import from_parquet
 from compass_ray.errors import ArtifactMissing, ConfigError
 from compass_ray.runtime.stage import StageRecord
 
@@ -80,7 +80,7 @@ class CurationRun:
         return ray.data.read_parquet(folder, filesystem=filesystem, file_extensions=["parquet"])
 
     def _table(self, name: str) -> pa.Table:
-        return pq.read_table(pa.BufferReader(self._bytes(f"{name}.parquet")))
+        return from_parquet(self._bytes(f"{name}.parquet"))
 
     def _bytes(self, name: str) -> bytes:
         try:
