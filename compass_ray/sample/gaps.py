@@ -36,7 +36,7 @@ def owner_mass(problem: OwnerProblem, rng: np.random.Generator) -> OwnerMass:
     """Shrink the observed shares, and set aside what no document could ever serve."""
     counts = problem.target[:-1]
     capacity = problem.cluster_capacity
-    base = base_measure(problem.all_targets, capacity)
+    base = base_measure(counts, problem.other_targets, capacity)
     alpha = concentration(counts, base)
     mass = shrunk_mass(counts, base, alpha)
     low, high = bootstrap_interval(counts, base, alpha, rng)

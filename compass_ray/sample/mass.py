@@ -15,23 +15,43 @@ Vector = NDArray[np.float64]
 
 _ALPHA_RANGE = (1e-2, 1e6)
 _EPSILON = 1e-3
+_LEAST_USAGE = 0.5
 
 
-def base_measure(all_targets: NDArray[np.int64], pool: NDArray[np.int64]) -> Vector:
-    """Half the usage of all languages, half the eligible pool, and a little of everything.
+def base_measure(own: NDArray[np.int64], others: NDArray[np.int64], pool: NDArray[np.int64]) -> Vector:
+    """What usage looks like before one's own documents count: usage of all languages and the pool.
+
+    Usage has a share λ of at least a half. It has more where the *other* languages' usage foretells the owner's better
+    than the pool does: λ maximises the likelihood of the owner's documents under λ·others + (1-λ)·pool (interpolation
+    with held-out data; Jelinek & Mercer, 1980). A fixed half would leave half of the mass on the pool however much
+    the languages agree.
 
     Parameters
     ----------
-    all_targets, pool : ndarray of shape (n_clusters,), int64
+    own, others, pool : ndarray of shape (n_clusters,), int64
+        Target documents of the owner, of all other owners, and eligible pool documents.
 
     Returns
     -------
     ndarray of shape (n_clusters,), float64
-        Positive, sums to one.
+        λ·(own + others) + (1-λ)·pool and a little of everything: positive, sums to one.
     """
-    mixed: Vector = 0.5 * _share(all_targets) + 0.5 * _share(pool) + _EPSILON / len(pool)
+    share = _usage_share(own, others, pool)
+    mixed: Vector = share * _share(own + others) + (1 - share) * _share(pool) + _EPSILON / len(pool)
     mixed /= mixed.sum()
     return mixed
+
+
+def _usage_share(own: NDArray[np.int64], others: NDArray[np.int64], pool: NDArray[np.int64]) -> float:
+    if not (own.any() and others.any()):
+        return _LEAST_USAGE
+    smallest = _EPSILON / len(pool)
+    usage, supply = _share(others) + smallest, _share(pool) + smallest
+
+    def negative_log_likelihood(share: float) -> float:
+        return float(-(own * np.log(share * usage + (1 - share) * supply)).sum())
+
+    return float(minimize_scalar(negative_log_likelihood, bounds=(_LEAST_USAGE, 1.0), method="bounded").x)
 
 
 def _share(counts: NDArray[np.int64]) -> Vector:

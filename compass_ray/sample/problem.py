@@ -24,7 +24,7 @@ class OwnerProblem:
     heldout: NDArray[np.int64]  # (K + 1,)
     current: NDArray[np.int64]  # (K + 1,)
     capacity: NDArray[np.int64]  # (K, L), eligible pool documents
-    all_targets: NDArray[np.int64]  # (K,), target documents of all owners, without the held-out part
+    other_targets: NDArray[np.int64]  # (K,), target documents of all other owners, without the held-out part
 
     @property
     def cluster_capacity(self) -> NDArray[np.int64]:
@@ -47,17 +47,18 @@ def build_problems(histogram: pa.Table, n_clusters: int) -> list[OwnerProblem]:
     pool = _where(histogram, role="pool")
     languages = tuple(sorted(set(pool["lang"].to_pylist())))
     pool_counts = _by_language(pool, n_clusters, languages)
-    all_targets = _counts(targets, n_clusters)[:n_clusters]
+    by_owner = {owner: _counts(_where(targets, owner=owner), n_clusters) for owner in owners}
+    all_targets = _counts(targets, n_clusters)
     return [
         OwnerProblem(
             owner=owner,
             languages=languages,
-            target=_counts(_where(targets, owner=owner), n_clusters),
+            target=by_owner[owner],
             heldout=_counts(_where(heldout, owner=owner), n_clusters),
             current=_counts(_where(histogram, role="current", owner=owner), n_clusters),
             capacity=pool_counts
             - _by_language(_where(histogram, role="ineligible", owner=owner), n_clusters, languages),
-            all_targets=all_targets,
+            other_targets=(all_targets - by_owner[owner])[:n_clusters],
         )
         for owner in owners
     ]

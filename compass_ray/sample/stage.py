@@ -24,7 +24,7 @@ from compass_ray.sample.draw import candidates
 from compass_ray.sample.histogram import shard_histogram
 from compass_ray.sample.sampler import Allocation, Sampler
 
-VERSION = 1
+VERSION = 2
 GAPS, HISTOGRAMS, DRAW = "gaps", "histograms", "draw"
 
 

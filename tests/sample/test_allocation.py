@@ -237,7 +237,7 @@ def owner_problem(capacity: np.ndarray, *, current: list[int], target: list[int]
         heldout=np.array([*target, 1]),
         current=np.array([*current, 0]),
         capacity=capacity,
-        all_targets=np.array(target),
+        other_targets=np.zeros(len(target), dtype=np.int64),
     )
     return problem, owner_mass(problem, np.random.default_rng(0))
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import dirichlet_multinomial
 
+from compass_ray.sample.divergence import jsd
 from compass_ray.sample.gaps import owner_mass
 from compass_ray.sample.mass import base_measure, bootstrap_interval, concentration, shrunk_mass
 from compass_ray.sample.problem import OwnerProblem
@@ -15,18 +16,59 @@ from compass_ray.sample.problem import OwnerProblem
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=10)
 
 
-@given(targets=COUNTS, data=st.data())
-def test_the_base_measure_is_positive_and_sums_to_one(targets: list[int], data: st.DataObject) -> None:
-    pool = data.draw(st.lists(st.integers(0, 500), min_size=len(targets), max_size=len(targets)))
-    base = base_measure(np.array(targets), np.array(pool))
+@given(own=COUNTS, data=st.data())
+def test_the_base_measure_is_positive_and_sums_to_one(own: list[int], data: st.DataObject) -> None:
+    counts = st.lists(st.integers(0, 500), min_size=len(own), max_size=len(own))
+    base = base_measure(np.array(own), np.array(data.draw(counts)), np.array(data.draw(counts)))
     assert (base > 0).all()
     assert base.sum() == pytest.approx(1)
 
 
-def test_the_base_measure_is_half_usage_half_pool() -> None:
-    base = base_measure(np.array([10, 30, 0]), np.array([0, 50, 50]))
+def test_the_base_measure_of_one_owner_alone_is_half_usage_half_pool() -> None:
+    none = np.zeros(3, dtype=np.int64)
+    base = base_measure(np.array([10, 30, 0]), none, np.array([0, 50, 50]))
     assert base.tolist() == pytest.approx([0.125, 0.625, 0.25], abs=1e-3)
-    assert base[2] > base_measure(np.array([10, 30, 0]), np.array([50, 50, 0]))[2] > 0
+    assert base[2] > base_measure(np.array([10, 30, 0]), none, np.array([50, 50, 0]))[2] > 0
+
+
+def test_the_pool_counts_less_the_better_other_languages_foretell_the_usage() -> None:
+    own, pool = np.array([40, 40, 20, 0, 0]), np.array([10, 10, 10, 500, 500])
+    agreeing = base_measure(own, np.array([80, 80, 40, 0, 0]), pool)
+    disagreeing = base_measure(own, np.array([0, 0, 0, 100, 0]), pool)
+    assert agreeing[3:].sum() < 0.01
+    assert disagreeing[4] == pytest.approx(0.5 * 500 / 1030, abs=1e-3)  # a half stays with the pool
+
+
+def test_the_share_of_other_usage_has_the_largest_likelihood() -> None:
+    own, others, pool = np.array([50, 30, 20, 5]), np.array([60, 20, 30, 0]), np.array([10, 10, 10, 100])
+    base = base_measure(own, others, pool)
+    usage, supply = (own + others) / (own + others).sum(), pool / pool.sum()
+    share = (base[0] - supply[0]) / (usage[0] - supply[0])
+
+    def log_likelihood(trial: float) -> float:
+        return float((own * np.log(trial * others / others.sum() + (1 - trial) * supply)).sum())
+
+    assert 0.6 < share < 0.99
+    assert all(log_likelihood(share) >= log_likelihood(trial) - 0.05 for trial in np.linspace(0.5, 0.999, 100))
+
+
+@pytest.mark.parametrize("documents", [30, 300])
+def test_languages_with_the_same_usage_help_each_other_to_a_mass_nearer_to_the_truth(documents: int) -> None:
+    rng = np.random.default_rng(1)
+    pool = rng.multinomial(20_000, rng.dirichlet(np.full(100, 2.0)))
+    distances: dict[str, list[float]] = {"observed": [], "alone": [], "together": []}
+    for _ in range(20):
+        truth = np.zeros(100)
+        truth[rng.choice(100, 10, replace=False)] = rng.dirichlet(np.full(10, 2.0))
+        own, others = rng.multinomial(documents, truth), rng.multinomial(3 * documents, truth)
+        for name, known in (("alone", np.zeros_like(own)), ("together", others)):
+            base = base_measure(own, known, pool)
+            mass = shrunk_mass(own, base, concentration(own, base))
+            distances[name].append(float(jsd(truth, mass)))
+        distances["observed"].append(float(jsd(truth, own / documents)))
+    means = {name: float(np.mean(values)) for name, values in distances.items()}
+    assert means["together"] < 0.6 * means["observed"]
+    assert means["together"] < 0.6 * means["alone"]
 
 
 def likelihood(alpha: float, counts: np.ndarray, base: np.ndarray) -> float:
@@ -56,7 +98,7 @@ def test_counts_that_could_be_a_sample_of_the_base_are_shrunk_and_others_hardly(
 @given(counts=COUNTS.filter(any), alpha=st.floats(1e-2, 1e6))
 def test_shrunk_mass_sums_to_one_and_lies_between_shares_and_base(counts: list[int], alpha: float) -> None:
     observed = np.array(counts)
-    base = base_measure(observed[::-1], observed)
+    base = base_measure(observed, observed[::-1], observed)
     mass = shrunk_mass(observed, base, alpha)
     shares = observed / observed.sum()
     assert mass.sum() == pytest.approx(1)
@@ -102,7 +144,7 @@ def problem(target: list[int], current: list[int], capacity: list[int]) -> Owner
         heldout=np.zeros(len(target) + 1, dtype=np.int64),
         current=np.array([*current, 0]),
         capacity=np.array(capacity)[:, None],
-        all_targets=np.array(target),
+        other_targets=np.zeros(len(target), dtype=np.int64),
     )
 
 
