@@ -329,7 +329,7 @@ def _teacher_vectors(
     encoder = load_encoder(config.teacher.model, revision=config.teacher.revision)
     known = np.array(sorted(pivots, key=lambda group: len(pivots[group])), dtype=np.int64)
     vectors = np.zeros((texts["group"].to_numpy().max() + 1, encoder.dim), dtype=np.float32)
-    with display.stage("teacher", total=len(known)) as bar:
+    with display.stage("teacher", total=len(known), unit="sentences") as bar:
         for start in range(0, len(known), _TEACHER_BATCH):
             part = known[start : start + _TEACHER_BATCH]
             vectors[part] = encoder.encode([pivots[group] for group in part])

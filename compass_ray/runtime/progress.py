@@ -32,20 +32,20 @@ class Display:
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Bar]:
-        """Progress of one stage over ``total`` steps, of which ``done`` were found finished."""
+    def stage(self, name: str, total: int, done: int = 0, unit: str = "shards") -> Iterator[Bar]:
+        """Progress of one stage over ``total`` units, of which ``done`` were found finished."""
         if self._console.is_terminal:
             columns = (
                 TextColumn(f"{name:<10}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("shards"),
+                TextColumn(unit),
                 TimeElapsedColumn(),
             )
             with RichProgress(*columns, console=self._console, transient=True) as rich:
                 yield _RichBar(rich, total, done)
         else:
-            yield _PlainBar(self, name, total, done)
+            yield _PlainBar(self, name, total, done, unit)
 
 
 class _RichBar:
@@ -58,12 +58,12 @@ class _RichBar:
 
 
 class _PlainBar:
-    def __init__(self, display: Display, name: str, total: int, done: int) -> None:
-        self._display, self._name, self._total, self._done = display, name, total, done
+    def __init__(self, display: Display, name: str, total: int, done: int, unit: str) -> None:
+        self._display, self._name, self._total, self._done, self._unit = display, name, total, done, unit
         self._last = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
         self._done += steps
         if time.monotonic() - self._last >= _PLAIN_INTERVAL_S:
             self._last = time.monotonic()
-            self._display.say(f"{self._name:<10} {self._done}/{self._total}")
+            self._display.say(f"{self._name:<10} {self._done}/{self._total} {self._unit}")

@@ -218,7 +218,7 @@ def _progress(display: Display, steps: int) -> Iterator[Any]:
 
     def watch() -> None:
         seen = 0
-        with display.stage("train", total=steps) as bar:
+        with display.stage("train", total=steps, unit="steps") as bar:
             while not finished.wait(_REPORT_S):
                 try:
                     done = ray.get(counter.get.remote())

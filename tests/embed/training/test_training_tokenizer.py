@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import Metaspace
 
 from compass_ray.embed.training.tokenizer import (
+    SPACE,
     UNKNOWN,
     keep_pieces,
     latin_letters,
@@ -101,6 +103,14 @@ def test_pieces_are_no_longer_than_asked_and_no_more(tokenizer: Tokenizer) -> No
     assert max(len(piece) for piece in pieces if piece != UNKNOWN) == 6  # ▁koshk, found in two words
     short = train_tokenizer(TEXTS, 100, 2)
     assert max(len(piece) for piece, _ in vocabulary(short) if piece != UNKNOWN) == 2
+
+
+def test_whole_texts_have_the_pieces_of_their_words(tokenizer: Tokenizer) -> None:
+    assert not any(SPACE in piece[1:] for piece, _ in vocabulary(tokenizer))
+    by_word = Tokenizer.from_str(tokenizer.to_str())
+    by_word.pre_tokenizer = Metaspace()
+    for text in [*TEXTS, "", " ", "  the   cats ", "dogs\tand\ncats", "кошки と the 개", "xyz"]:
+        assert tokenizer.encode(text).tokens == by_word.encode(text).tokens
 
 
 def test_token_ids_leave_out_what_is_unknown(tokenizer: Tokenizer) -> None:
