@@ -1,7 +1,7 @@
 """Does a selection find topics it was never told? SIB-200, four owners, geography and entertainment missing.
 
-Runs ``docs/examples/sib200.yaml`` with each strategy over one set of artifacts and prints, for each owner, the
-share of selected rows of a missing topic. Topic labels are read here only, to score.
+Runs ``docs/examples/sib200.yaml`` with each strategy and number of clusters over one set of embeddings and prints, for
+each owner, the share of selected rows of a missing topic. Topic labels are read here only, to score.
 
     python benchmarks/sib200_selection.py --data ../shared/data
 """
@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import platform
+import statistics
 import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from compass_ray import curate, load_config
 
@@ -38,43 +43,59 @@ def _topics(path: Path) -> list[str]:
         return [row["category"] for row in csv.DictReader(stream, delimiter="\t")]
 
 
-def measure(data: Path, output: str, strategies: list[str], overrides: list[str]) -> dict[str, dict[str, float]]:
-    """Missing-topic share by strategy and owner, with the mean."""
+def measure(
+    data: Path, output: str, strategies: list[str], clusters: list[int], seeds: list[int], overrides: list[str]
+) -> list[dict[str, Any]]:
+    """Missing-topic share by number of clusters and strategy: means over seeds, by owner and over all."""
     os.environ["DATA"] = str(data)
-    table: dict[str, dict[str, float]] = {}
-    for strategy in strategies:
-        sets = [f"output={output}", f"name={strategy}", f"sample.strategy={strategy}", *overrides]
+    rows: list[dict[str, Any]] = []
+    for n_clusters, strategy in itertools.product(clusters, strategies):
         started = time.monotonic()
-        run = curate(load_config(str(CONFIG), sets))
-        shares = {owner: round(missing_share(run.path, owner, data), 4) for owner in run.languages}
-        certificate = run.certificate
-        table[strategy] = {
-            **shares,
-            "mean": round(sum(shares.values()) / len(shares), 4),
-            "jsd_after_mean": round(sum(certificate[o]["after"]["jsd"] for o in shares) / len(shares), 4),
-            "seconds": round(time.monotonic() - started, 1),
-        }
-    return table
+        shares, divergences = [], []
+        for seed in seeds:
+            choices = [f"sample.strategy={strategy}", f"cluster.n_clusters={n_clusters}", f"seed={seed}"]
+            sets = [f"output={output}", f"name={strategy}-{n_clusters}-{seed}", *choices, *overrides]
+            run = curate(load_config(str(CONFIG), sets))
+            shares.append({owner: missing_share(run.path, owner, data) for owner in run.languages})
+            divergences.append([body["after"]["jsd"] for body in run.certificate.values()])
+        by_seed = [statistics.mean(share.values()) for share in shares]
+        rows.append(
+            {
+                "clusters": n_clusters,
+                "strategy": strategy,
+                **{owner: round(statistics.mean(share[owner] for share in shares), 4) for owner in shares[0]},
+                "mean": round(statistics.mean(by_seed), 4),
+                "lowest seed": round(min(by_seed), 4),
+                "highest seed": round(max(by_seed), 4),
+                "jsd_after": round(float(np.mean(divergences)), 4),
+                "seconds": round(time.monotonic() - started, 1),
+            }
+        )
+    for row in rows:
+        baseline = [r["mean"] for r in rows if (r["clusters"], r["strategy"]) == (row["clusters"], "random")]
+        row["times random"] = round(row["mean"] / baseline[0], 2) if baseline else None
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--strategies", default="kl,deficit,random")
+    parser.add_argument("--clusters", default="30,50,100")
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/sib200_selection.json"))
     arguments = parser.parse_args()
+    clusters, seeds = ([int(number) for number in value.split(",")] for value in (arguments.clusters, arguments.seeds))
+    strategies = arguments.strategies.split(",")
     with tempfile.TemporaryDirectory() as output:
-        table = measure(arguments.data.resolve(), output, arguments.strategies.split(","), arguments.overrides)
-    columns = list(next(iter(table.values())))
-    print("| strategy | " + " | ".join(columns) + " |\n|" + "---|" * (len(columns) + 1))
-    for strategy, row in table.items():
-        print(f"| {strategy} | " + " | ".join(str(row[column]) for column in columns) + " |")
-    if "random" in table and "kl" in table:
-        print(f"kl / random: {table['kl']['mean'] / table['random']['mean']:.2f}")
+        rows = measure(arguments.data.resolve(), output, strategies, clusters, seeds, arguments.overrides)
+    print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
+    for row in rows:
+        print("| " + " | ".join(str(value) for value in row.values()) + " |")
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "date": time.strftime("%Y-%m-%d")}
-    arguments.json.write_text(json.dumps({"machine": machine, "rows": table}, indent=1) + "\n", encoding="utf-8")
+    arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
