@@ -2,9 +2,9 @@
 
     TEACHER=<folder with all-MiniLM-L6-v2> python benchmarks/encoder_curve.py --data ../shared/data
 
-Trains the recipe of the bundled encoder at other sizes with fewer steps, so the rows compare with each other and not
-with the bundled model. A point with fewer bits is the same model with coarser vectors; its size is what they would
-take. ``--points`` picks some; points finished with as many steps are kept in the JSON and not trained again.
+Trains the recipe of the bundled encoder at other sizes. A point with fewer bits is the same model with coarser
+vectors; its size is what they would take. ``--points`` picks some; points finished with as many steps are kept in the
+JSON and not trained again, and ``--work`` with the recipe's output uses again what that has trained.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def row(scores: Any, languages: list[str], size: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--points", default=";".join(POINTS))
     parser.add_argument("--work", type=Path, help="folder for what points share, kept; a temporary one if not given")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/encoder_curve.json"))

@@ -188,7 +188,7 @@ def test_the_job_gives_the_same_bytes_one_line_of_json_and_progress_on_stderr(
     assert model_bytes(tmp_path / "out" / "tiny") == trained[3]
     said = [line for line in done.stderr.splitlines() if "Set ray log level" not in line]  # by Ray's core, always
     assert said[:2] == ["corpora    240 texts in 4 languages", "tokenizer  200 pieces"]
-    assert all(line.startswith("train      ") and line.endswith("/60") for line in said[2:]), done.stderr
+    assert all(line.startswith("train      ") and line.endswith("/60 steps") for line in said[2:]), done.stderr
 
 
 def wait_for(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
