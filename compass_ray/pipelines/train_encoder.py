@@ -32,7 +32,7 @@ from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.threads import set_threads
 
-VERSION = 1
+VERSION = 2
 _TEACHER_BATCH = 64
 _PACKAGES = ("anyascii", "sentencepiece", "google.protobuf", "tensorboardX")
 _RESERVED = ("parts", "work-")
