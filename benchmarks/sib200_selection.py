@@ -21,8 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from compass_ray import curate, load_config
 
 CONFIG = Path(__file__).parent.parent / "docs" / "examples" / "sib200.yaml"
@@ -57,7 +55,7 @@ def measure(
             sets = [f"output={output}", f"name={strategy}-{n_clusters}-{seed}", *choices, *overrides]
             run = curate(load_config(str(CONFIG), sets))
             shares.append({owner: missing_share(run.path, owner, data) for owner in run.languages})
-            divergences.append([body["after"]["jsd"] for body in run.certificate.values()])
+            divergences += [body["after"]["jsd"] for body in run.certificate.values()]
         by_seed = [statistics.mean(share.values()) for share in shares]
         rows.append(
             {
@@ -67,7 +65,7 @@ def measure(
                 "mean": round(statistics.mean(by_seed), 4),
                 "lowest seed": round(min(by_seed), 4),
                 "highest seed": round(max(by_seed), 4),
-                "jsd_after": round(float(np.mean(divergences)), 4),
+                "jsd_after": round(statistics.mean(divergences), 4),
                 "seconds": round(time.monotonic() - started, 1),
             }
         )
