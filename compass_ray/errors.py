@@ -17,8 +17,12 @@
     │   └ TooFewSamples                     fewer rows than clusters
     ├ SamplingError                     3
     │   └ InfeasibleBudget                  the eligible pool cannot fill the budget
-    ├ AdaptationError                   5   training failed
-    │   └ NonFiniteLoss                     the loss became NaN or infinite
+    ├ AdaptationError                   5   training failed, or trained nothing
+    │   ├ NonFiniteLoss                     the loss became NaN or infinite
+    │   ├ NothingTrained                    no row had a token to train on, or no weight moved
+    │   └ IncompatibleAdapter               an adapter and a base model that do not belong together
+    ├ RegistryError                     1   an adapter version cannot be found, read or moved
+    │   └ AliasMoved                        somebody else moved the alias first
     └ ClusterError                      4   the Ray cluster or an outside service fails us
         ├ ResourcesMissing                  not enough CPUs, GPUs, packages or permissions
         └ WorkerLost                        a worker died more often than we retry
@@ -112,6 +116,22 @@ class AdaptationError(CompassError):
 
 class NonFiniteLoss(AdaptationError):
     """The training loss became NaN or infinite."""
+
+
+class NothingTrained(AdaptationError):
+    """No row had a token to train on, or no weight moved: never a silent success."""
+
+
+class IncompatibleAdapter(AdaptationError):
+    """An adapter does not belong to this base model, or cannot be written in the form that was asked for."""
+
+
+class RegistryError(CompassError):
+    """An adapter version or alias cannot be found, read or written."""
+
+
+class AliasMoved(RegistryError):
+    """An alias was moved by somebody else between reading and writing it."""
 
 
 class ClusterError(CompassError):

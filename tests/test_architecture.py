@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "compass_ray"
 PACKAGE = "compass_ray"
 
-STAGES = ("ingest", "embed", "cluster", "sample")
+STAGES = ("ingest", "embed", "cluster", "sample", "adapt", "registry")
 SHARED = (
     "records",
     "shards",
@@ -23,6 +23,7 @@ SHARED = (
     "artifacts",
     "configbase",
     "languages",
+    "models",
     "vectors",
     "runtime",
 )

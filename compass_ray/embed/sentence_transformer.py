@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.errors import ConfigError, ResourcesMissing
+from compass_ray.errors import ConfigError
+from compass_ray.models import find_model, folder_revision
 from compass_ray.vectors import unit_rows
 
-_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
-_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_NOT_READ = {"LICENSE", "scores.json"}
 BUNDLED = Path(__file__).parent / "bundled"
 """The model that the package carries: see its README.md, and ``jobs/train_encoder.py`` for how it was made."""
 
@@ -26,44 +23,20 @@ def model_folder(model: str, revision: str | None) -> Path:
     Raises
     ------
     ConfigError
-        If the folder is not a model, holds pickled weights, or the hub id is not pinned.
+        If the folder is not a sentence-transformers model, holds pickled weights, or the hub id is not pinned.
     ResourcesMissing
         If the hub cannot be reached.
     """
-    folder = BUNDLED if model == "bundled" else Path(model).expanduser()
-    if not folder.is_dir():
-        if model.startswith((".", "/", "~")) or model.count("/") != 1:
-            raise ConfigError(
-                f"embed.model: '{model}' is neither 'bundled' nor 'hashing', nor a folder that exists, "
-                "nor a hub id 'owner/name'"
-            )
-        folder = _fetch(model, revision)
-    if not (folder / "modules.json").is_file():
-        raise ConfigError(f"embed.model: {folder} has no modules.json, so it is not a sentence-transformers model")
-    pickled = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in _PICKLES)
-    if pickled:
-        raise ConfigError(
-            f"embed.model: {folder} holds pickled weights ({', '.join(pickled)}), which can run code when loaded; "
-            "save the model again with safe_serialization=True and remove them"
-        )
-    return folder
-
-
-def _fetch(model: str, revision: str | None) -> Path:
-    if revision is None:
-        raise ConfigError(
-            f"embed.revision: the hub model {model} needs a commit, so that the run can be repeated; "
-            "copy it from the model's page"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=_FETCHED))
-    except OSError as exc:  # the hub's own errors and those of the network
-        raise ResourcesMissing(
-            f"embed.model: {model} at {revision} cannot be fetched ({exc}); check the name, the network and HF_TOKEN, "
-            "or give the path of a local copy"
-        ) from exc
+    if model == "bundled":
+        return BUNDLED
+    return find_model(
+        model,
+        revision,
+        field="embed.model",
+        marker="modules.json",
+        kind="sentence-transformers",
+        names=("bundled", "hashing"),
+    )
 
 
 class SentenceTransformerEncoder:
@@ -134,16 +107,3 @@ def _load(folder: Path, dtype: str, device: str) -> Any:
             f"without remote code ({exc}); save it again with save_pretrained"
         ) from exc
     return model.to(getattr(torch, dtype)).eval()
-
-
-def folder_revision(folder: Path) -> str:
-    """Hash of a model's files but for its card and licence, by relative name and content; about 1 GB a second."""
-    total = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts) or path.name in _NOT_READ or path.suffix == ".md":
-            continue
-        total.update(f"{relative.as_posix()}\0".encode())
-        with path.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "blake2b").digest())
-    return total.hexdigest()

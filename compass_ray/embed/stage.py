@@ -80,7 +80,8 @@ def _revision(config: EmbedConfig) -> str:
         from compass_ray.embed.hashing import HashingEncoder
 
         return HashingEncoder.revision
-    from compass_ray.embed.sentence_transformer import folder_revision, model_folder
+    from compass_ray.embed.sentence_transformer import model_folder
+    from compass_ray.models import folder_revision
 
     return folder_revision(model_folder(config.model, config.revision))
 

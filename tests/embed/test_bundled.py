@@ -11,7 +11,8 @@ import pytest
 from compass_ray.embed import load_encoder
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.embed.evaluation import ParallelScores, parallel_scores
-from compass_ray.embed.sentence_transformer import BUNDLED, SentenceTransformerEncoder, folder_revision
+from compass_ray.embed.sentence_transformer import BUNDLED, SentenceTransformerEncoder
+from compass_ray.models import folder_revision
 from compass_ray.ingest.parallel import read_parallel
 from compass_ray.pipelines.train_encoder import EncoderRecipe, load_recipe
 

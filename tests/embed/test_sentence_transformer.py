@@ -18,7 +18,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from compass_ray.embed import load_encoder
-from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, folder_revision, model_folder
+from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder
+from compass_ray.models import folder_revision
 from compass_ray.embed.stage import encode_in_batches
 from compass_ray.errors import ConfigError, ResourcesMissing
 
