@@ -1,13 +1,17 @@
 """The one door to files: local paths and ``s3://`` objects behind the same few functions.
 
 Reads are smart-open streams. Writes are whole objects: a local file appears by rename, an S3
-object by one PUT, so that nothing half-written is ever visible. Credentials and endpoints come
-from the environment alone (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...).
+object by one PUT, so that nothing half-written is ever visible. ``replace_if`` writes only over the
+version that its caller has read: compare-and-swap, by a lock on disk and by ``If-Match`` on S3.
+Credentials and endpoints come from the environment alone (``AWS_ACCESS_KEY_ID``,
+``AWS_ENDPOINT_URL``, ...).
 """
 
 from __future__ import annotations
 
+import fcntl
 import glob as _glob
+import hashlib
 import os
 import re
 import secrets
@@ -24,6 +28,7 @@ _CLASS_SPECIAL = re.compile(r"([\\\[\]^&~|])")
 _ESCAPED = r"\\\1"
 _VISIBLE = r"(?!\.)[^/]"
 _WILDCARD = re.compile(r"[*?\[]")
+_CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class FileStat:
     url: str
     size: int
     version: str
+
+
+class Changed(Exception):
+    """The content to be replaced is not the version that was expected; read it again before deciding anew."""
 
 
 def is_remote(url: str) -> bool:
@@ -145,6 +154,77 @@ def write_bytes(url: str, data: bytes | memoryview) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_versioned(url: str) -> tuple[bytes, str] | None:
+    """The whole file and the version that :func:`replace_if` compares; None if there is no file."""
+    try:
+        if not is_remote(url):
+            data = local_path(url).read_bytes()
+            return data, _content_version(data)
+        bucket, key = _bucket_key(url)
+        with _storage_errors("read", url):
+            answer = _s3().get_object(Bucket=bucket, Key=key)
+            return cast(bytes, answer["Body"].read()), str(answer["ETag"])
+    except FileNotFoundError:
+        return None
+
+
+def replace_if(url: str, data: bytes, expected: str | None) -> None:
+    """Write the whole file, but only over the version that was read; one of many writers at once succeeds.
+
+    Writers of one file must all use this function. On disk a version is a hash of the content, so content that has to
+    tell apart two equal states counts its own changes.
+
+    Parameters
+    ----------
+    expected : str or None
+        The version from :func:`read_versioned`; None if there must not be a file.
+
+    Raises
+    ------
+    Changed
+        If there is another version, or none. Nothing has been written.
+    """
+    if is_remote(url):
+        _put_if(url, data, expected)
+        return
+    path = local_path(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(".lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when the file is closed, or its process dies
+        found = read_versioned(url)
+        if (found[1] if found else None) != expected:
+            raise Changed(url)
+        write_bytes(url, data)
+
+
+def _content_version(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _put_if(url: str, data: bytes, expected: str | None) -> None:
+    from botocore.exceptions import ClientError
+
+    bucket, key = _bucket_key(url)
+    condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
+    try:
+        with _storage_errors("write", url):
+            try:
+                _s3().put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] not in _CONDITION_FAILED:
+                    raise
+                if exc.response["ResponseMetadata"].get("RetryAttempts") and _holds(url, data):
+                    return  # an attempt whose answer was lost had succeeded, and its own retry found it there
+                raise Changed(url) from exc
+    except FileNotFoundError as exc:  # S3 answers If-Match on an absent object so
+        raise Changed(url) from exc
+
+
+def _holds(url: str, data: bytes) -> bool:
+    found = read_versioned(url)
+    return found is not None and found[0] == data
 
 
 def exists(url: str) -> bool:

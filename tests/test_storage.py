@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,47 +13,22 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
+from object_store import BUCKET, empty_bucket, moto_api, serving
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError, ResourcesMissing
 
-BUCKET = "corpus"
-
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def moto_api(endpoint: str, path: str, data: bytes = b"") -> None:
-    request = urllib.request.Request(  # noqa: S310 - loopback
-        f"{endpoint}/moto-api/{path}", data=data, headers={"Content-Type": "text/plain"}, method="POST"
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-        assert answer.status == 200
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture
 def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty bucket on a real S3 API, found through the environment alone."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTONLY")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t-for-tests")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    storage._s3.cache_clear()
-    moto_api(endpoint, "reset")
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
-    yield f"s3://{BUCKET}"
-    storage._s3.cache_clear()
+    with empty_bucket(endpoint, monkeypatch) as url:
+        yield url
 
 
 @pytest.fixture(params=["local", "s3"])

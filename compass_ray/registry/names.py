@@ -1,0 +1,109 @@
+"""What adapters are called: base folders, languages, versions and the references that people type.
+
+Every name is checked here before it becomes a part of a path.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from compass_ray.errors import RegistryError
+from compass_ray.languages import canonical_language
+
+ALIASES = ("champion", "candidate", "previous")
+
+_BASE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}-[0-9a-f]{8}")
+_LANG = re.compile(r"[a-z]{2,8}(-[A-Z][a-z]{3})?")
+_VERSION = re.compile(r"[0-9a-f]{8,40}")
+_PREFIX = re.compile(r"[0-9a-f]{6,40}")
+_REFERENCE = re.compile(r"reference(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){1,4}")
+_FORM = "[BASE/]LANG[@REF], as sw, sw@candidate or Qwen--Qwen2.5-7B-1a2b3c4d/sw@5e6f70"
+
+
+def check_base_key(base: str) -> str:
+    """The folder name of a base model, ``BaseRef.key``; RegistryError if it is none."""
+    if not _BASE.fullmatch(base):
+        raise RegistryError(f"base '{base}': expected the key of a base model, as Qwen--Qwen2.5-7B-1a2b3c4d")
+    return base
+
+
+def check_lang(lang: str) -> str:
+    """A canonical language tag; RegistryError if it is none, naming the canonical form where there is one."""
+    canonical = canonical_language(lang)
+    if canonical != lang or not _LANG.fullmatch(lang):
+        hint = f"; its canonical tag is '{canonical}'" if canonical and _LANG.fullmatch(canonical) else ""
+        raise RegistryError(f"language '{lang}': expected a canonical BCP-47 tag, as sw or zh-Hant{hint}")
+    return lang
+
+
+def check_version(version: str) -> str:
+    """The name of a version; RegistryError if it is none."""
+    if not _VERSION.fullmatch(version):
+        raise RegistryError(f"version '{version}': expected 8 to 40 lowercase hex digits, the training's fingerprint")
+    return version
+
+
+def check_reference(name: str) -> str:
+    """The relative name of a file of ``reference/``; RegistryError if it is none."""
+    if not _REFERENCE.fullmatch(name):
+        raise RegistryError(
+            f"file '{name}': expected reference/<name> of letters, digits, '.', '_' and '-', at most four names deep"
+        )
+    return name
+
+
+def is_version_path(base: str, lang: str, version: str) -> bool:
+    """Whether three names of folders could be those of an adapter version."""
+    return all(form.fullmatch(name) for form, name in ((_BASE, base), (_LANG, lang), (_VERSION, version)))
+
+
+@dataclass(frozen=True)
+class AdapterRef:
+    """One adapter as people name it: ``[BASE/]LANG[@REF]``.
+
+    Attributes
+    ----------
+    base : str or None
+        The key of the base model; None where the registry's only one for this language is meant.
+    lang : str
+        A canonical language tag.
+    ref : str
+        An alias, a version, or a prefix of one of at least six digits.
+    """
+
+    base: str | None
+    lang: str
+    ref: str = "champion"
+
+    def __post_init__(self) -> None:
+        if self.base is not None:
+            check_base_key(self.base)
+        check_lang(self.lang)
+        if self.ref not in ALIASES and not _PREFIX.fullmatch(self.ref):
+            raise RegistryError(
+                f"'@{self.ref}': expected {', '.join(ALIASES)}, a version, or at least six of its hex digits"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> AdapterRef:
+        """Read ``[BASE/]LANG[@REF]``.
+
+        Raises
+        ------
+        RegistryError
+            If a part is not a valid name.
+
+        >>> AdapterRef.parse("sw@candidate")
+        AdapterRef(base=None, lang='sw', ref='candidate')
+        """
+        place, at, ref = text.partition("@")
+        base, slash, lang = place.rpartition("/")
+        try:
+            return cls(base if slash else None, lang, ref if at else "champion")
+        except RegistryError as exc:
+            raise RegistryError(f"adapter '{text}': {exc}; the form is {_FORM}") from None
+
+    def __str__(self) -> str:
+        place = self.lang if self.base is None else f"{self.base}/{self.lang}"
+        return f"{place}@{self.ref}"

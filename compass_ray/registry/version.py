@@ -1,0 +1,146 @@
+"""One adapter version as it lies in the registry: how it is written, once, and read again.
+
+A file of a version is created and never written over, so neither an interrupted nor a simultaneous writer can tear a
+version that somebody reads. The lineage comes last: without it there is no version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from compass_ray import storage
+from compass_ray.artifacts import digest
+from compass_ray.errors import ArtifactCorrupt, RegistryError
+from compass_ray.registry.card import model_card
+from compass_ray.registry.contents import CONFIG, WEIGHTS, check_adapter
+from compass_ray.registry.lineage import Lineage
+from compass_ray.registry.names import check_reference
+
+LINEAGE = "lineage.json"
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class AdapterVersion:
+    """A finished version.
+
+    Attributes
+    ----------
+    url : str
+        Its folder.
+    lineage : Lineage
+        Where it comes from, and its files.
+    aliases : tuple of str
+        The aliases that pointed to it when it was opened.
+    """
+
+    url: str
+    lineage: Lineage
+    aliases: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.lineage.base.key}/{self.lineage.lang}@{self.lineage.version}"
+
+    def read(self, name: str) -> bytes:
+        """One file, checked against the lineage.
+
+        Raises
+        ------
+        RegistryError
+            If the version has no such file.
+        ArtifactCorrupt
+            If the file is missing, or holds other bytes than were added.
+        """
+        entry = self.lineage.files.get(name)
+        if entry is None:
+            raise RegistryError(f"{self}: has no file '{name}'; there is {', '.join(sorted(self.lineage.files))}")
+        url = storage.join(self.url, name)
+        remedy = f"restore it, or remove {self.url} and add the version again"
+        try:
+            data = storage.read_bytes(url)
+        except FileNotFoundError as exc:
+            raise ArtifactCorrupt(f"{url}: listed in the lineage but missing; {remedy}") from exc
+        if digest(data) != entry["hash"]:
+            raise ArtifactCorrupt(
+                f"{url}: expected {entry['bytes']} bytes with hash {entry['hash']}, found {len(data)} bytes with hash "
+                f"{digest(data)}; {remedy}"
+            )
+        return data
+
+    def download(self, folder: Path, names: Iterable[str] | None = None) -> None:
+        """Copy files into a local folder, each checked; all of them and the lineage if no names are given."""
+        for name in sorted(self.lineage.files) if names is None else names:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self.read(name))
+        if names is None:
+            (folder / LINEAGE).write_bytes(self.lineage.to_json())
+
+
+def read_lineage(url: str) -> Lineage | None:
+    """The lineage of the version in a folder ``.../<base>/<lang>/<version>``; None if no version is there.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        If it is not a lineage, or that of another place.
+    """
+    where = storage.join(url, LINEAGE)
+    try:
+        data = storage.read_bytes(where)
+    except FileNotFoundError:
+        return None
+    lineage = Lineage.from_json(data, where)
+    place = f"{lineage.base.key}/{lineage.lang}/{lineage.version}"
+    if not url.endswith(f"/{place}"):
+        raise ArtifactCorrupt(f"{where}: is the lineage of {place}; move the folder back to where it belongs")
+    return lineage
+
+
+def write_version(url: str, lineage: Lineage, files: Mapping[str, bytes | Path]) -> Lineage:
+    """Write a version into its folder, unless it is there already; see ``Registry.add``."""
+    if missing := {CONFIG, WEIGHTS} - files.keys():
+        raise RegistryError(f"{lineage.lang}@{lineage.version}: lacks {', '.join(sorted(missing))}")
+    for name in files.keys() - {CONFIG, WEIGHTS}:
+        check_reference(name)
+    check_adapter(_bytes(files[CONFIG]), _bytes(files[WEIGHTS]))
+    contents = {**files, CARD: model_card(lineage).encode()}
+    lineage = replace(lineage, files={name: _entry(_bytes(contents[name])) for name in sorted(contents)})
+    if read_lineage(url) is None:
+        for name, content in sorted(contents.items()):
+            _create(storage.join(url, name), _bytes(content), url)
+        with suppress(storage.Changed):  # somebody else has added it meanwhile; whether the same is seen below
+            storage.replace_if(storage.join(url, LINEAGE), lineage.to_json(), None)
+    found = read_lineage(url)
+    theirs = found.files if found else {}
+    if found is None or theirs != lineage.files:
+        differ = sorted(name for name in theirs | lineage.files if theirs.get(name) != lineage.files.get(name))
+        raise RegistryError(
+            f"{url}: exists with another {', '.join(differ)}; a version is never changed, so give this training a "
+            "version of its own"
+        )
+    return found
+
+
+def _bytes(content: bytes | Path) -> bytes:
+    return content.read_bytes() if isinstance(content, Path) else content
+
+
+def _entry(data: bytes) -> dict[str, int | str]:
+    return {"bytes": len(data), "hash": digest(data)}
+
+
+def _create(url: str, data: bytes, folder: str) -> None:
+    """Write a file that is not there; one with the same bytes is a part of an interrupted add, and is kept."""
+    try:
+        storage.replace_if(url, data, None)
+    except storage.Changed as exc:
+        found = storage.read_versioned(url)
+        if found is None or found[0] != data:
+            raise RegistryError(
+                f"{url}: holds other bytes, from an interrupted or simultaneous add of this version; if nobody is "
+                f"adding it, remove {folder} and add it again"
+            ) from exc
