@@ -6,19 +6,22 @@ STAMP := $(VENV)/.installed
 DATA ?= ../shared/data
 export COMPASS_DATA ?= $(abspath $(DATA))
 
-.PHONY: demo test test-data test-faults lint bench clean
+.PHONY: demo test test-slow test-data test-faults lint bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,train,track,dev]'
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/compass-ray demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not data and not faults and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not data and not faults and not gpu"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m "slow and not data and not faults and not gpu"
 
 test-data: $(STAMP)
 	$(BIN)/python -m pytest -m "data and not gpu"
@@ -34,6 +37,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/sib200_selection.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/encoder.py --data $(COMPASS_DATA)
+	$(BIN)/python benchmarks/adapt.py
 
 clean:
 	rm -rf $(VENV) compass-demo

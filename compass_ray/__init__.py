@@ -1,8 +1,9 @@
-"""compass_ray: decide which multilingual data an LLM should be fine-tuned on, at cluster scale.
+"""compass_ray: decide which multilingual data an LLM should be fine-tuned on, and fine-tune it, at cluster scale.
 
-    >>> from compass_ray import curate, load_config
+    >>> from compass_ray import curate, load_config, train_adapters
     >>> run = curate(load_config("curate.yaml"))
     >>> run.gaps, run.certificate, run.selection("sw")
+    >>> train_adapters(load_config("curate.yaml")).scores("sw")
 
 Importing the package loads neither ray nor torch.
 """
@@ -14,19 +15,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compass_ray.config import RunConfig, load_config
     from compass_ray.errors import CompassError
+    from compass_ray.pipelines.adapt import train_adapters
+    from compass_ray.pipelines.adapted import AdaptedRun
     from compass_ray.pipelines.curate import curate
     from compass_ray.pipelines.run import CurationRun
 
 __version__ = "0.1.0"
 
-__all__ = ["CompassError", "CurationRun", "RunConfig", "__version__", "curate", "load_config"]
+__all__ = [
+    "AdaptedRun",
+    "CompassError",
+    "CurationRun",
+    "RunConfig",
+    "__version__",
+    "curate",
+    "load_config",
+    "train_adapters",
+]
 
 _HOME = {
+    "AdaptedRun": "compass_ray.pipelines.adapted",
     "CompassError": "compass_ray.errors",
     "CurationRun": "compass_ray.pipelines.run",
     "RunConfig": "compass_ray.config",
     "curate": "compass_ray.pipelines.curate",
     "load_config": "compass_ray.config",
+    "train_adapters": "compass_ray.pipelines.adapt",
 }
 
 

@@ -1,7 +1,8 @@
 """Content-addressed stage outputs: identity, manifest, atomic commit, reuse, resume.
 
-An artifact lives in ``<output>/cache/<stage>-<fingerprint>/`` and holds one Parquet file per key
-and ``manifest.json``. The manifest is written last; without it the artifact does not exist.
+An artifact lives in ``<output>/cache/<stage>-<fingerprint>/`` and holds one Parquet file per key (a key with a
+suffix, as ``adapter_model.safetensors``, is a file of that name) and ``manifest.json``. The manifest is
+written last; without it the artifact does not exist.
 While a stage runs, each finished file leaves a receipt in ``_progress/``: a restarted run does only
 the keys that have none. Files are written whole (see ``storage``) and their bytes are a function of
 the identity, so two runs that write the same artifact at once do no harm.
@@ -68,9 +69,12 @@ class Artifact:
 
     def write(self, key: str, table: pa.Table, summary: Mapping[str, Any] | None = None) -> Receipt:
         """Write one file and its receipt; safe to repeat, and to do twice at once."""
-        data = to_parquet(table)
+        return self.write_bytes(key, to_parquet(table), rows=table.num_rows, summary=summary)
+
+    def write_bytes(self, key: str, data: bytes, *, rows: int = 0, summary: Mapping[str, Any] | None = None) -> Receipt:
+        """Write one file that is not a table, and its receipt."""
         storage.write_bytes(self._file(key), data)
-        receipt = Receipt(key, table.num_rows, len(data), digest(data), dict(summary or {}))
+        receipt = Receipt(key, rows, len(data), digest(data), dict(summary or {}))
         storage.write_bytes(self._receipt(key), json.dumps(asdict(receipt)).encode())
         return receipt
 
@@ -111,12 +115,16 @@ class Artifact:
         return _read_manifest(self.url)
 
     def read(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """One file, its bytes checked against the manifest.
+        """One table, its bytes checked against the manifest.
 
         Raises
         ------
         ArtifactMissing, ArtifactCorrupt
         """
+        return from_parquet(self.read_bytes(key), columns)
+
+    def read_bytes(self, key: str) -> bytes:
+        """One file, its bytes checked against the manifest; raises as :meth:`read`."""
         receipt = self.manifest().receipts.get(key)
         if receipt is None:
             raise ArtifactMissing(f"{self.url}: the manifest lists no file '{key}'")
@@ -129,10 +137,10 @@ class Artifact:
                 f"{self._file(key)}: expected {receipt.bytes} bytes with hash {receipt.hash}, found "
                 f"{len(data)} bytes with hash {digest(data)}; delete {self.url} and run again"
             )
-        return from_parquet(data, columns)
+        return data
 
     def _file(self, key: str) -> str:
-        return storage.join(self.url, f"{key}.parquet")
+        return storage.join(self.url, key if "." in key else f"{key}.parquet")
 
     def _receipt(self, key: str) -> str:
         return storage.join(self.url, "_progress", f"{key}.json")

@@ -12,11 +12,13 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from compass_ray import storage
+from compass_ray.adapt.config import AdaptConfig
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.configbase import EXECUTION, Config
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import IngestConfig, SourceConfig
+from compass_ray.registry.config import RegistryConfig
 from compass_ray.runtime.config import RayConfig
 from compass_ray.sample.config import SampleConfig, TargetConfig
 
@@ -32,13 +34,15 @@ class RunConfig(Config):
     output: Annotated[str, EXECUTION] = Field(description="Folder for runs and cache: a local path or s3://")
     seed: int = Field(default=0, ge=0, description="Seed of every random decision")
     sources: dict[Annotated[str, Field(pattern=_NAME)], SourceConfig] = Field(
-        min_length=1, description="Data by name; at least one pool and one target"
+        default={}, description="Data by name; curate needs a pool and a target, adapt without a selection current data"
     )
     ingest: IngestConfig = IngestConfig()
     embed: EmbedConfig = EmbedConfig()
     cluster: ClusterConfig = ClusterConfig()
     target: TargetConfig = TargetConfig()
-    sample: SampleConfig
+    sample: SampleConfig | None = Field(default=None, description="Needed by curate")
+    adapt: Annotated[AdaptConfig | None, EXECUTION] = Field(default=None, description="Needed by adapt")
+    registry: Annotated[RegistryConfig, EXECUTION] = RegistryConfig()
     ray: Annotated[RayConfig, EXECUTION] = RayConfig()
 
     _unexpanded: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -49,11 +53,18 @@ class RunConfig(Config):
         return self._unexpanded
 
     @model_validator(mode="after")
-    def _pool_and_target(self) -> RunConfig:
+    def _something_to_do(self) -> RunConfig:
         roles = {source.role for source in self.sources.values()}
+        if self.sample is None and self.adapt is None:
+            raise ValueError("nothing to do: curate needs the section sample, adapt the section adapt")
         missing = [role for role in ("pool", "target") if role not in roles]
-        if missing:
+        if self.sample is not None and missing:
             raise ValueError(f"sources: no source has role {' or '.join(missing)}; curate needs a pool and a target")
+        if self.sample is None and self.adapt is not None and self.adapt.run is None and "current" not in roles:
+            raise ValueError(
+                "sources: nothing to train on; adapt needs a source with role current, or a selection (the section "
+                "sample), or the folder of a finished run (adapt.run)"
+            )
         return self
 
 

@@ -6,9 +6,10 @@ A field is part of the *identity* of a stage, and so of its fingerprint, unless 
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Execution:
@@ -22,6 +23,16 @@ class Config(BaseModel):
     """Base of all config models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _on_disk(value: str) -> str:
+    if "://" in value:
+        raise ValueError("is a folder on disk; copy the finished model to an object store")
+    return str(Path(value).expanduser().absolute())
+
+
+LocalFolder = Annotated[str, AfterValidator(_on_disk)]
+"""A folder on disk, made absolute."""
 
 
 def identity(config: BaseModel) -> dict[str, Any]:

@@ -147,6 +147,68 @@ SELECTION = pa.schema(
     ]
 )
 
+TRAINING = pa.schema(
+    [
+        ("doc_id", ID),
+        ("content_id", ID),
+        ("owner", pa.string()),  # whose adapter it is trained into
+        ("lang", pa.string()),
+        ("selected", pa.bool_()),  # from the selection, not from current data
+        ("text", pa.string()),
+        ("messages", MESSAGES),
+    ]
+)
+"""Documents that adapters are trained on."""
+
+EXAMPLE = pa.schema(
+    [
+        ("doc_id", ID),
+        ("content_id", ID),
+        ("lang", pa.string()),
+        ("selected", pa.bool_()),
+        ("part", pa.string()),  # train | heldout | dropped
+        ("reason", pa.string()),  # why it was dropped
+        ("tokens", pa.int32()),
+        ("trained", pa.int32()),
+        ("truncated", pa.bool_()),
+    ]
+)
+"""What became of every training document; packs number the documents of a part in this order."""
+
+REPLAY = pa.schema([("doc_id", ID), ("lang", pa.string()), ("text", pa.string()), ("messages", MESSAGES)])
+"""Training documents kept with an adapter version, for later updates."""
+
+CURVE = pa.schema(
+    [
+        ("step", pa.int64()),  # updates done, from 1
+        ("epoch", pa.float64()),
+        ("loss", pa.float64()),  # nats a trained token, mean of the global batch
+        ("heldout_loss", pa.float64()),  # null where none was measured
+        ("learning_rate", pa.float64()),
+        ("grad_norm", pa.float64()),  # before clipping
+        ("tokens", pa.int64()),
+        ("trained_tokens", pa.int64()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+SCORE = pa.schema(
+    [
+        ("adapter", pa.string()),  # the language of the adapter
+        ("lang", pa.string()),  # whose held-out documents
+        ("documents", pa.int64()),
+        ("tokens", pa.int64()),  # predicted
+        ("bytes", pa.int64()),  # UTF-8, of what they spell
+        ("base_loss", pa.float64()),
+        ("base_perplexity", pa.float64()),
+        ("base_bits_per_byte", pa.float64()),
+        ("loss", pa.float64()),
+        ("perplexity", pa.float64()),
+        ("bits_per_byte", pa.float64()),
+    ]
+)
+"""Held-out scores of an adapter and of its base without it, for its own language and for others."""
+
 
 def ids_to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:
     """A column of 16-byte ids as an array of shape (n, 16), uint8."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,3 +70,92 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
     """The environment of a subprocess that must not see this process's Ray or the user's home."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**kept, "HOME": str(home), "HF_HUB_OFFLINE": "1", **variables}
+
+
+def write_tiny_base(folder: Path, texts: list[str], seed: int = 0, **size: int) -> Path:
+    """A Qwen2 of a few ten thousand random weights with its tokenizer: loads, trains and saves like a large one."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from compass_ray.adapt.training.pretraining import TinyModel, write_config, write_tokenizer
+
+    shape = TinyModel(
+        **{"vocab_size": 500, "hidden_size": 32, "intermediate_size": 64, "layers": 2, "heads": 4, **size}
+    )
+    write_tokenizer(folder, texts, shape.vocab_size)
+    write_config(folder, shape, shape.vocab_size)
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(folder))).save_pretrained(str(folder))
+    return folder
+
+
+def current_texts() -> dict[str, list[str]]:
+    """The demo's current data by language."""
+    found: dict[str, list[str]] = {}
+    for line in (DEMO / "current.jsonl").read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("text"), str) and row.get("lang"):
+            found.setdefault(row["lang"], []).append(row["text"])
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model for tests that train."""
+    texts = [text for group in current_texts().values() for text in group]
+    return write_tiny_base(tmp_path_factory.mktemp("base") / "tiny", texts)
+
+
+def adapt_config(output: Path | str, base: Path | str, *overrides: str) -> RunConfig:
+    """A config that trains adapters of Swahili and Tamil on the demo's current data, in seconds."""
+    raw = {
+        "name": "adapted",
+        "output": str(output),
+        "sources": {
+            "current": {
+                "role": "current",
+                "path": str(DEMO / "current.jsonl"),
+                "columns": {"text": "text", "lang": "lang"},
+            }
+        },
+        "ingest": {"max_bad_fraction": 0.02},
+        "adapt": {
+            "base": str(base),
+            "languages": ["sw", "ta"],
+            "max_length": 64,
+            "lora": {"rank": 4, "alpha": 8},
+            "training": {"batch_size": 8, "epochs": 2, "learning_rate": 0.01},
+            "workers": {"parallel_languages": 1, "log_steps": 5, "checkpoint_steps": 5},
+        },
+    }
+    return load_config(raw, list(overrides))
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 API on loopback."""
+    from object_store import serving
+
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an empty bucket."""
+    from object_store import empty_bucket
+
+    with empty_bucket(s3_endpoint, monkeypatch) as url:
+        yield url
+
+
+@pytest.fixture(params=["local", "s3"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """An adapter registry on disk and one on S3."""
+    from compass_ray.registry.store import Registry
+
+    base = str(tmp_path) if request.param == "local" else str(request.getfixturevalue("s3"))
+    return Registry(f"{base}/registry")

@@ -39,8 +39,18 @@ WITH_RAY = (
     "embed.training.trainer",
     "cluster.stage",
     "sample.stage",
+    "adapt.training",
 )
-WITH_TORCH = ("embed.sentence_transformer", "embed.training", "runtime")
+WITH_TORCH = (
+    "embed.sentence_transformer",
+    "embed.training",
+    "adapt.training",
+    "adapt.tokenizer",
+    "adapt.preflight",
+    "registry.export",
+    "pipelines.pretrain",
+    "runtime",
+)
 
 
 def module_name(path: Path) -> str:

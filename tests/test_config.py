@@ -74,9 +74,9 @@ def test_errors_inside_a_source_name_the_source() -> None:
 
 
 def test_missing_fields_are_named() -> None:
-    assert message({"sample": {"budget": 1}}).splitlines()[1:] == [
+    assert message({"sample": {"budget": 1}, "adapt": {}}).splitlines()[1:] == [
         "  output: Field required",
-        "  sources: Field required",
+        "  adapt.base: Field required",
     ]
 
 

@@ -28,7 +28,9 @@ def check(path: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 ty
     config = load_config(path, overrides)
     roles = [source.role for source in config.sources.values()]
     counts = ", ".join(f"{roles.count(role)} {role}" for role in ("pool", "current", "target"))
-    typer.echo(f"{path}: good ({counts} sources; strategy {config.sample.strategy})")
+    plans = [f"strategy {config.sample.strategy}"] if config.sample else []
+    plans += [f"adapters on {config.adapt.base}"] if config.adapt else []
+    typer.echo(f"{path}: good ({counts} sources; {'; '.join(plans)})")
 
 
 @app.command()

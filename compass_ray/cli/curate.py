@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, resumable, with_address
-from compass_ray.cli.report import print_run
+from compass_ray.cli.report import print_json, print_run, run_as_json
 
 
 def command(path: ConfigPath, overrides: Overrides = [], address: Address = None, as_json: AsJson = False) -> None:  # noqa: B006 typer copies it
@@ -12,4 +12,8 @@ def command(path: ConfigPath, overrides: Overrides = [], address: Address = None
 
     config = load_config(path, with_address(overrides, address))
     with resumable():
-        print_run(curate(config), as_json=as_json)
+        run = curate(config)
+        if as_json:
+            print_json(run_as_json(run))
+        else:
+            print_run(run)

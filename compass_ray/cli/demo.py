@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from compass_ray.cli.adapted import adapted_as_json, print_adapted
 from compass_ray.cli.options import Address, AsJson, Overrides, resumable, with_address
-from compass_ray.cli.report import print_run
+from compass_ray.cli.report import print_json, print_run, run_as_json
 
 
 def command(
@@ -18,13 +19,20 @@ def command(
     address: Address = None,
     as_json: AsJson = False,
 ) -> None:
-    """Curate a built-in corpus of 12 languages for Swahili, Hindi and Tamil."""
-    from compass_ray import curate, load_config
+    """Curate a built-in corpus of 12 languages for three of them, and train adapters of two on a small base model."""
+    from compass_ray import curate, load_config, train_adapters
 
     with as_file(files("compass_ray.demo")) as folder, resumable():
         sets = [f"output={output}", *with_address(overrides, address)]
         raw = load_demo(str(folder))
-        print_run(curate(load_config(raw, sets)), as_json=as_json)
+        run = curate(load_config(raw, sets))
+        if not as_json:
+            print_run(run)
+        adapted = train_adapters(load_config(raw, [*sets, f"adapt.run={run.path}"]))
+        if as_json:
+            print_json({**run_as_json(run), "adapters": adapted_as_json(adapted)})
+        else:
+            print_adapted(adapted)
 
 
 def load_demo(folder: str) -> dict[str, object]:

@@ -16,26 +16,30 @@ if TYPE_CHECKING:
     from compass_ray.pipelines.run import CurationRun
 
 _GAPS_SHOWN = 6
-_PIPE_WIDTH = 120
+PIPE_WIDTH = 120
 
 
-def print_run(run: CurationRun, *, as_json: bool) -> None:
-    """Print gap tables, certificate and path; with ``as_json`` one JSON object instead."""
+def run_as_json(run: CurationRun) -> dict[str, Any]:
+    """All that :func:`print_run` shows, as plain JSON."""
+    return {
+        "path": run.path,
+        "certificate": run.certificate,
+        "selected": run.record["selected"],
+        "quarantined": run.quarantine.num_rows,
+        "gaps": run.gaps.to_pylist(),
+        "stages": [{"stage": s.stage, "rows": s.rows, "seconds": s.seconds, "reused": s.reused} for s in run.stages],
+    }
+
+
+def print_json(body: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")
+
+
+def print_run(run: CurationRun) -> None:
+    """Print gap tables, certificate and path."""
     certificate = run.certificate
-    if as_json:
-        body = {
-            "path": run.path,
-            "certificate": certificate,
-            "selected": run.record["selected"],
-            "quarantined": run.quarantine.num_rows,
-            "gaps": run.gaps.to_pylist(),
-            "stages": [
-                {"stage": s.stage, "rows": s.rows, "seconds": s.seconds, "reused": s.reused} for s in run.stages
-            ],
-        }
-        sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")
-        return
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     _print_quarantine(console, run)
     gaps = run.gaps.to_pylist()
     for owner in certificate:

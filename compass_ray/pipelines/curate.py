@@ -7,7 +7,7 @@ from compass_ray.cluster.codebook import read_codebook
 from compass_ray.cluster.stage import assign, fit_codebook, frozen_codebook
 from compass_ray.config import RunConfig
 from compass_ray.embed.stage import embed, vector_space
-from compass_ray.errors import DataError
+from compass_ray.errors import ConfigError, DataError
 from compass_ray.ingest import stage as ingestion
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.run import CurationRun
@@ -37,6 +37,8 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
     CompassError
         Any of the tree in ``compass_ray.errors``. Rows already rejected are in ``quarantine.parquet``.
     """
+    if config.sample is None:
+        raise ConfigError("sample: curate needs this section; give at least sample.budget")
     output = storage.absolute(config.output)
     session = Session(output, config.ray, display or Display())
     run = CurationRun(storage.join(output, "runs", config.name))
@@ -67,8 +69,9 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
         n_clusters=len(read_codebook(codebook).centroids),
         seed=config.seed,
         holdout_fraction=config.target.holdout_fraction,
+        with_current=config.adapt is None or config.adapt.data == "union",
     )
     sampled = sampling.sample(inputs, config.target, config.sample, session)
     selected = sampling.select(inputs, sampled, session)
-    publish.write_run(run, config, run_identity, sampled, selected, quarantined, embeddings, session)
+    publish.write_run(run, config, run_identity, sampled, selected, quarantined, embeddings, codebook, session)
     return CurationRun(run.path, tuple(session.stages))

@@ -29,18 +29,33 @@ from compass_ray.runtime.stage import Session
 from compass_ray.sample.stage import DRAW, GAPS, HISTOGRAMS, certificate
 
 ROWS_PER_FILE = 100_000
-_VERSIONED = ("ray", "pyarrow", "numpy", "scipy", "torch", "scikit-learn", "sentence-transformers", "langcodes")
+_VERSIONED = (
+    "ray", "pyarrow", "numpy", "scipy", "torch", "scikit-learn", "sentence-transformers", "langcodes",
+    "transformers", "peft", "deepspeed",
+)  # fmt: skip
 
 
 def identity_of(config: RunConfig, documents: Artifact, space: Mapping[str, str], codebook: Artifact | None) -> str:
     """Hash of all that decides the content of a run: its config's identity, inputs, model and frozen codebook."""
-    body = {
+    body: dict[str, Any] = {
         "config": identity(config),
         "documents": documents.fingerprint,
         "space": dict(space),
         "codebook": None if codebook is None else codebook.fingerprint,
     }
-    return digest(canonical_json(body).encode())
+    if config.adapt is not None and config.adapt.data == "selection":
+        body["trained_on"] = "selection"
+    return fingerprint(body)
+
+
+def fingerprint(body: Mapping[str, Any]) -> str:
+    """Hash of plain JSON."""
+    return digest(canonical_json(dict(body)).encode())
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what a run's outcome may depend on."""
+    return {name: _version(name) for name in _VERSIONED} | {"compass_ray": compass_ray.__version__}
 
 
 def refuse_other_identity(run: CurationRun, run_identity: str) -> None:
@@ -77,6 +92,7 @@ def write_run(
     selected: Artifact,
     quarantined: Artifact,
     embeddings: Artifact,
+    codebook: Artifact,
     session: Session,
 ) -> None:
     """Write the run's folder; ``run.json`` last."""
@@ -92,9 +108,11 @@ def write_run(
         "identity": run_identity,
         "config": config.unexpanded,
         "seed": config.seed,
-        "versions": {name: _version(name) for name in _VERSIONED} | {"compass_ray": compass_ray.__version__},
+        "versions": versions(),
         "numerics": _numerics(config) | _embedding_faults(embeddings),
         "stages": {record.stage: asdict(record) for record in session.stages},
+        "codebook": codebook.url,
+        "encoder": embeddings.manifest().identity["encoder"],
         "selected": rows,
         "driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
@@ -142,10 +160,11 @@ def _card(rows: dict[str, int], config: RunConfig) -> str:
         f'- config_name: "{owner}"\n  data_files:\n  - split: train\n    path: "{owner}/train-*.parquet"\n'
         for owner in rows
     )
+    strategy = None if config.sample is None else config.sample.strategy
     lines = "".join(f"| {owner} | {language_name(owner)} | {count:,} |\n" for owner, count in rows.items())
     return (
         f"---\nconfigs:\n{configs}---\n\n# Selection of run `{config.name}`\n\n"
-        f"Chosen by compass_ray {compass_ray.__version__}, strategy `{config.sample.strategy}`, seed {config.seed}. "
+        f"Chosen by compass_ray {compass_ray.__version__}, strategy `{strategy}`, seed {config.seed}. "
         "Every row says in `reason` why it is here; `gaps.parquet` and `certificate.json` beside this folder hold "
         "the numbers. The texts keep the licences of their sources.\n\n"
         f"| owner | language | documents |\n|---|---|---|\n{lines}"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from compass_ray.config import read_config
-from compass_ray.configbase import EXECUTION, Config, identity
+from compass_ray.configbase import EXECUTION, Config, LocalFolder, identity
 from compass_ray.embed import load_encoder
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.embed.evaluation import ParallelScores, parallel_scores
@@ -55,7 +55,7 @@ class EncoderRecipe(Config):
     """Everything that makes an encoder."""
 
     name: str = Field(default="encoder", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    output: Annotated[str, EXECUTION] = Field(
+    output: Annotated[LocalFolder, EXECUTION] = Field(
         description="Folder for the model and for checkpoints; on several nodes, on a disk that all of them see"
     )
     licence: str = Field(default="other", description="Of the trained model, as model hubs write it")
@@ -72,13 +72,6 @@ class EncoderRecipe(Config):
         if value.startswith(_RESERVED):
             raise ValueError("'parts' and 'work-...' are the folders of checkpoints; choose another name")
         return value
-
-    @field_validator("output")
-    @classmethod
-    def _on_disk(cls, value: str) -> str:
-        if "://" in value:
-            raise ValueError("is a folder on disk; copy the finished model to an object store")
-        return str(Path(value).expanduser().absolute())
 
     @field_validator("licence_file")
     @classmethod

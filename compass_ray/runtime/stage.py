@@ -57,7 +57,7 @@ class Session:
         started = time.monotonic()
         if artifact.exists():
             manifest = artifact.manifest()
-            self._record(artifact, manifest, started, reused=True, resumed=0)
+            self.record(artifact, manifest, started, reused=True)
             return manifest
         finished = {key: receipt for key, receipt in artifact.finished().items() if key in set(keys)}
         resumed = len(finished)
@@ -71,17 +71,27 @@ class Session:
                     finished[receipt.key] = receipt
                     bar.advance()
         manifest = artifact.commit(finished.values())
-        self._record(artifact, manifest, started, reused=False, resumed=resumed)
+        self.record(artifact, manifest, started, reused=False, resumed=resumed)
         return manifest
 
-    def _record(self, artifact: Artifact, manifest: Manifest, started: float, *, reused: bool, resumed: int) -> None:
+    def record(
+        self,
+        artifact: Artifact,
+        manifest: Manifest,
+        started: float,
+        *,
+        reused: bool,
+        resumed: int = 0,
+        unit: str = "rows",
+    ) -> None:
+        """Keep and show what a stage did since ``started`` (of ``time.monotonic``)."""
         seconds = time.monotonic() - started
         name = artifact.url.rsplit("/", 1)[-1]
         self.stages.append(
             StageRecord(artifact.stage, name, manifest.rows, manifest.bytes, round(seconds, 3), reused, resumed)
         )
         how = "reused" if reused else f"{seconds:.1f} s" + (f", {resumed} shards resumed" if resumed else "")
-        self.display.say(f"{artifact.stage:<10} {manifest.rows:>9,} rows  {how}")
+        self.display.say(f"{artifact.stage:<10} {manifest.rows:>9,} {unit}  {how}")
 
 
 def map_keys(function: Callable[..., Any], keys: Iterable[str], *shared: Any, num_cpus: float = 1) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from compass_ray import records, seeding
 from compass_ray.errors import EmptyInput, InfeasibleBudget
@@ -39,8 +40,8 @@ class Allocation:
 class Sampler:
     """Run as a Ray actor by the sample stage; a plain object otherwise."""
 
-    def __init__(self, config: SampleConfig, n_clusters: int, seed: int) -> None:
-        self._config, self._n_clusters, self._seed = config, n_clusters, seed
+    def __init__(self, config: SampleConfig, n_clusters: int, seed: int, *, with_current: bool = True) -> None:
+        self._config, self._n_clusters, self._seed, self._with_current = config, n_clusters, seed, with_current
         self._histogram = records.HISTOGRAM.empty_table()
         self._nearest: pa.Table | None = None
         self._quotas = QUOTA.empty_table()
@@ -72,7 +73,10 @@ class Sampler:
             If an owner has no target document outside the held-out part.
         """
         gaps, quotas, certificate = [], [], {}
-        for problem in build_problems(self._histogram, self._n_clusters):
+        trained_on = self._histogram
+        if not self._with_current:
+            trained_on = trained_on.filter(pc.not_equal(trained_on["role"], "current"))
+        for problem in build_problems(trained_on, self._n_clusters):
             owner_gaps, owner_quotas, owner_certificate = self._solve(problem)
             gaps.append(owner_gaps)
             quotas.append(quota_table(problem.owner, problem.languages, owner_quotas))

@@ -38,6 +38,7 @@ class SampleInputs:
     n_clusters: int
     seed: int
     holdout_fraction: float
+    with_current: bool = True  # whether current data will be trained on beside the selection
 
 
 def sample(inputs: SampleInputs, target: TargetConfig, config: SampleConfig, session: Session) -> Artifact:
@@ -55,6 +56,8 @@ def sample(inputs: SampleInputs, target: TargetConfig, config: SampleConfig, ses
         "config": identity(config),
         "seed": inputs.seed,
     }
+    if not inputs.with_current:
+        body["with_current"] = False
     out = artifact(session.output, "sample", body)
     session.complete(out, [DRAW, GAPS, HISTOGRAMS], lambda missing: _sample(inputs, config, out))
     return out
@@ -88,7 +91,7 @@ def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterat
     import ray
 
     remote = ray.remote(num_cpus=0)(Sampler)
-    sampler = remote.remote(config, inputs.n_clusters, inputs.seed)
+    sampler = remote.remote(config, inputs.n_clusters, inputs.seed, with_current=inputs.with_current)
     keys = list(inputs.assignments.manifest().receipts)
     merged = [
         sampler.add_counts.remote(histogram, nearest) for histogram, nearest in map_keys(_count_shard, keys, inputs)

@@ -12,8 +12,8 @@ from compass_ray.embed import load_encoder
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.embed.evaluation import ParallelScores, parallel_scores
 from compass_ray.embed.sentence_transformer import BUNDLED, SentenceTransformerEncoder
-from compass_ray.models import folder_revision
 from compass_ray.ingest.parallel import read_parallel
+from compass_ray.models import folder_revision
 from compass_ray.pipelines.train_encoder import EncoderRecipe, load_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -19,9 +19,9 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from compass_ray.embed import load_encoder
 from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder
-from compass_ray.models import folder_revision
 from compass_ray.embed.stage import encode_in_batches
 from compass_ray.errors import ConfigError, ResourcesMissing
+from compass_ray.models import folder_revision
 
 WEIGHTS = np.array([[0, 0, 0], [3, 4, 0], [0, 0, 300]], dtype=np.float32)  # unknown, red, blue
 TEXTS = [

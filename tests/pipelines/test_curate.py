@@ -303,3 +303,15 @@ def test_actors_larger_than_any_node_are_refused_at_once(fresh: Make) -> None:
         curate(fresh("embed.num_cpus=64"))
     with pytest.raises(ResourcesMissing, match=r"num_gpus 1, but the largest node has 4 CPUs and 0 GPUs"):
         curate(fresh("embed.num_gpus=1"))
+
+
+def test_where_the_selection_alone_is_trained_on_current_data_do_not_count(demo: Make) -> None:
+    run = curate(demo("adapt.data=selection"))
+    assert all(body["before"] is None and body["current_documents"] == 0 for body in run.certificate.values())
+    assert run.gaps["p_current"].null_count == run.gaps.num_rows
+
+
+def test_a_config_without_a_sample_section_is_for_adapt_alone(fresh: Make) -> None:
+    config = fresh().model_copy(update={"sample": None})
+    with pytest.raises(ConfigError, match=r"sample: curate needs this section"):
+        curate(config)

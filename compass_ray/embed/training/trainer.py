@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +19,11 @@ from compass_ray.embed.training.bags import BatchSampler, TokenBags
 from compass_ray.embed.training.config import EncoderTraining
 from compass_ray.errors import NonFiniteLoss, ResourcesMissing
 from compass_ray.runtime.progress import Display
+from compass_ray.runtime.tally import watched
 from compass_ray.runtime.threads import set_threads
 
 _STATE = "state.safetensors"
 _RUN = "training"
-_REPORT_S = 1.0
 
 
 def train_table(
@@ -77,7 +74,7 @@ def train_table(
             f"training.workers: {config.workers} workers with {config.threads} CPUs each do not fit into the cluster, "
             f"which has room for {room}; lower training.workers or join a larger cluster"
         )
-    with _progress(display, config.steps) as progress:
+    with watched(display, "train", config.steps, "steps") as progress:
         trainer = TorchTrainer(
             _work,
             train_loop_config={
@@ -138,7 +135,7 @@ def _work(settings: dict[str, Any]) -> None:
         optimizer.step()
         done = step + 1
         if context.get_world_rank() == 0 and (done % 50 == 0 or done == config.steps):
-            settings["progress"].set.remote(done)
+            settings["progress"].set.remote("steps", done)
         if done % config.checkpoint_steps == 0 or done == config.steps:
             _report(table, optimizer, done, loss.item(), first_rank=context.get_world_rank() == 0)
 
@@ -194,44 +191,3 @@ def _restore(table: Any, optimizer: Any, state: dict[str, Any], step: int) -> No
         for number, name in enumerate(names)
     }
     optimizer.load_state_dict(loaded)
-
-
-class _Counter:
-    """The actor through which the worker says how far it is."""
-
-    def __init__(self) -> None:
-        self._done = 0
-
-    def set(self, done: int) -> None:
-        self._done = done
-
-    def get(self) -> int:
-        return self._done
-
-
-@contextmanager
-def _progress(display: Display, steps: int) -> Iterator[Any]:
-    import ray
-
-    counter = ray.remote(num_cpus=0)(_Counter).remote()
-    finished = threading.Event()
-
-    def watch() -> None:
-        seen = 0
-        with display.stage("train", total=steps, unit="steps") as bar:
-            while not finished.wait(_REPORT_S):
-                try:
-                    done = ray.get(counter.get.remote())
-                except ray.exceptions.RayError:
-                    return  # the training itself will say what happened to Ray
-                bar.advance(done - seen)
-                seen = done
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield counter
-    finally:
-        finished.set()
-        watcher.join()
-        ray.kill(counter)

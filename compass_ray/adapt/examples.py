@@ -1,0 +1,221 @@
+"""One document -> one training example: its tokens, which of them the loss is about, and the bytes those spell.
+
+Plain text trains every token that something predicts. A conversation trains what its assistant said and the token
+that ends the turn, so that the model learns to stop. Chat templates seldom mark those places (``{% generation %}``),
+so they are found by rendering the conversation up to the turn and up to its end: both must begin the whole rendering.
+
+Text is text: a document that spells a control token (``<|im_end|>``) must not become one, or data could end turns and
+forge others. Plain text is encoded without control tokens; a conversation, whose rendering cannot tell its content
+from the template's own markup, is refused.
+
+A tokenizer is a fast one of transformers; nothing else of that library is used. Cost: a document is tokenized once,
+and a conversation of t assistant turns is rendered 2 t + 2 times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compass_ray.errors import ConfigError
+
+Messages = Sequence[Mapping[str, str]]
+
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+PROBE = (
+    {"role": "user", "content": "How many legs has a spider?"},
+    {"role": "assistant", "content": "It has eight."},
+    {"role": "user", "content": "And a bee?"},
+    {"role": "assistant", "content": "A bee has six."},
+)
+
+
+class TemplateMismatch(ValueError):
+    """A conversation whose assistant tokens cannot be told from the others; says why. The caller counts and drops."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A training example of n tokens."""
+
+    tokens: NDArray[np.int32]  # (n,), n <= max_length
+    trained: NDArray[np.bool_]  # (n,) a target of the loss; never the first token, which nothing predicts
+    n_bytes: int  # UTF-8 bytes of the text that the trained tokens spell: what bits per byte divides by
+    truncated: bool
+
+
+def text_example(tokenizer: Any, text: str, max_length: int) -> Example:
+    """Plain text between the special tokens that the tokenizer itself adds, and EOS, all of it trained.
+
+    A text that is cut has no EOS: it does not end there.
+    """
+    encoded = tokenizer(text, return_offsets_mapping=True, split_special_tokens=True, verbose=False)
+    tokens, starts = encoded["input_ids"], _starts(encoded["offset_mapping"])
+    eos = tokenizer.eos_token_id
+    if eos is not None and tokens[-1:] != [eos]:
+        tokens, starts = [*tokens, eos], np.append(starts, starts[-1])
+    trained = np.ones(len(tokens), dtype=np.bool_)
+    return _example(np.array(tokens, dtype=np.int32), trained, _spelled(text, starts), max_length)
+
+
+def chat_example(tokenizer: Any, messages: Messages, max_length: int) -> Example:
+    """A conversation in the tokenizer's chat template, trained on what the assistant says and on ends of its turns.
+
+    A token that begins before an answer does not count as one of its tokens, even if it ends inside. Control tokens
+    are trained but spell no bytes. Without a turn of the assistant nothing is trained.
+
+    Raises
+    ------
+    TemplateMismatch
+        If the template refuses the conversation, rewrites earlier turns once others follow, or if a message spells a
+        control token.
+    """
+    if not messages:
+        raise TemplateMismatch("no messages")
+    markup = _markup(tokenizer)
+    for number, message in enumerate(messages):
+        if found := markup.control.search(message.get("content") or ""):
+            raise TemplateMismatch(f"message {number} spells the control token {found[0]!r}")
+
+    text = _render(tokenizer, messages)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    tokens, starts = np.array(encoded["input_ids"], dtype=np.int32), _starts(encoded["offset_mapping"])
+    if GENERATION.search(tokenizer.get_chat_template()):
+        trained = _generated(tokenizer, messages, encoded["offset_mapping"])
+    else:
+        trained = np.zeros(len(tokens), dtype=np.bool_)
+        for span in _answers(tokenizer, messages, text, markup.strings):
+            first, stop = np.searchsorted(starts[:-1], span)
+            trained[first:stop] = True
+    spelled = np.where(np.isin(tokens, markup.control_ids), 0, _spelled(text, starts))
+    return _example(tokens, trained, spelled, max_length)
+
+
+def check_template(tokenizer: Any, field: str) -> None:
+    """Refuse a tokenizer that cannot mask a plain conversation, before any work is done.
+
+    Parameters
+    ----------
+    field
+        The config field that names the tokenizer, for the message.
+    """
+    cure = "give adapt.chat_template"
+    if not tokenizer.is_fast:
+        raise ConfigError(f"{field}: the tokenizer does not say where its tokens begin; expected a fast tokenizer")
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"{field}: the tokenizer has no chat template, but there are conversations; {cure}")
+    try:
+        example = chat_example(tokenizer, PROBE, max_length=2**31)
+    except TemplateMismatch as exc:
+        raise ConfigError(
+            f"{field}: the chat template cannot tell assistant tokens from others: {exc}; {cure}"
+        ) from exc
+    expected = sum(len(message["content"]) for message in PROBE if message["role"] == "assistant")
+    if example.n_bytes < expected:
+        raise ConfigError(
+            f"{field}: the chat template lets {example.n_bytes} of {expected} bytes of two plain answers be trained "
+            f"(their tokens begin before them, or outside of {{% generation %}}); {cure}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Markup:
+    """The tokens of a tokenizer that are not text."""
+
+    control: re.Pattern[str]
+    control_ids: NDArray[np.int32]
+    strings: tuple[str, ...]  # also of tokens such as <think>, which a document may spell
+
+
+@lru_cache(maxsize=4)  # listing a few hundred added tokens takes a quarter of the time of tokenizing a document
+def _markup(tokenizer: Any) -> _Markup:
+    added = tokenizer.added_tokens_decoder
+    control = {token.content for token in added.values() if token.special}.union(tokenizer.all_special_tokens)
+    ids = {number for number, token in added.items() if token.special}.union(tokenizer.all_special_ids)
+    longest_first = sorted(control, key=lambda string: (-len(string), string))
+    return _Markup(
+        control=re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"),
+        control_ids=np.array(sorted(ids), dtype=np.int32),
+        strings=tuple(sorted(control.union(token.content for token in added.values()))),
+    )
+
+
+def _render(tokenizer: Any, messages: Messages, *, prompt: bool = False) -> str:
+    """The conversation in the chat template; with the header of the assistant's next turn if ``prompt``."""
+    from jinja2 import TemplateError
+
+    try:
+        rendered: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt)
+    except TemplateError as exc:
+        raise TemplateMismatch(f"the chat template refuses the conversation: {exc}") from exc
+    return rendered
+
+
+def _answers(tokenizer: Any, messages: Messages, text: str, markup: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Where in the rendered text each turn of the assistant begins and ends, without what follows its last token."""
+    eos = tokenizer.eos_token or ""
+    # Phi ends the conversation with EOS, not the turn: it is gone as soon as another turn follows.
+    closing = "" if _render(tokenizer, messages, prompt=True).startswith(text) else eos
+    for number, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        if number == 0:
+            raise TemplateMismatch("message 0 is the assistant's: no prompt comes before it")
+        before = _render(tokenizer, messages[:number], prompt=True)
+        after = _render(tokenizer, messages[: number + 1]).removesuffix(closing)
+        if not (text.startswith(after) and after.startswith(before)):
+            raise TemplateMismatch(f"the chat template renders message {number} otherwise than its place in the whole")
+        visible = after.rstrip()
+        yield len(before), len(visible if visible.endswith(markup) else after)
+
+
+def _generated(tokenizer: Any, messages: Messages, offsets: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+    """The mask of a template that marks what the assistant generates."""
+    begin, end = np.array(offsets).T
+    # transformers looks both ends of an answer up in the offsets. Where those leave white space out (trim_offsets),
+    # it drops the answer or trains all that follows it.
+    if (begin > np.concatenate(([0], end[:-1]))).any():
+        raise TemplateMismatch("the tokenizer's offsets leave characters out, so {% generation %} cannot be placed")
+    encoded = tokenizer.apply_chat_template(list(messages), return_dict=True, return_assistant_tokens_mask=True)
+    mask = np.array(encoded["assistant_masks"], dtype=np.bool_)
+    # Of a last character that is several tokens, transformers marks the first one only; they all end where it ends.
+    return np.isin(end, end[mask])
+
+
+def _starts(offsets: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """Where in the text each token begins, so that token t spells ``text[starts[t]:starts[t + 1]]``.
+
+    Offsets alone do not tile a text: tokens of one character share its offsets, special tokens that the tokenizer adds
+    are empty at 0, and ``trim_offsets`` leaves white space out. Here a character belongs to the token that completes
+    it, and white space to the token that follows the one before.
+
+    Returns
+    -------
+    ndarray of shape (n + 1,), int64
+        Ascending; the last one is the end of the text.
+    """
+    begin, end = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
+    reached = np.maximum.accumulate(np.concatenate(([0], end)))
+    return np.append(np.where(end > begin, np.minimum(begin, reached[:-1]), reached[:-1]), reached[-1])
+
+
+def _spelled(text: str, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """UTF-8 bytes that each token completes, of shape (n,)."""
+    code = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    sizes = 1 + (code > 0x7F) + (code > 0x7FF) + (code > 0xFFFF)
+    return np.diff(np.concatenate(([0], np.cumsum(sizes)))[starts])
+
+
+def _example(
+    tokens: NDArray[np.int32], trained: NDArray[np.bool_], spelled: NDArray[np.int64], max_length: int
+) -> Example:
+    trained[:1] = False
+    kept = slice(max_length)
+    n_bytes = int(spelled[kept][trained[kept]].sum())
+    return Example(tokens[kept], trained[kept], n_bytes, truncated=len(tokens) > max_length)

@@ -1,0 +1,137 @@
+"""Adapt: training documents -> one adapter per language, and held-out scores.
+
+``gather`` and ``tokenise`` (see ``data``) make packs; worker groups (see ``trainer``) train on them. An adapter is an
+artifact like any other: the same tokens, base, config and seed are never trained twice, and an interrupted training
+goes on from its last checkpoint. Cost: per worker the base's weights, 16 bytes an adapter weight (fewer with ZeRO), and
+the activations of one micro-batch; see ``preflight`` for the sum.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from compass_ray.adapt import data
+from compass_ray.adapt.schedule import Schedule
+from compass_ray.adapt.training.adapter_files import CONFIG, WEIGHTS
+from compass_ray.adapt.training.worker import CURVE, SCORES, Job, Settings
+from compass_ray.artifacts import Artifact, artifact, digest
+from compass_ray.configbase import identity
+from compass_ray.errors import CompassError, NothingTrained
+from compass_ray.runtime.stage import Session
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A trained adapter and its scores."""
+
+    lang: str
+    adapter: Artifact
+    scores: Artifact
+
+    def files(self) -> dict[str, bytes]:
+        """The adapter's files as PEFT reads them."""
+        return {name: self.adapter.read_bytes(name) for name in (CONFIG, WEIGHTS)}
+
+    def curve(self) -> pa.Table:
+        """One row an update, schema ``records.CURVE``."""
+        return self.adapter.read(CURVE)
+
+    def score_table(self) -> pa.Table:
+        """One row for each language scored, schema ``records.SCORE``."""
+        return self.scores.read(SCORES)
+
+
+def train(
+    tokens: Artifact, languages: Sequence[str], settings: Settings, folder: Path, session: Session
+) -> tuple[dict[str, Adapted], dict[str, CompassError]]:
+    """Train an adapter for every language; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    tokens : Artifact
+        What ``data.tokenised`` has made, for these languages at least.
+    settings : Settings
+    folder : Path
+        Of the base model.
+
+    Returns
+    -------
+    adapted : dict of Adapted by language
+    failed : dict of CompassError by language
+
+    Raises
+    ------
+    ConfigError, ResourcesMissing
+        What would stop every language.
+    """
+    counts = {lang: data.counts_of(tokens, lang) for lang in languages}
+    failed: dict[str, CompassError] = {
+        lang: _nothing(lang, counts[lang]) for lang in languages if not counts[lang]["trained_tokens"]
+    }
+    jobs = [_job(lang, tokens, languages, settings, folder, session) for lang in languages if lang not in failed]
+    started = time.monotonic()
+    made = {result.url for job in jobs for result in (job.adapter, job.scores) if result.exists()}
+    missing = [job for job in jobs if not {job.adapter.url, job.scores.url} <= made]
+    if missing:
+        from compass_ray.adapt.training.trainer import train_all
+        from compass_ray.runtime.cluster import connect
+
+        connect(session.ray)
+        work = {job.lang: counts[job.lang]["tokens"] for job in missing}
+        total = sum(schedule_of(counts[job.lang], settings).steps for job in missing)
+        failed |= train_all(missing, work, settings, session.output, session.display, total)
+    adapted = {}
+    for job in jobs:
+        if job.lang not in failed:
+            for result, unit in ((job.adapter, "updates"), (job.scores, "scores")):
+                session.record(result, result.manifest(), started, reused=result.url in made, unit=unit)
+            adapted[job.lang] = Adapted(job.lang, job.adapter, job.scores)
+    return adapted, failed
+
+
+def schedule_of(counts: Mapping[str, Any], settings: Settings) -> Schedule:
+    """The updates of a training on so many packs."""
+    training = settings.config.training
+    return Schedule(counts["packs"], training.batch_size, training.epochs, training.max_steps, settings.seed)
+
+
+def _job(
+    lang: str, tokens: Artifact, languages: Sequence[str], settings: Settings, folder: Path, session: Session
+) -> Job:
+    config, receipts = settings.config, tokens.manifest().receipts
+    body = {
+        "version": VERSION,
+        "lang": lang,
+        "base": settings.base.weights_hash,
+        "base_config": digest((folder / "config.json").read_bytes()),
+        "train": receipts[data.key_of(lang, data.TRAIN)].hash,
+        "heldout": receipts[data.key_of(lang, data.HELDOUT)].hash,
+        "lora": identity(config.lora),
+        "training": identity(config.training),
+        "device": config.device,
+        "dtype": config.dtype if config.dtype == "nf4" else config.compute_dtype,
+        "seed": settings.seed,
+    }
+    adapter = artifact(session.output, f"adapter-{lang}", body)
+    heldout = {other: receipts[data.key_of(other, data.HELDOUT)].hash for other in languages}
+    scores = artifact(
+        session.output, f"scores-{lang}", {"version": VERSION, "adapter": adapter.fingerprint, "heldout": heldout}
+    )
+    return Job(lang, tokens, adapter, scores, tuple(languages))
+
+
+def _nothing(lang: str, counts: Mapping[str, Any]) -> NothingTrained:
+    reasons = ", ".join(f"{rows} × {reason}" for reason, rows in counts["dropped_reasons"].items())
+    return NothingTrained(
+        f"{lang}: no token to train on is left of {counts['train'] + counts['heldout'] + counts['dropped']} documents "
+        f"({counts['heldout']} held out; dropped: {reasons or 'none'}); training needs answers of the assistant or "
+        "plain text, and adapt.max_length must leave room for an answer after its prompt"
+    )

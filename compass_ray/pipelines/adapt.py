@@ -1,0 +1,285 @@
+"""Adapt: a selection -> one trained, scored and registered adapter per language."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from typing import Any
+
+import pyarrow as pa
+
+import compass_ray
+from compass_ray import storage
+from compass_ray.adapt import data
+from compass_ray.adapt.config import AdaptConfig
+from compass_ray.adapt.tokenizer import TokenizerSource, base_folder
+from compass_ray.artifacts import Artifact, open_artifact, to_parquet
+from compass_ray.config import RunConfig
+from compass_ray.configbase import identity
+from compass_ray.errors import AdaptationError, CompassError, ConfigError, DataError, ResourcesMissing
+from compass_ray.ingest import stage as ingestion
+from compass_ray.models import BaseRef, weights_hash
+from compass_ray.pipelines import publish
+from compass_ray.pipelines.adapted import AdaptedRun, put
+from compass_ray.pipelines.curate import curate
+from compass_ray.pipelines.run import CurationRun
+from compass_ray.registry.lineage import Lineage
+from compass_ray.registry.store import Registry
+from compass_ray.runtime.progress import Display
+from compass_ray.runtime.stage import Session
+
+_PACKAGES = ("transformers", "peft", "deepspeed")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What adapters are trained on: documents, perhaps a selection out of them, and the run that made it."""
+
+    documents: Artifact
+    selection: Artifact | None = None
+    run: CurationRun | None = None
+
+
+def train_adapters(config: RunConfig, display: Display | None = None) -> AdaptedRun:
+    """Train an adapter for every language that has data, score it, and register it as candidate.
+
+    The data are the selection of ``adapt.run``, or of this config's own run, which is curated first where that has not
+    been done, or without either the sources with role ``current``. Trainings that exist are reused, interrupted ones
+    resumed.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With the section ``adapt``.
+    display : Display, optional
+        Where progress goes; stderr if not given.
+
+    Returns
+    -------
+    AdaptedRun
+
+    Raises
+    ------
+    AdaptationError
+        If a language failed; the others are trained, registered and written all the same.
+    CompassError
+        Any other of the tree in ``compass_ray.errors``.
+    """
+    from compass_ray.adapt import stage
+    from compass_ray.adapt.training.track import check_tracker
+    from compass_ray.adapt.training.worker import Settings
+
+    section = _section(config)
+    _check_packages()
+    display = display or Display()
+    output = storage.absolute(config.output)
+    run = adapted_run(config)
+    check_tracker(section.tracker)
+    folder = base_folder(section)
+    base = BaseRef(section.base if section.revision else folder.name, section.revision, weights_hash(folder))
+    source = TokenizerSource(section, _chat_template(section))
+    pad_token = _pad_token(source.load())
+
+    session = Session(output, config.ray, display)
+    _check_room(section, session)
+    trained_on = training_data(config, section, session)
+    gathered = data.gathered(trained_on.documents, trained_on.selection, section.data, session)
+    languages = _languages(section, data.languages_of(gathered))
+    tokens = data.tokenised(gathered, languages, source, config.seed, session)
+    settings = Settings(section, base, config.seed, pad_token, config.name)
+    run_identity = _identity(section, base, gathered, source, config.seed)
+    run.refuse_other_identity(run_identity)
+    adapted, failed = stage.train(tokens, languages, settings, folder, session)
+
+    registry = Registry(registry_url(config))
+    lines = {}
+    for lang, one in adapted.items():
+        lineage = _lineage(config, section, base, one, trained_on, tokens)
+        version = _register(registry, lineage, {**one.files(), **reference_files(config, trained_on, tokens, lang)})
+        lines[lang] = {"version": version, "scores": lineage.scores, "documents": lineage.documents}
+        put(run, f"adapt/{lang}/curve.parquet", to_parquet(one.curve()))
+        put(run, f"adapt/{lang}/scores.parquet", to_parquet(one.score_table()))
+    body = {
+        "identity": run_identity,
+        "base": {"name": base.name, "revision": base.revision, "weights_hash": base.weights_hash, "key": base.key},
+        "registry": registry.url,
+        "config": config.unexpanded,
+        "seed": config.seed,
+        "languages": lines,
+        "failed": {lang: str(exc) for lang, exc in failed.items()},
+        "documents": {lang: data.counts_of(tokens, lang) for lang in languages},
+        "stages": {record.stage: record.artifact for record in session.stages},
+        "versions": publish.versions(),
+    }
+    run.write(body)
+    _raise(failed, run)
+    return run
+
+
+def preflight(config: RunConfig) -> list[dict[str, Any]]:
+    """What one worker's memory will hold, from the base's config alone: rows of ``what`` and ``bytes``, the total last.
+
+    Raises
+    ------
+    ConfigError, ResourcesMissing
+        If there is no such base, or the packages that training needs are not there.
+    """
+    from compass_ray.adapt.preflight import describe, estimate_for
+
+    _check_packages()
+    return describe(estimate_for(_section(config)))
+
+
+def adapted_run(config: RunConfig) -> AdaptedRun:
+    """A handle on what :func:`train_adapters` has written, or will write, for a config."""
+    return AdaptedRun(storage.join(storage.absolute(config.output), "runs", config.name))
+
+
+def registry_url(config: RunConfig) -> str:
+    """Where this config registers adapters."""
+    given = config.registry.path
+    return storage.absolute(given) if given else storage.join(storage.absolute(config.output), "registry")
+
+
+def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> TrainingData:
+    """Find, or make, what will be trained on.
+
+    Raises
+    ------
+    ArtifactMissing
+        If ``adapt.run`` has not finished.
+    """
+    if section.run is not None or config.sample is not None:
+        made = section.run is None
+        run = curate(config, session.display) if made else CurationRun(storage.absolute(str(section.run)))
+        cache = storage.join(run.path.rsplit("/", 2)[0], "cache")
+        names = {stage: record["artifact"] for stage, record in run.record["stages"].items()}
+        documents, selection = (open_artifact(storage.join(cache, names[stage])) for stage in ("ingest", "select"))
+        return TrainingData(documents, selection, run)
+    plan = ingestion.plan(config.sources, config.ingest, config.embed.view, session.output)
+    manifest = ingestion.ingest(plan, config.ingest, session)
+    quarantined = ingestion.quarantine(plan.artifact, session)
+    publish.write_quarantine(CurationRun(storage.join(session.output, "runs", config.name)), quarantined)
+    ingestion.check_usable(manifest, config.ingest, ("current",))
+    return TrainingData(plan.artifact)
+
+
+def reference_files(config: RunConfig, trained_on: TrainingData, tokens: Artifact, lang: str) -> dict[str, bytes]:
+    """What later updates compare with: held-out ids, replay rows, and what a curation run knows of usage."""
+    documents = tokens.read(data.key_of(lang, data.DOCUMENTS), ["doc_id", "part"])
+    heldout = [part == data.HELDOUT for part in documents["part"].to_pylist()]
+    replay = tokens.read(data.key_of(lang, data.REPLAY))
+    if config.registry.store_text == "ids":
+        replay = replay.select(["doc_id", "lang"])
+    files = {
+        "reference/heldout.parquet": to_parquet(documents.filter(pa.array(heldout, pa.bool_())).select(["doc_id"])),
+        "reference/replay.parquet": to_parquet(replay),
+    }
+    if trained_on.run is not None:
+        record = trained_on.run.record
+        codebook = open_artifact(record["codebook"])
+        files |= {f"reference/{key}.parquet": codebook.read_bytes(key) for key in codebook.manifest().receipts}
+        files["reference/codebook.json"] = storage.read_bytes(storage.join(codebook.url, "manifest.json"))
+        files["reference/encoder.json"] = json.dumps(record["encoder"], sort_keys=True, indent=1).encode()
+        files["reference/histograms.parquet"] = to_parquet(trained_on.run.histograms)
+    return files
+
+
+def _section(config: RunConfig) -> AdaptConfig:
+    if config.adapt is None:
+        raise ConfigError("adapt: this command needs the section; give at least adapt.base")
+    return config.adapt
+
+
+def _check_packages() -> None:
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ResourcesMissing(f"training needs {', '.join(missing)}: pip install 'compass_ray[train]'")
+
+
+def _check_room(section: AdaptConfig, session: Session) -> None:
+    """A cluster too small for one worker group is found out before anything is read."""
+    from compass_ray.adapt.training.trainer import group_count
+    from compass_ray.runtime.cluster import connect
+
+    connect(session.ray)
+    group_count(section.workers, 1)
+
+
+def _chat_template(section: AdaptConfig) -> str | None:
+    if section.chat_template is None:
+        return None
+    try:
+        return storage.read_bytes(section.chat_template).decode()
+    except (FileNotFoundError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"adapt.chat_template: {section.chat_template} cannot be read as UTF-8 text ({exc})") from exc
+
+
+def _pad_token(tokenizer: Any) -> int:
+    """Padding is never predicted and never seen, so any token does where there is none for it."""
+    found = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None]
+    return int(found[0]) if found else 0
+
+
+def _languages(section: AdaptConfig, found: Mapping[str, int]) -> list[str]:
+    if not found:
+        raise DataError(
+            f"adapt.data: no document to train on with '{section.data}'; check sources with role current, or the run"
+        )
+    wanted = list(found) if section.languages is None else section.languages
+    if unknown := [lang for lang in wanted if lang not in found]:
+        raise ConfigError(
+            f"adapt.languages: no document to train on for {', '.join(unknown)}; there are some for {', '.join(found)}"
+        )
+    return wanted
+
+
+def _identity(section: AdaptConfig, base: BaseRef, gathered: Artifact, source: TokenizerSource, seed: int) -> str:
+    """Of what any language's adapter follows from; which languages were asked for is no part of it."""
+    return publish.fingerprint(
+        {
+            "adapt": identity(section),
+            "base": base.weights_hash,
+            "documents": gathered.fingerprint,
+            "tokenizer": source.fingerprint(),
+            "seed": seed,
+        }
+    )
+
+
+def _lineage(
+    config: RunConfig, section: AdaptConfig, base: BaseRef, one: Any, trained_on: TrainingData, tokens: Artifact
+) -> Lineage:
+    scores = {row.pop("lang"): row for row in one.score_table().drop_columns(["adapter"]).to_pylist()}
+    counts = data.counts_of(tokens, one.lang)
+    return Lineage(
+        base=base,
+        lang=one.lang,
+        version=one.adapter.fingerprint,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        code_version=compass_ray.__version__,
+        selection=None if trained_on.selection is None else trained_on.selection.fingerprint,
+        config={"adapt": identity(section), "seed": config.seed},
+        scores={"heldout": scores, "training": one.adapter.manifest().receipts["curve"].summary},
+        documents={name: counts[name] for name in ("train", "heldout", "dropped", "selected", "truncated")},
+    )
+
+
+def _register(registry: Registry, lineage: Lineage, files: Mapping[str, bytes]) -> str:
+    """Add a version unless it is there, and make it the candidate. A training has one version, made once."""
+    if lineage.version not in registry.versions(lineage.base.key, lineage.lang):
+        registry.add(lineage, files)
+        registry.set_candidate(lineage.base.key, lineage.lang, lineage.version)
+    return lineage.version
+
+
+def _raise(failed: Mapping[str, CompassError], run: AdaptedRun) -> None:
+    if failed:
+        reasons = "\n".join(f"  {lang}: {type(exc).__name__}: {exc}" for lang, exc in sorted(failed.items()))
+        raise AdaptationError(
+            f"{len(failed)} of {len(failed) + len(run.languages)} languages have no adapter:\n{reasons}\n"
+            f"the others are done; {run.path}/adapt.json has all of it, and the same command goes on from here"
+        )

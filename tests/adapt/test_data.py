@@ -1,0 +1,177 @@
+"""Which rows adapters are trained on, and what becomes of each; tasks run as plain functions, without Ray."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compass_ray import records
+from compass_ray.adapt import data
+from compass_ray.adapt.config import AdaptConfig
+from compass_ray.adapt.tokenizer import TokenizerSource
+from compass_ray.artifacts import Artifact, artifact
+
+
+def _id(*parts: object) -> bytes:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+
+
+def document(role: str, owner: str | None, text: str, messages: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    lang = owner or "en"
+    content = _id(text, messages)
+    return {
+        "doc_id": _id(role, owner, content),
+        "content_id": _id(text),
+        "role": role,
+        "owner": owner,
+        "lang": lang,
+        "text": text,
+        "messages": messages,
+        "reject": None,
+    }
+
+
+def chat(question: str, answer: str | None) -> list[dict[str, str]]:
+    turns = [{"role": "user", "content": question}]
+    return turns + ([{"role": "assistant", "content": answer}] if answer else [])
+
+
+def made(folder: Path, stage: str, shards: dict[str, pa.Table]) -> Artifact:
+    target = artifact(str(folder), stage, {"made": "by a test", "stage": stage})
+    target.commit([target.write(key, table) for key, table in shards.items()])
+    return target
+
+
+@pytest.fixture
+def gathered(tmp_path: Path) -> Artifact:
+    """Two shards: current rows of two owners, pool and target rows, a reject, and a selection."""
+    rows = [
+        [document("current", "sw", f"habari namba {n} ya leo" + " na kesho" * n) for n in range(20)],
+        [
+            *[document("current", "sw", f"swali {n}", chat(f"swali {n}", f"jibu la swali {n}")) for n in range(5)],
+            document("current", "sw", "bila jibu", chat("bila jibu", None)),
+            document("current", "ta", "வணக்கம் உலகம்"),
+            document("pool", None, "a pool row that is not selected"),
+            document("target", "sw", "matumizi halisi"),
+        ],
+    ]
+    chosen = document("pool", None, "chosen for both")
+    reject = {**document("current", "sw", ""), "reject": {"reason": "empty", "message": "", "raw": b""}}
+    shards = {
+        "00000": pa.Table.from_pylist([*rows[0], reject], schema=records.INGESTED),
+        "00001": pa.Table.from_pylist([*rows[1], chosen], schema=records.INGESTED),
+    }
+    documents = made(tmp_path, "ingest", shards)
+    drawn = [{**chosen, "selected_for": owner, "cluster": 0, "rank": 1} for owner in ("sw", "ta")]
+    selection = made(tmp_path, "select", {"00001": pa.Table.from_pylist(drawn, schema=records.SELECTION)})
+    target = artifact(str(tmp_path), "gather", {"made": "by a test"})
+    target.commit(data._gather_shard(key, documents, selection, True, None, frozenset(), target) for key in shards)
+    return target
+
+
+def tokenised(gathered: Artifact, base: Path, lang: str, **fields: Any) -> Artifact:
+    source = TokenizerSource(AdaptConfig(base=str(base), **{"max_length": 64, "heldout_fraction": 0.2, **fields}), None)
+    target = artifact(gathered.url.rsplit("/cache/", 1)[0], "tokenise", {"lang": lang, **fields})
+    target.commit(data._tokenise_language(lang, gathered, source, 0, target))
+    return target
+
+
+def test_current_rows_and_the_selection_are_gathered_for_their_owners(gathered: Artifact) -> None:
+    assert data.languages_of(gathered) == {"sw": 27, "ta": 2}
+    rows = pa.concat_tables([gathered.read(key) for key in ("00000", "00001")]).to_pylist()
+    assert Counter((row["owner"], row["selected"]) for row in rows) == {
+        ("sw", False): 26, ("ta", False): 1, ("sw", True): 1, ("ta", True): 1,
+    }  # fmt: skip
+    assert {row["text"] for row in rows if row["selected"]} == {"chosen for both"}
+
+
+def test_every_row_has_a_fate_and_the_counts_add_up(gathered: Artifact, tiny_base: Path) -> None:
+    tokens = tokenised(gathered, tiny_base, "sw")
+    documents = tokens.read("sw-documents").to_pylist()
+    counts = data.counts_of(tokens, "sw")
+    assert len({row["doc_id"] for row in documents}) == 27
+    assert counts["train"] + counts["heldout"] + counts["dropped"] == 27
+    assert counts["dropped_reasons"] == {"no_trainable_token": 1}
+    dropped = [row for row in documents if row["part"] == "dropped"]
+    assert [(row["reason"], row["trained"]) for row in dropped] == [("no_trainable_token", 0)]
+    train, heldout = (data.read_packs(tokens, "sw", part) for part in ("train", "heldout"))
+    assert len(train.documents) == counts["train"]
+    assert len(heldout.documents) == counts["heldout"] > 0
+    assert int(train.trained.sum()) == counts["trained_tokens"]
+    assert len(data.trained_documents(tokens, "sw")) == counts["train"]
+
+
+def test_held_out_documents_are_in_no_training_pack(gathered: Artifact, tiny_base: Path) -> None:
+    tokens = tokenised(gathered, tiny_base, "sw")
+    by_part = {"train": set(), "heldout": set()}
+    for row in tokens.read("sw-documents").to_pylist():
+        if row["part"] in by_part:
+            by_part[row["part"]].add(row["content_id"])
+    assert not by_part["train"] & by_part["heldout"]
+
+
+def test_a_prompt_too_long_for_its_answer_is_dropped_and_says_why(gathered: Artifact, tiny_base: Path) -> None:
+    tokens = tokenised(gathered, tiny_base, "sw", max_length=12)
+    counts = data.counts_of(tokens, "sw")
+    assert counts["dropped_reasons"] == {"cut_before_the_answer": 5, "no_trainable_token": 1}
+    assert counts["truncated"] == sum(row["truncated"] for row in tokens.read("sw-documents").to_pylist()) >= 20
+
+
+def test_replay_rows_are_a_share_of_the_training_rows_with_their_text(gathered: Artifact, tiny_base: Path) -> None:
+    tokens = tokenised(gathered, tiny_base, "sw", replay_fraction=0.5)
+    replayed = {row["doc_id"]: row for row in tokens.read("sw-replay").to_pylist()}
+    trained = {bytes.fromhex(value) for value in data.trained_documents(tokens, "sw")}
+    assert set(replayed) < trained
+    assert 0.2 * len(trained) < len(replayed) < 0.8 * len(trained)
+    assert all(row["text"] for row in replayed.values())
+
+
+def test_a_base_without_a_chat_template_refuses_conversations_and_takes_plain_text(
+    gathered: Artifact, tiny_base: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from compass_ray.errors import ConfigError
+
+    plain = tmp_path / "plain"
+    shutil.copytree(tiny_base, plain)
+    (plain / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match=r"adapt\.chat_template"):
+        tokenised(gathered, plain, "sw")
+    assert data.counts_of(tokenised(gathered, plain, "ta"), "ta")["dropped"] == 0
+
+
+def test_the_tokenizer_fingerprint_follows_the_tokenizer_and_the_template(tiny_base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny_base, other)
+    first = TokenizerSource(AdaptConfig(base=str(tiny_base)), None)
+    assert TokenizerSource(AdaptConfig(base=str(other)), None).fingerprint() == first.fingerprint()
+    assert TokenizerSource(AdaptConfig(base=str(other)), "{{ messages }}").fingerprint() != first.fingerprint()
+    (other / "chat_template.jinja").write_text("{{ messages }}")
+    assert TokenizerSource(AdaptConfig(base=str(other)), None).fingerprint() != first.fingerprint()
+
+
+@given(
+    contents=st.lists(st.integers(0, 30), min_size=1, max_size=60), fraction=st.floats(0, 0.9), most=st.integers(1, 20)
+)
+def test_equal_content_is_on_one_side_and_no_more_is_held_out_than_allowed(
+    contents: list[int], fraction: float, most: int
+) -> None:
+    ids = np.frombuffer(b"".join(_id(content) for content in contents), dtype=np.uint8).reshape(-1, 16)
+    held = data.heldout_mask(ids, 3, "sw", fraction, most)
+    sides: dict[int, set[bool]] = {}
+    for content, side in zip(contents, held.tolist(), strict=True):
+        sides.setdefault(content, set()).add(side)
+    assert all(len(found) == 1 for found in sides.values())
+    assert held.sum() <= most
+    assert fraction > 0 or not held.any()

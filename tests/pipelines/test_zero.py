@@ -1,0 +1,59 @@
+"""Every ZeRO stage, adapter and number of workers trains the same: equal loss curves at equal global batch and seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import adapt_config
+from numpy.typing import NDArray
+
+from compass_ray import train_adapters
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+
+STEPS = 50
+
+
+def curve(base: Path, output: Path, method: str, stage: int, workers: int) -> NDArray[np.float64]:
+    run = train_adapters(
+        adapt_config(
+            output, base, "adapt.languages=[sw]", f"adapt.lora.method={method}", f"adapt.workers.zero_stage={stage}",
+            f"adapt.workers.count={workers}", f"adapt.training.max_steps={STEPS}", "adapt.training.epochs=50",
+            "adapt.training.learning_rate=0.002",  # DoRA amplifies rounding at higher rates
+        )
+    )  # fmt: skip
+    losses: NDArray[np.float64] = run.curve("sw")["loss"].to_numpy()
+    assert len(losses) == STEPS
+    assert losses[-1] < losses[0]
+    return losses
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, NDArray[np.float64]]:
+    """One worker with ZeRO-1, by method."""
+    return {
+        method: curve(tiny_base, tmp_path_factory.mktemp(method), method, stage=1, workers=1)
+        for method in ("lora", "dora")
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_stages_and_workers_share_one_loss_curve(
+    method: str, stage: int, workers: int, tiny_base: Path, tmp_path: Path, expected: dict[str, NDArray[np.float64]]
+) -> None:
+    if (stage, workers) == (1, 1):
+        assert np.isfinite(expected[method]).all()
+        return
+    found = curve(tiny_base, tmp_path, method, stage, workers)
+    np.testing.assert_allclose(found, expected[method], rtol=1e-4)
+
+
+def test_three_workers_and_small_batches_share_it_too(
+    tiny_base: Path, tmp_path: Path, expected: dict[str, NDArray[np.float64]]
+) -> None:
+    found = curve(tiny_base, tmp_path, "lora", stage=3, workers=3)
+    np.testing.assert_allclose(found, expected["lora"], rtol=1e-4)
