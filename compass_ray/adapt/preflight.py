@@ -245,8 +245,9 @@ def _loading(size: Architecture, config: AdaptConfig, width: int, elsewhere: int
     adapters = (4 - width) * size.trained
     if config.device == "cpu":
         return width * size.frozen + adapters
-    one = 2 * width * max(size.largest, size.vocabulary * size.hidden)
-    return adapters + (min(one, elsewhere) if config.workers.zero_stage == 3 else 0)
+    if config.workers.zero_stage < 3 or config.lora.method == "dora":  # PEFT makes DoRA from whole weights
+        return adapters + elsewhere
+    return adapters + min(elsewhere, 2 * width * max(size.largest, size.vocabulary * size.hidden))
 
 
 def _base_bytes(size: Architecture, config: AdaptConfig, width: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -189,9 +190,16 @@ def reference_files(config: RunConfig, trained_on: TrainingData, tokens: Artifac
 
 
 def _section(config: RunConfig) -> AdaptConfig:
-    if config.adapt is None:
+    """The section, its paths made absolute: workers run in folders of their own."""
+    section = config.adapt
+    if section is None:
         raise ConfigError("adapt: this command needs the section; give at least adapt.base")
-    return config.adapt
+    tracker = section.tracker
+    if tracker.uri is not None and "://" not in tracker.uri:
+        tracker = tracker.model_copy(update={"uri": storage.absolute(tracker.uri)})
+    local = Path(section.base).expanduser()
+    base = str(local.absolute()) if local.is_dir() else section.base
+    return section.model_copy(update={"base": base, "tracker": tracker})
 
 
 def _check_packages() -> None:

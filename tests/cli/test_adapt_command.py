@@ -30,6 +30,7 @@ def config(tmp_path: Path, tiny_base: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "code", "message"),
     [

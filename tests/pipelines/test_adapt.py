@@ -127,12 +127,15 @@ def test_a_language_without_data_is_refused_with_those_that_have_some(tiny_base:
 
 
 @pytest.mark.slow
-def test_a_language_that_cannot_be_trained_does_not_stop_the_others(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_language_that_cannot_be_trained_does_not_stop_the_others(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_base.parent)  # workers run elsewhere, and find the base all the same
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps({"q": f"swali la {n}"}) + "\n" for n in range(20)))
     config = adapt_config(
         tmp_path / "out",
-        tiny_base,
+        tiny_base.name,
         f'sources.asked={{role: current, path: "{questions}", columns: {{prompt: q}}, lang: zu}}',
         "adapt.languages=[ta, zu]",
     )

@@ -8,7 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
+import torch
+import transformers
 from registry_helpers import lineage
 
 from compass_ray.errors import ConfigError, IncompatibleAdapter
@@ -20,11 +23,7 @@ from compass_ray.registry.export.models import load_base, put_adapter
 from compass_ray.registry.store import Registry
 from compass_ray.registry.version import AdapterVersion
 
-torch = pytest.importorskip("torch")
-peft = pytest.importorskip("peft")
-transformers = pytest.importorskip("transformers")
-
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks
+pytestmark = pytest.mark.slow
 
 ATTENTION = ["q_proj", "v_proj"]
 Make = Callable[..., AdapterVersion]

@@ -18,7 +18,8 @@ def load_base(folder: Path, config: AdaptConfig, plan: dict[str, Any] | None = N
     Parameters
     ----------
     plan : dict, optional
-        DeepSpeed's config. With ZeRO-3 every weight is cut as it is read, so that no device ever holds the whole base.
+        DeepSpeed's config. With ZeRO-3 every weight is cut as it is read, so that no device ever holds the whole base;
+        but not for DoRA, whose magnitudes PEFT computes from whole weights.
 
     Raises
     ------
@@ -38,7 +39,8 @@ def load_base(folder: Path, config: AdaptConfig, plan: dict[str, Any] | None = N
     }
     if config.dtype == "nf4":
         options |= {"quantization_config": _four_bit(), "device_map": {"": torch.cuda.current_device()}}
-    sharding = None if plan is None else _sharding(plan)  # transformers looks for it as long as it lives
+    cut = plan is not None and plan["zero_optimization"]["stage"] == 3 and config.lora.method != "dora"
+    sharding = _sharding(plan) if cut else None  # transformers looks for it as long as it lives
     try:
         base = AutoModelForCausalLM.from_pretrained(str(folder), **options)
     except (ValueError, OSError, ImportError, KeyError) as exc:
@@ -54,9 +56,7 @@ def load_base(folder: Path, config: AdaptConfig, plan: dict[str, Any] | None = N
     return base
 
 
-def _sharding(plan: dict[str, Any]) -> Any:
-    if plan["zero_optimization"]["stage"] != 3:
-        return None
+def _sharding(plan: dict[str, Any] | None) -> Any:
     from transformers.integrations import HfDeepSpeedConfig
 
     return HfDeepSpeedConfig(plan)
