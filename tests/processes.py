@@ -53,9 +53,9 @@ class Run:
     def receipts(self, stage: str) -> int:
         return len(list(self.output.glob(f"cache/{stage}-*/_progress/*.json")))
 
-    def workers(self, title: str) -> list[int]:
-        """Process ids of this run's own Ray workers whose title holds ``title``."""
-        return [pid for pid in descendants(self.process.pid) if title in title(pid)]
+    def workers(self, kind: str) -> list[int]:
+        """Process ids of this run's own Ray workers whose title holds ``kind``."""
+        return [pid for pid in descendants(self.process.pid) if kind in title(pid)]
 
 
 def title(pid: int) -> str:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.faults
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Large enough for an update to take a moment in which it can be hit."""
     texts = [text for group in current_texts().values() for text in group]
-    size = {"hidden_size": 256, "intermediate_size": 512, "layers": 6}
+    size = {"hidden_size": 256, "intermediate_size": 512, "layers": 4}
     return write_tiny_base(tmp_path_factory.mktemp("base") / "small", texts, **size)
 
 
@@ -32,7 +32,7 @@ class Training(Run):
     def __init__(self, folder: Path, base: Path) -> None:
         config = adapt_config(
             folder / "out", base, "adapt.languages=[sw]", "adapt.workers.count=2", "adapt.workers.checkpoint_steps=4",
-            "adapt.lora.dropout=0.1", "adapt.training.epochs=40", "adapt.training.max_steps=60",
+            "adapt.lora.dropout=0.1", "adapt.training.epochs=40", "adapt.training.max_steps=40",
             "adapt.training.learning_rate=0.002", "ray.num_cpus=2",
         )  # fmt: skip
         super().__init__("adapt", config, folder)
@@ -40,7 +40,7 @@ class Training(Run):
     def losses(self) -> NDArray[np.float64]:
         self.finish()
         losses: NDArray[np.float64] = self.curve("loss")
-        assert len(losses) == 60
+        assert len(losses) == 40
         assert losses[-1] < losses[0]
         return losses
 
