@@ -171,3 +171,19 @@ def test_a_loss_that_is_not_finite_names_step_language_and_documents_and_registe
     assert set(named) <= ids
     assert not (tmp_path / "registry").exists()
     assert time.monotonic() - started < 150
+
+
+@pytest.mark.slow
+def test_patience_ends_a_training_and_keeps_the_weights_of_its_best_evaluation(tiny_base: Path, tmp_path: Path) -> None:
+    config = adapt_config(
+        tmp_path, tiny_base, "adapt.languages=[sw]", "adapt.training.eval_steps=3", "adapt.training.patience=2",
+        "adapt.training.epochs=60", "adapt.training.learning_rate=0.05", "adapt.heldout_fraction=0.3",
+        "adapt.workers.gradient_checkpointing=true",
+    )  # fmt: skip
+    run = train_adapters(config)
+    heldout = [loss for loss in run.curve("sw")["heldout_loss"].to_pylist() if loss is not None]
+    steps = run.curve("sw").num_rows
+    assert steps == 3 * len(heldout) < 60 * 4, "it stopped on an evaluation, long before the schedule's end"
+    assert heldout.index(min(heldout)) == len(heldout) - 3, "two evaluations after the best one"
+    (score,) = run.scores("sw").to_pylist()
+    assert score["loss"] == pytest.approx(min(heldout), rel=1e-5)

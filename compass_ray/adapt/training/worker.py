@@ -151,7 +151,11 @@ def _train(model: Any, job: Job, settings: Settings, plan: dict[str, Any], tally
         config.workers.checkpoint_steps,
         packing=config.packing,
     )
-    files = adapter_files(model, weights, settings.base.name, settings.base.revision)
+    try:
+        files = adapter_files(model, weights, settings.base.name, settings.base.revision)
+    except AdaptationError:
+        engine.close()
+        raise
     if dist.get_rank() == 0:
         curve = [{name: entry.get(name) for name in records.CURVE.names} for entry in state.curve]
         seconds = sum(entry["seconds"] for entry in state.curve)
