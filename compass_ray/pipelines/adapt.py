@@ -85,7 +85,8 @@ def train_adapters(config: RunConfig, display: Display | None = None) -> Adapted
     pad_token = _pad_token(source.load())
 
     session = Session(output, config.ray, display)
-    _check_room(section, session)
+    if not run.exists():
+        _check_room(section, session)  # a run that finds all its artifacts starts no cluster
     trained_on = training_data(config, section, session)
     gathered = data.gathered(trained_on.documents, trained_on.selection, section.data, session)
     languages = _languages(section, data.languages_of(gathered))

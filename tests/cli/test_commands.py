@@ -19,23 +19,33 @@ def _command(home: Path, *arguments: str, **variables: str) -> subprocess.Comple
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
     )
 
 
-def test_the_demo_ends_with_gaps_certificate_and_path_and_reuses_all_the_second_time(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+def test_the_demo_ends_with_gaps_certificate_and_adapters_and_reuses_all_the_second_time(tmp_path: Path) -> None:
     first = _command(tmp_path, "demo", "--output", "here")
     assert first.returncode == 0, first.stderr
     assert "Largest gaps of Swahili (sw)" in first.stdout
     assert "Certificate: distance of training data" in first.stdout
-    assert first.stdout.rstrip().endswith(f"{tmp_path}/here/runs/demo")
+    assert f"run: {tmp_path}/here/runs/demo" in first.stdout
+    assert "Adapters on base: held-out text" in first.stdout
+    assert first.stdout.rstrip().endswith(f"registry: {tmp_path}/here/registry")
     again = _command(tmp_path, "demo", "--output", "here", "--json")
     assert again.returncode == 0, again.stderr
     stages = [line.split()[0] for line in again.stderr.splitlines() if line.endswith("reused")]
-    assert stages == ["ingest", "quarantine", "embed", "codebook", "assign", "sample", "select"]
+    assert stages == [
+        "ingest", "quarantine", "embed", "codebook", "assign", "sample", "select",
+        "gather", "tokenise", "adapter-sw", "scores-sw", "adapter-ta", "scores-ta",
+    ]  # fmt: skip
     body = json.loads(again.stdout)
     assert body["selected"] == {"hi": 40, "sw": 40, "ta": 40}
     assert all(stage["reused"] for stage in body["stages"])
+    assert list(body["adapters"]["languages"]) == ["sw", "ta"]
+    for lang, adapter in body["adapters"]["languages"].items():
+        own = adapter["scores"]["heldout"][lang]
+        assert own["perplexity"] < own["base_perplexity"]
 
 
 def test_config_check_says_all_that_is_wrong_and_exits_2(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from compass_ray.errors import AdaptationError, ConfigError, ResourcesMissing
 from compass_ray.registry.store import Registry
 from compass_ray.runtime.progress import Display
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,6 @@ def test_a_language_without_data_is_refused_with_those_that_have_some(tiny_base:
         train_adapters(adapt_config(output_of(adapted), tiny_base, "adapt.languages=[pl, sw]", "name=other"))
 
 
-@pytest.mark.slow
 def test_a_language_that_cannot_be_trained_does_not_stop_the_others(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +148,6 @@ def test_a_language_that_cannot_be_trained_does_not_stop_the_others(
     assert "20 × no_trainable_token" in record["failed"]["zu"]
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_step_language_and_documents_and_registers_nothing(
     tiny_base: Path, tmp_path: Path
 ) -> None:
@@ -173,7 +171,6 @@ def test_a_loss_that_is_not_finite_names_step_language_and_documents_and_registe
     assert time.monotonic() - started < 150
 
 
-@pytest.mark.slow
 def test_patience_ends_a_training_and_keeps_the_weights_of_its_best_evaluation(tiny_base: Path, tmp_path: Path) -> None:
     config = adapt_config(
         tmp_path, tiny_base, "adapt.languages=[sw]", "adapt.training.eval_steps=3", "adapt.training.patience=2",
