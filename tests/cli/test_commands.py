@@ -25,14 +25,15 @@ def _command(home: Path, *arguments: str, **variables: str) -> subprocess.Comple
 
 @pytest.mark.timeout(600)
 def test_the_demo_ends_with_gaps_certificate_and_adapters_and_reuses_all_the_second_time(tmp_path: Path) -> None:
-    first = _command(tmp_path, "demo", "--output", "here")
+    short = ("--set", "adapt.training.epochs=1")
+    first = _command(tmp_path, "demo", "--output", "here", *short)
     assert first.returncode == 0, first.stderr
     assert "Largest gaps of Swahili (sw)" in first.stdout
     assert "Certificate: distance of training data" in first.stdout
     assert f"run: {tmp_path}/here/runs/demo" in first.stdout
     assert "Adapters on base: held-out text" in first.stdout
     assert first.stdout.rstrip().endswith(f"registry: {tmp_path}/here/registry")
-    again = _command(tmp_path, "demo", "--output", "here", "--json")
+    again = _command(tmp_path, "demo", "--output", "here", "--json", *short)
     assert again.returncode == 0, again.stderr
     stages = [line.split()[0] for line in again.stderr.splitlines() if line.endswith("reused")]
     assert stages == [
