@@ -12,6 +12,7 @@ from pydantic import Field
 
 from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig, TrainingConfig, WorkersConfig
+from compass_ray.adapt.schedule import Schedule
 from compass_ray.adapt.scores import Score
 from compass_ray.adapt.tokenizer import TokenizerSource
 from compass_ray.adapt.training import pretraining
@@ -99,9 +100,10 @@ def pretrain(recipe: BaseRecipe, display: Display | None = None) -> tuple[Path, 
     _write_untrained(folder, recipe, gathered)
     source = TokenizerSource(_as_adapt(recipe, folder), None)
     tokens = data.tokenised(gathered, [_OWNER], source, recipe.seed, session)
-    steps = data.counts_of(tokens, _OWNER)["packs"] // recipe.training.batch_size * recipe.training.epochs
-    steps = min(steps, recipe.training.max_steps or steps)
-    with watched(session.display, "pretrain", steps, "updates") as tally, ray_errors():
+    training = recipe.training
+    packs = data.counts_of(tokens, _OWNER)["packs"]
+    schedule = Schedule(packs, training.batch_size, training.epochs, training.max_steps, recipe.seed)
+    with watched(session.display, "pretrain", schedule.steps, "updates") as tally, ray_errors():
         loop = {
             "folder": str(folder),
             "checkpoints": str(folder / "checkpoints"),

@@ -110,7 +110,7 @@ def train_base(loop: Mapping[str, Any]) -> None:
         workers.micro_batch,
         0,
     )
-    engine, weights, state = train_resumably(
+    engine, weights, _ = train_resumably(
         model,
         task,
         deepspeed_config(training, workers, dtype, accumulation),
@@ -124,4 +124,3 @@ def train_base(loop: Mapping[str, Any]) -> None:
         model.config.dtype = loop["dtype"]
         model.save_pretrained(str(folder), state_dict=stored)
         loop["tally"].note.remote("score", None if score is None else score.to_json())
-        loop["tally"].note.remote("steps", state.step)
