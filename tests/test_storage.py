@@ -13,22 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from object_store import BUCKET, empty_bucket, moto_api, serving
+from object_store import BUCKET, moto_api
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError, ResourcesMissing
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with empty_bucket(endpoint, monkeypatch) as url:
-        yield url
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -37,12 +25,12 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def forbidden(s3: str, endpoint: str) -> Iterator[str]:
+def forbidden(s3: str, s3_endpoint: str) -> Iterator[str]:
     """The bucket with one object, after the object store has begun to check who asks."""
     storage.write_bytes(f"{s3}/there", b"x")
-    moto_api(endpoint, "reset-auth", b"0")
+    moto_api(s3_endpoint, "reset-auth", b"0")
     yield s3
-    moto_api(endpoint, "reset-auth", b"1000000000")
+    moto_api(s3_endpoint, "reset-auth", b"1000000000")
 
 
 # --- the same on disk and on S3 -----------------------------------------------------------------

@@ -13,22 +13,9 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.httpsession import URLLib3Session
-from object_store import empty_bucket, serving
 
 from compass_ray import storage
 from compass_ray.errors import ResourcesMissing
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with empty_bucket(endpoint, monkeypatch) as url:
-        yield url
 
 
 @pytest.fixture(params=["local", "s3"])
