@@ -6,14 +6,19 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from conftest import clean_environment
 from moto.server import ThreadedMotoServer
 
 from compass_ray import storage
 
 BUCKET = "corpus"
+SECRETS = {"AWS_ACCESS_KEY_ID": "AKIATESTONLY", "AWS_SECRET_ACCESS_KEY": "s3cr3t-for-tests"}
+_REGION = "us-east-1"
 
 
 @contextmanager
@@ -40,9 +45,9 @@ def empty_bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTONLY")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t-for-tests")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", _REGION)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     storage._s3.cache_clear()
@@ -50,3 +55,34 @@ def empty_bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     yield f"s3://{BUCKET}"
     storage._s3.cache_clear()
+
+
+class Bucket:
+    """A bucket as another program sees it: its client here, and what a subprocess needs to find it."""
+
+    def __init__(self, endpoint: str) -> None:
+        keys = {name.lower(): value for name, value in SECRETS.items()}
+        self._endpoint = endpoint
+        self._client = boto3.client("s3", endpoint_url=endpoint, region_name=_REGION, **keys)
+        moto_api(endpoint, "reset")
+        self._client.create_bucket(Bucket=BUCKET)
+
+    def upload(self, path: Path, key: str) -> str:
+        """Put a file there; its URL."""
+        self._client.upload_file(str(path), BUCKET, key)
+        return f"s3://{BUCKET}/{key}"
+
+    def tree_bytes(self, prefix: str) -> dict[str, bytes]:
+        """All objects below a prefix by relative key."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        assert keys, f"nothing below {prefix}"
+        return {key.removeprefix(prefix): self._read(key) for key in keys}
+
+    def _read(self, key: str) -> bytes:
+        body: Any = self._client.get_object(Bucket=BUCKET, Key=key)["Body"]
+        return bytes(body.read())
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """The environment of a subprocess that has nothing but this store."""
+        return clean_environment(home, AWS_ENDPOINT_URL=self._endpoint, AWS_DEFAULT_REGION=_REGION, **SECRETS)
