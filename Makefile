@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?= ../shared/data
 export COMPASS_DATA ?= $(abspath $(DATA))
 
-.PHONY: demo test test-slow test-grid test-data test-faults lint bench clean
+.PHONY: demo test test-slow test-release test-data test-faults lint bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,13 +18,13 @@ demo: $(STAMP)
 	$(BIN)/compass-ray demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not grid and not data and not faults and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not release and not data and not faults and not gpu"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not data and not faults and not gpu"
 
-test-grid: $(STAMP)
-	$(BIN)/python -m pytest -m "grid"
+test-release: $(STAMP)
+	$(BIN)/python -m pytest -m "release and not gpu"
 
 test-data: $(STAMP)
 	$(BIN)/python -m pytest -m "data and not gpu"

@@ -127,12 +127,17 @@ CANDIDATE = pa.schema(
         ("owner", pa.string()),
         ("cluster", pa.int32()),
         ("lang", pa.string()),
-        ("key", pa.float64()),
+        ("key", pa.float64()),  # higher is drawn first
         ("doc_id", ID),
+        ("tokens", pa.int64()),
         ("similarity", pa.float32()),
         ("shard", pa.int32()),
     ]
 )
+"""A document that may be drawn for an owner."""
+
+SUPPRESSED = pa.schema([*CANDIDATE, pa.field("duplicate_of", ID)])
+"""A candidate that was passed over, and the drawn document that it nearly repeats."""
 
 SELECTION = pa.schema(
     [

@@ -29,10 +29,10 @@ def local_ray() -> Iterator[None]:
 
 
 def demo_config(output: Path | str, *overrides: str) -> RunConfig:
-    """The demo's config in 32 shards of about fifty documents, with the encoder whose workers start without torch."""
+    """The demo's config in eight shards, with the encoder whose workers start without torch."""
     from compass_ray.cli.demo import load_demo
 
-    sets = [f"output={output}", "ingest.shard_bytes=16384", "embed.model=hashing", *overrides]
+    sets = [f"output={output}", "ingest.shard_bytes=65536", "embed.model=hashing", *overrides]
     return load_config(load_demo(str(DEMO)), sets)
 
 

@@ -122,7 +122,7 @@ def later():
 
 def test_the_scanner_reads_the_whole_package() -> None:
     assert {"", "cli", "config", "cluster.fit", "sample.strategies.kl", "pipelines.curate"} <= set(MODULES)
-    assert own_imports("pipelines.curate") >= {
+    assert own_imports("pipelines.clustered") >= {
         "cluster.stage",
         "embed.stage",
         "ingest.stage",

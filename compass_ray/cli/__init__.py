@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from compass_ray.cli import adapt, config, curate, demo, registry
+from compass_ray.cli import adapt, compare, config, curate, demo, explain, registry
 from compass_ray.errors import CompassError
 
 app = typer.Typer(
@@ -18,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("curate")(curate.command)
+app.command("compare")(compare.command)
+app.command("explain")(explain.command)
 app.command("adapt")(adapt.command)
 app.command("demo")(demo.command)
 app.add_typer(config.app, name="config")

@@ -92,14 +92,15 @@ def _certificate_table(certificate: dict[str, Any]) -> Table:
     for owner, body in certificate.items():
         table.add_row(
             owner,
-            *(_estimate(body[name]) for name in ("before", "after", "random")),
+            *(estimate(body[name]) for name in ("before", "after", "random")),
             f"{body['selected_documents']:,}",
             f"{body['heldout_documents']:,}",
         )
     return table
 
 
-def _estimate(value: dict[str, float] | None) -> str:
+def estimate(value: dict[str, float] | None) -> str:
+    """A divergence with its interval."""
     return "–" if value is None else f"{value['jsd']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 

@@ -11,7 +11,7 @@ import platform
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,9 @@ from compass_ray.languages import language_name
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.stage import Session
 from compass_ray.sample.stage import DRAW, GAPS, HISTOGRAMS, certificate
+
+if TYPE_CHECKING:
+    from compass_ray.pipelines.clustered import Clustered
 
 ROWS_PER_FILE = 100_000
 _VERSIONED = (
@@ -90,9 +93,7 @@ def write_run(
     run_identity: str,
     sampled: Artifact,
     selected: Artifact,
-    quarantined: Artifact,
-    embeddings: Artifact,
-    codebook: Artifact,
+    clustered: Clustered,
     session: Session,
 ) -> None:
     """Write the run's folder; ``run.json`` last."""
@@ -103,7 +104,8 @@ def write_run(
     _put(run, "gaps.parquet", to_parquet(sampled.read(GAPS)))
     _put(run, "histograms.parquet", to_parquet(sampled.read(HISTOGRAMS)))
     _put(run, "certificate.json", canonical_json(owners).encode())
-    write_quarantine(run, quarantined)
+    write_quarantine(run, clustered.quarantined)
+    embeddings = clustered.embeddings
     body = {
         "identity": run_identity,
         "config": config.unexpanded,
@@ -111,7 +113,7 @@ def write_run(
         "versions": versions(),
         "numerics": _numerics(config) | _embedding_faults(embeddings),
         "stages": {record.stage: asdict(record) for record in session.stages},
-        "codebook": codebook.url,
+        "codebook": clustered.codebook.url,
         "encoder": embeddings.manifest().identity["encoder"],
         "selected": rows,
         "driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -114,3 +114,31 @@ def map_keys(function: Callable[..., Any], keys: Iterable[str], *shared: Any, nu
             running.append(task.remote(waiting.pop(), *references))
         ready, running = ray.wait(running)
         yield ray.get(ready[0])
+
+
+def exchange(
+    split: Callable[..., list[Any]], keys: Iterable[str], combine: Callable[..., Any], parts: int, *shared: Any
+) -> Iterator[Any]:
+    """Bring together what lies spread over shards, without a detour by the driver; two ``parts`` at least.
+
+    ``split(key, parts, *shared)`` cuts a shard into ``parts`` pieces; ``combine(part, parts, pieces, *shared)`` gets
+    all shards' pieces of one part. Yields what ``combine`` returns, in any order; pieces stay in Ray's object store.
+    """
+    import ray
+
+    splitter = ray.remote(num_returns=parts, max_retries=5)(split)
+    combiner = ray.remote(max_retries=5)(_combined)
+    references = [ray.put(value) for value in shared]
+    pieces = [splitter.remote(key, parts, *references) for key in keys]
+    running = [
+        combiner.remote(combine, part, parts, len(shared), *references, *(piece[part] for piece in pieces))
+        for part in range(parts)
+    ]
+    while running:
+        ready, running = ray.wait(running)
+        yield ray.get(ready[0])
+
+
+def _combined(combine: Callable[..., Any], part: int, parts: int, n_shared: int, *rest: Any) -> Any:
+    shared, pieces = rest[:n_shared], rest[n_shared:]
+    return combine(part, parts, list(pieces), *shared)

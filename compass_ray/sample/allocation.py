@@ -152,22 +152,3 @@ def hypergeometric_quotas(capacity: Counts, budget: int, rng: np.random.Generato
         for row in sampled
     ]
     return np.array(topped, dtype=np.int64)
-
-
-def split_by_language(quota: Counts, capacity: Counts, temperature: float) -> Counts:
-    """Share each cluster's quota among languages by ``capacity ** temperature``.
-
-    Parameters
-    ----------
-    quota : ndarray of shape (n_clusters,), int64
-    capacity : ndarray of shape (n_clusters, n_languages), int64
-    temperature : float
-        1 follows the pool, 0 treats languages alike.
-
-    Returns
-    -------
-    ndarray of shape (n_clusters, n_languages), int64, with row sums ``quota``
-    """
-    weights = np.where(capacity > 0, capacity.astype(np.float64) ** temperature, 0.0)
-    rows = [proportional_quotas(w, c, int(q)) for w, c, q in zip(weights, capacity, quota, strict=True)]
-    return np.array(rows, dtype=np.int64).reshape(capacity.shape)

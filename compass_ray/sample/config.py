@@ -8,6 +8,17 @@ from pydantic import Field, model_validator
 
 from compass_ray.configbase import Config
 
+StrategyName = Literal[
+    "kl", "deficit", "hybrid", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest",
+    "round_robin", "dsir",
+]  # fmt: skip
+
+WITH_CLUSTER_QUOTAS = ("kl", "deficit", "hybrid")
+"""Strategies that give each cluster a quota and share it among languages: caps belong to them."""
+RANKING = ("nearest", "round_robin", "dsir", "importance")
+"""Strategies that order the pool by a score of their own."""
+WITH_LANGUAGE_FEATURES = ("langsim", "hybrid")
+
 
 class TargetConfig(Config):
     """How target usage is used."""
@@ -20,14 +31,79 @@ class TargetConfig(Config):
 class SampleConfig(Config):
     """The selection problem."""
 
-    strategy: Literal["kl", "deficit", "random", "all"] = "kl"
+    strategy: StrategyName = "kl"
     budget: int | None = Field(default=None, ge=1, description="Documents to select for each owner")
+    budget_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens to select for each owner, instead of documents"
+    )
+    shortfall: Literal["refuse", "accept"] = Field(
+        default="refuse", description="Whether a budget that the eligible pool cannot fill is an error"
+    )
     language_temperature: float = Field(
-        default=0.5, ge=0, le=1, description="Languages share a cluster's quota by capacity to this power; 0 is equal"
+        default=0.5, ge=0, le=1, description="Languages share a quota by capacity to this power; 0 is equal"
+    )
+    max_language_fraction: float | dict[str, float] | None = Field(
+        default=None, description="At most this share of an owner's budget from one pool language, or from the named"
+    )
+    max_cluster_language_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="At most this share of a cluster's quota from one language, rounded up"
+    )
+    similarity_temperature: float | None = Field(
+        default=None,
+        gt=0,
+        description="Draw documents by exp(similarity to the owner's usage in their cluster / this); all alike if null",
+    )
+    near_duplicates: Literal["off", "within_language", "across_languages"] = Field(
+        default="within_language", description="Where near-duplicates of a selected document are passed over"
+    )
+    near_duplicate_similarity: float = Field(
+        default=0.95, gt=0, lt=1, description="Documents of a cluster with a higher cosine are near-duplicates"
+    )
+    neighbours: Literal["exact", "faiss"] = Field(
+        default="exact", description="How nearest and round_robin search: all products, or an approximate index"
+    )
+    language_features: str | None = Field(
+        default=None, description="Folder of URIEL feature tables, for langsim and hybrid"
+    )
+    language_similarity_power: float = Field(
+        default=4.0, gt=0, description="Languages count by URIEL similarity to this power"
     )
 
     @model_validator(mode="after")
-    def _budget_unless_all(self) -> SampleConfig:
-        if (self.budget is None) != (self.strategy == "all"):
-            raise ValueError("budget is needed by every strategy but 'all', which takes none")
+    def _one_budget_unless_all(self) -> SampleConfig:
+        given = (self.budget is not None) + (self.budget_tokens is not None)
+        if given != (self.strategy != "all"):
+            raise ValueError("one of budget and budget_tokens is needed by every strategy but 'all', which takes none")
         return self
+
+    @model_validator(mode="after")
+    def _fields_that_the_strategy_reads(self) -> SampleConfig:
+        problems = []
+        if self.strategy not in WITH_CLUSTER_QUOTAS:
+            given = [n for n in ("max_language_fraction", "max_cluster_language_fraction") if getattr(self, n)]
+            problems += [
+                f"{name} needs a strategy with cluster quotas ({', '.join(WITH_CLUSTER_QUOTAS)})" for name in given
+            ]
+        if self.strategy in RANKING and self.similarity_temperature is not None:
+            problems.append(
+                f"similarity_temperature has no meaning for '{self.strategy}', which ranks by its own score"
+            )
+        if self.strategy in WITH_LANGUAGE_FEATURES and self.language_features is None:
+            problems.append(f"language_features is needed by '{self.strategy}': a folder with URIEL's features.npz")
+        fractions = self.max_language_fraction
+        values = fractions.values() if isinstance(fractions, dict) else [fractions or 1.0]
+        if not all(0 < value <= 1 for value in values):
+            problems.append("max_language_fraction lies above 0 and at most at 1")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def unit(self) -> Literal["documents", "tokens"]:
+        """What budgets, quotas and capacities count."""
+        return "documents" if self.budget_tokens is None else "tokens"
+
+    @property
+    def amount(self) -> int | None:
+        """The budget in ``unit``; None under ``all``."""
+        return self.budget if self.budget_tokens is None else self.budget_tokens

@@ -1,90 +1,156 @@
-"""Which documents fill the quotas: keyed Gumbel top-q per (owner, cluster, language) cell.
+"""Which documents fill the quotas: the highest keys of each cell.
 
-A document's key does not depend on anything but the document, the seed and the owner, so the top-q of a
-union of shards is the top-q of their top-q's: candidates merge in any order and grouping.
+A cell is all that one quota asks for: an owner's documents of one cluster and language, of one language, or of
+the whole pool. A document's key does not depend on other documents, so the best of a union of shards are the best of
+their bests: candidates merge in any order and grouping.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from compass_ray import records, seeding
-from compass_ray.sample.histogram import eligible_mask
+from compass_ray import records
 
 QUOTA = pa.schema([("owner", pa.string()), ("cluster", pa.int32()), ("lang", pa.string()), ("quota", pa.int64())])
+"""``cluster`` and ``lang`` are null where a quota does not mind; alike in all quotas of an owner."""
 
-_CELL = ("owner", "cluster", "lang")
+Unit = Literal["documents", "tokens"]
 
 
 def quota_table(owner: str, languages: Sequence[str], quotas: NDArray[np.int64]) -> pa.Table:
-    """The cells with a quota above zero; ``quotas`` has shape (n_clusters, n_languages)."""
-    clusters, columns = np.nonzero(quotas)
+    """The cells with a quota above zero.
+
+    Parameters
+    ----------
+    quotas : ndarray of shape (n_clusters, n_languages), (n_languages,) or ()
+        By cluster and language, by language, or for the whole pool.
+    """
+    positions = np.nonzero(np.atleast_1d(quotas))
+    count = len(positions[0])
+    by_cluster, by_language = quotas.ndim == 2, quotas.ndim >= 1
+    langs = [languages[column] for column in positions[-1].tolist()] if by_language else [None] * count
     return pa.table(
         {
-            "owner": [owner] * len(clusters),
-            "cluster": clusters.astype(np.int32),
-            "lang": [languages[column] for column in columns.tolist()],
-            "quota": quotas[clusters, columns],
+            "owner": pa.array([owner] * count, pa.string()),
+            "cluster": pa.array(positions[0], pa.int32()) if by_cluster else pa.nulls(count, pa.int32()),
+            "lang": pa.array(langs, pa.string()),
+            "quota": pa.array(np.atleast_1d(quotas)[positions], pa.int64()),
         },
         schema=QUOTA,
     )
 
 
-def candidates(assignments: pa.Table, shard: int, quotas: pa.Table, seed: int) -> pa.Table:
-    """The best documents of one shard for every cell: never more than a cell's quota.
+class Cells:
+    """The cells of a quota table, numbered in its order; and which of them a row belongs to."""
 
-    Parameters
-    ----------
-    assignments : Table of schema ASSIGNMENT
-    quotas : Table of schema QUOTA
+    def __init__(self, quotas: pa.Table) -> None:
+        self.limits: NDArray[np.int64] = quotas["quota"].to_numpy()
+        self._owners = pc.unique(quotas["owner"])
+        self._langs = pc.unique(quotas["lang"])
+        self._clusters = pc.unique(quotas["cluster"])
+        owner, cluster, lang = self._codes(quotas)
+        count = len(self._owners)
+        self._any_cluster = np.zeros(count, dtype=bool)
+        self._any_lang = np.zeros(count, dtype=bool)
+        self._any_cluster[owner] = np.asarray(quotas["cluster"].is_null())
+        self._any_lang[owner] = np.asarray(quotas["lang"].is_null())
+        names = self._names(owner, cluster, lang)
+        self._order = np.argsort(names, kind="stable")
+        self._sorted = names[self._order]
 
-    Returns
-    -------
-    Table of schema CANDIDATE
-    """
-    parts = [records.CANDIDATE.empty_table()]
-    for owner in sorted(set(quotas["owner"].to_pylist())):
-        rows = assignments.filter(pa.array(eligible_mask(assignments, owner)))
-        keys = seeding.gumbel(records.ids_to_numpy(rows["doc_id"]), seed, "draw", owner)
-        parts.append(
-            pa.table(
-                {
-                    "owner": pa.array([owner] * rows.num_rows, pa.string()),
-                    "cluster": rows["cluster"],
-                    "lang": rows["lang"],
-                    "key": keys,
-                    "doc_id": rows["doc_id"],
-                    "similarity": rows["similarity"],
-                    "shard": pa.array(np.full(rows.num_rows, shard, dtype=np.int32)),
-                },
-                schema=records.CANDIDATE,
-            )
+    def of(self, rows: pa.Table) -> NDArray[np.int64]:
+        """Number of each row's cell, -1 where no quota asks for it, shape (n,)."""
+        if not len(self._sorted):
+            return np.full(rows.num_rows, -1, dtype=np.int64)
+        owner, cluster, lang = self._codes(rows)
+        known = owner >= 0
+        names = self._names(np.where(known, owner, 0), cluster, lang)
+        place = np.minimum(np.searchsorted(self._sorted, names), len(self._sorted) - 1)
+        found = known & (self._sorted[place] == names)
+        return np.where(found, self._order[place], -1)
+
+    def _codes(self, rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        return (
+            _code(rows["owner"], self._owners),
+            _code(rows["cluster"], self._clusters),
+            _code(rows["lang"], self._langs),
         )
-    return keep_best(pa.concat_tables(parts), quotas)
+
+    def _names(
+        self, owner: NDArray[np.int64], cluster: NDArray[np.int64], lang: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """One number for each (owner, cluster, language), where the owner minds them; 0 is unknown or any."""
+        cluster = np.where(self._any_cluster[owner], 0, cluster + 1)
+        lang = np.where(self._any_lang[owner], 0, lang + 1)
+        name: NDArray[np.int64] = (owner * (len(self._clusters) + 1) + cluster) * (len(self._langs) + 1) + lang
+        return name
 
 
-def keep_best(rows: pa.Table, quotas: pa.Table) -> pa.Table:
+def _code(column: Any, values: Any) -> NDArray[np.int64]:
+    codes = pc.fill_null(pc.index_in(column, value_set=values.drop_null()), -1)
+    return np.asarray(codes).astype(np.int64)
+
+
+def keep_best(rows: pa.Table, quotas: pa.Table, unit: Unit = "documents") -> pa.Table:
     """The rows with the highest keys in each cell, up to its quota; ordered by cell, best first.
+
+    In tokens, a cell's rows are kept in order up to and with the first that passes the quota: a merge with other
+    rows may move that boundary forward only, so merging stays exact.
 
     Parameters
     ----------
     rows : Table of schema CANDIDATE
     quotas : Table of schema QUOTA
     """
-    limits = dict(zip(_cells(quotas), quotas["quota"].to_pylist(), strict=True))
-    order = {cell: index for index, cell in enumerate(sorted(limits))}
-    cell = np.array([order.get(name, -1) for name in _cells(rows)], dtype=np.int64)
-    inside = np.flatnonzero(cell >= 0)
+    cells = Cells(quotas)
+    ranked, cell = _ranked(rows, cells)
+    before = rank_in_run(cell)
+    if unit == "tokens":
+        tokens = rows["tokens"].to_numpy()[ranked]
+        before = _sum_in_run(cell, tokens) - tokens
+        return rows.take(pa.array(ranked[before <= cells.limits[cell]]))
+    return rows.take(pa.array(ranked[before < cells.limits[cell]]))
+
+
+def fill_tokens(rows: pa.Table, quotas: pa.Table) -> pa.Table:
+    """The rows that quotas in tokens are spent on, cell by cell in key order until the next row would pass.
+
+    What a cell leaves over goes to the next cell, so that all cells together lose less than one document. A cell may
+    so hold a document more than its quota.
+    """
+    cells = Cells(quotas)
+    ranked, cell = _ranked(rows, cells)
+    tokens = rows["tokens"].to_numpy()[ranked]
+    ends = np.searchsorted(cell, np.arange(len(cells.limits) + 1))
+    kept, carried = [], 0
+    for number, limit in enumerate(cells.limits.tolist()):
+        part = slice(ends[number], ends[number + 1])
+        used = np.cumsum(tokens[part])
+        count = int(np.searchsorted(used, limit + carried, side="right"))
+        kept.append(ranked[part][:count])
+        carried += limit - (int(used[count - 1]) if count else 0)
+    return rows.take(pa.array(np.concatenate([np.zeros(0, dtype=np.int64), *kept])))
+
+
+def _ranked(rows: pa.Table, cells: Cells) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the rows that belong to a cell, by cell and best first; and their cells."""
+    cell = cells.of(rows)
+    ranked = by_key(rows, cell)
+    ranked = ranked[cell[ranked] >= 0]
+    return ranked, cell[ranked]
+
+
+def by_key(rows: pa.Table, group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of candidates ordered by group, then falling key, ties to the lower id."""
     words = records.ids_to_numpy(rows["doc_id"]).view(">u8").reshape(-1, 2)
-    key = rows["key"].to_numpy()
-    ranked = inside[np.lexsort((words[inside, 1], words[inside, 0], -key[inside], cell[inside]))]
-    limit = np.array([limits[name] for name in sorted(limits)], dtype=np.int64)
-    kept = ranked[_rank_in_run(cell[ranked]) < limit[cell[ranked]]]
-    return rows.take(pa.array(kept))
+    order: NDArray[np.int64] = np.lexsort((words[:, 1], words[:, 0], -rows["key"].to_numpy(), group))
+    return order
 
 
 def ranks(drawn: pa.Table) -> pa.Table:
@@ -95,18 +161,25 @@ def ranks(drawn: pa.Table) -> pa.Table:
     )
     runs = list(zip(ordered["owner"].to_pylist(), ordered["cluster"].to_pylist(), strict=True))
     numbers = {run: number for number, run in enumerate(dict.fromkeys(runs))}
-    position = _rank_in_run(np.array([numbers[run] for run in runs], dtype=np.int64))
+    position = rank_in_run(np.array([numbers[run] for run in runs], dtype=np.int64))
     return ordered.drop_columns(["_id"]).append_column("rank", pa.array(position + 1))
 
 
-def _cells(table: pa.Table) -> list[tuple[str, int, str]]:
-    return list(zip(*(table[name].to_pylist() for name in _CELL), strict=True))
-
-
-def _rank_in_run(sorted_groups: NDArray[np.int64]) -> NDArray[np.int64]:
+def rank_in_run(sorted_groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """Position of each element within its run of equal, adjacent values."""
+    return np.arange(len(sorted_groups)) - _run_start(sorted_groups)
+
+
+def _run_start(sorted_groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each element's run begins."""
     if not len(sorted_groups):
         return np.zeros(0, dtype=np.int64)
     starts = np.flatnonzero(np.r_[True, sorted_groups[1:] != sorted_groups[:-1]])
-    lengths = np.diff(np.r_[starts, len(sorted_groups)])
-    return np.arange(len(sorted_groups)) - np.repeat(starts, lengths)
+    return np.repeat(starts, np.diff(np.r_[starts, len(sorted_groups)]))
+
+
+def _sum_in_run(sorted_groups: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Running sums that begin anew with each run."""
+    total = np.r_[0, np.cumsum(values)]
+    sums: NDArray[np.int64] = total[1:] - total[_run_start(sorted_groups)]
+    return sums

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,25 @@ class OwnerMass:
     alpha: float
     unreachable: float  # target mass of clusters with neither current nor pool documents
 
+    def in_tokens(self, problem: OwnerProblem) -> OwnerMass:
+        """Masses as shares of tokens: a document of a cluster counts by the mean length of usage there.
+
+        Shrinkage and intervals come from documents, which are what was sampled. A cluster without usage has the mean
+        length of all usage.
+        """
+        documents = (problem.target + np.append(problem.other_targets, 0))[:-1]
+        overall = problem.usage_tokens.sum() / max(1, documents.sum())
+        length = np.where(documents > 0, problem.usage_tokens / np.maximum(1, documents), overall)
+        scale = length / (self.target @ length)
+        current = problem.current_tokens[:-1]
+        return replace(
+            self,
+            target=self.target * scale,
+            low=self.low * scale,
+            high=np.minimum(1.0, self.high * scale),
+            current=current / current.sum() if current.sum() else None,
+        )
+
     @property
     def deficit(self) -> Vector:
         """``max(0, target - current)``."""
@@ -48,15 +67,17 @@ def owner_mass(problem: OwnerProblem, rng: np.random.Generator) -> OwnerMass:
     return OwnerMass(mass * scale, low * scale, np.minimum(1.0, high * scale), shares, alpha, unreachable)
 
 
-def gap_table(problem: OwnerProblem, mass: OwnerMass, quotas: NDArray[np.int64]) -> pa.Table:
+def gap_table(problem: OwnerProblem, mass: OwnerMass, quota: NDArray[np.int64], drawn: NDArray[np.int64]) -> pa.Table:
     """The gaps of one owner, labels not yet filled in: largest deficit first.
 
     Parameters
     ----------
-    quotas : ndarray of shape (n_clusters, n_languages), int64
+    problem : OwnerProblem
+        In the unit of the budget, as all of the arguments.
+    quota, drawn : ndarray of shape (n_clusters,), int64
+        What was asked of each cluster and what came out. The same for a strategy without quotas by cluster.
     """
     n_clusters = len(mass.target)
-    quota = quotas.sum(axis=1)
     current = [None] * n_clusters if mass.current is None else mass.current.tolist()
     order = np.lexsort((np.arange(n_clusters), -mass.target, -mass.deficit))
     table = pa.table(
@@ -72,7 +93,7 @@ def gap_table(problem: OwnerProblem, mass: OwnerMass, quotas: NDArray[np.int64])
             "deficit": mass.deficit,
             "capacity": problem.cluster_capacity,
             "quota": quota,
-            "drawn": quota,
+            "drawn": drawn,
         }
     )
     return table.take(pa.array(order)).cast(records.GAP)

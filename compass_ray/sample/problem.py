@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class OwnerProblem:
-    """Counts of documents that decide an owner's quotas.
+    """Counts that decide an owner's quotas: of documents, or of tokens in :meth:`in_tokens`.
 
     K is the number of clusters, L the number of pool languages; index K of the (K + 1,) arrays is
     the outlier bin.
@@ -25,12 +26,23 @@ class OwnerProblem:
     current: NDArray[np.int64]  # (K + 1,)
     capacity: NDArray[np.int64]  # (K, L), eligible pool documents
     other_targets: NDArray[np.int64]  # (K,), target documents of all other owners, without the held-out part
+    current_tokens: NDArray[np.int64]  # (K + 1,)
+    capacity_tokens: NDArray[np.int64]  # (K, L)
+    usage_tokens: NDArray[np.int64]  # (K,), tokens of all owners' target documents, without the held-out part
 
     @property
     def cluster_capacity(self) -> NDArray[np.int64]:
         """Eligible pool documents by cluster, shape (K,)."""
         by_cluster: NDArray[np.int64] = self.capacity.sum(axis=1)
         return by_cluster
+
+    def in_tokens(self) -> OwnerProblem:
+        """The same with current data and capacities in tokens; target and held-out documents stay documents."""
+        return replace(self, current=self.current_tokens, capacity=self.capacity_tokens)
+
+    def with_capacity(self, capacity: NDArray[np.int64]) -> OwnerProblem:
+        """The same with less to draw from."""
+        return replace(self, capacity=capacity)
 
 
 def build_problems(histogram: pa.Table, n_clusters: int) -> list[OwnerProblem]:
@@ -46,9 +58,13 @@ def build_problems(histogram: pa.Table, n_clusters: int) -> list[OwnerProblem]:
     owners = sorted({*targets["owner"].to_pylist(), *heldout["owner"].to_pylist()})
     pool = _where(histogram, role="pool")
     languages = tuple(sorted(set(pool["lang"].to_pylist())))
-    pool_counts = _by_language(pool, n_clusters, languages)
     by_owner = {owner: _counts(_where(targets, owner=owner), n_clusters) for owner in owners}
     all_targets = _counts(targets, n_clusters)
+
+    def eligible(owner: str, measure: str) -> NDArray[np.int64]:
+        barred = _where(histogram, role="ineligible", owner=owner)
+        return _by_language(pool, n_clusters, languages, measure) - _by_language(barred, n_clusters, languages, measure)
+
     return [
         OwnerProblem(
             owner=owner,
@@ -56,9 +72,11 @@ def build_problems(histogram: pa.Table, n_clusters: int) -> list[OwnerProblem]:
             target=by_owner[owner],
             heldout=_counts(_where(heldout, owner=owner), n_clusters),
             current=_counts(_where(histogram, role="current", owner=owner), n_clusters),
-            capacity=pool_counts
-            - _by_language(_where(histogram, role="ineligible", owner=owner), n_clusters, languages),
+            capacity=eligible(owner, "documents"),
             other_targets=(all_targets - by_owner[owner])[:n_clusters],
+            current_tokens=_counts(_where(histogram, role="current", owner=owner), n_clusters, "tokens"),
+            capacity_tokens=eligible(owner, "tokens"),
+            usage_tokens=_counts(targets, n_clusters, "tokens")[:n_clusters],
         )
         for owner in owners
     ]
@@ -70,15 +88,15 @@ def _where(table: pa.Table, **values: str) -> pa.Table:
     return table
 
 
-def _counts(table: pa.Table, n_clusters: int) -> NDArray[np.int64]:
+def _counts(table: pa.Table, n_clusters: int, measure: str = "documents") -> NDArray[np.int64]:
     counts = np.zeros(n_clusters + 1, dtype=np.int64)
-    np.add.at(counts, table["cluster"].to_numpy(), table["documents"].to_numpy())
+    np.add.at(counts, table["cluster"].to_numpy(), table[measure].to_numpy())
     return counts
 
 
-def _by_language(table: pa.Table, n_clusters: int, languages: tuple[str, ...]) -> NDArray[np.int64]:
+def _by_language(table: pa.Table, n_clusters: int, languages: Sequence[str], measure: str) -> NDArray[np.int64]:
     counts = np.zeros((n_clusters + 1, len(languages)), dtype=np.int64)
     position = {lang: index for index, lang in enumerate(languages)}
     columns = [position[lang] for lang in table["lang"].to_pylist()]
-    np.add.at(counts, (table["cluster"].to_numpy(), columns), table["documents"].to_numpy())
+    np.add.at(counts, (table["cluster"].to_numpy(), columns), table[measure].to_numpy())
     return counts[:n_clusters]  # outliers are never drawn

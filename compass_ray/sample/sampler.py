@@ -1,7 +1,7 @@
 """The sampler actor: merges histograms, decides quotas, merges candidates, certifies.
 
-It is the only place that sees all shards, and what it sees are counts and at most ``budget`` keys per
-owner (twice that between merges). Everything it is sent adds up in any order.
+It is the only place that sees all shards, and what it sees are counts and a few times ``budget`` keys per
+owner. Everything it is sent adds up in any order.
 """
 
 from __future__ import annotations
@@ -12,28 +12,37 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from compass_ray import records, seeding
-from compass_ray.errors import EmptyInput, InfeasibleBudget
+from compass_ray.errors import EmptyInput
 from compass_ray.sample import exemplars
 from compass_ray.sample.certificate import certify
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.draw import QUOTA, keep_best, quota_table, ranks
 from compass_ray.sample.gaps import gap_table, owner_mass
 from compass_ray.sample.histogram import merge
+from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem, build_problems
+from compass_ray.sample.scorer import Question
 from compass_ray.sample.strategies import STRATEGIES
-
-_MERGE_ROWS = 1 << 18
 
 
 @dataclass(frozen=True)
-class Allocation:
-    """What the histograms decide: gaps without labels, quotas of cells, certificates by owner."""
+class Pass:
+    """What tasks need to know for one pass over the shards, by owner: small, the same for all of them."""
 
-    histogram: pa.Table
+    questions: dict[str, Question]
+    known: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was drawn and passed over, gaps without labels, histogram, certificates by owner."""
+
+    drawn: pa.Table
+    suppressed: pa.Table
     gaps: pa.Table
-    quotas: pa.Table
+    histogram: pa.Table
     certificate: dict[str, Any]
 
 
@@ -42,11 +51,13 @@ class Sampler:
 
     def __init__(self, config: SampleConfig, n_clusters: int, seed: int, *, with_current: bool = True) -> None:
         self._config, self._n_clusters, self._seed, self._with_current = config, n_clusters, seed, with_current
+        self._scorer = STRATEGIES[config.strategy].scorer(config)
         self._histogram = records.HISTOGRAM.empty_table()
         self._nearest: pa.Table | None = None
-        self._quotas = QUOTA.empty_table()
-        self._drawn = records.CANDIDATE.empty_table()
-        self._unmerged = 0
+        self._problems: dict[str, OwnerProblem] = {}  # in documents
+        self._draws: dict[str, OwnerDraw] = {}
+        self._known: dict[str, Any] = {}
+        self._parts: dict[str, Any] = {}
 
     def add_counts(self, histogram: pa.Table, nearest: pa.Table | None) -> None:
         """Take one shard's histogram and, from some shards, its documents nearest to the centroids."""
@@ -62,7 +73,7 @@ class Sampler:
         owners = sorted(set(self._histogram.filter(self._histogram["owner"].is_valid())["owner"].to_pylist()))
         return exemplars.wanted_documents(self._nearest, owners)
 
-    def allocate(self) -> Allocation:
+    def allocate(self) -> None:
         """Solve every owner's problem.
 
         Raises
@@ -72,64 +83,135 @@ class Sampler:
         EmptyInput
             If an owner has no target document outside the held-out part.
         """
-        gaps, quotas, certificate = [], [], {}
         trained_on = self._histogram
         if not self._with_current:
             trained_on = trained_on.filter(pc.not_equal(trained_on["role"], "current"))
         for problem in build_problems(trained_on, self._n_clusters):
-            owner_gaps, owner_quotas, owner_certificate = self._solve(problem)
-            gaps.append(owner_gaps)
-            quotas.append(quota_table(problem.owner, problem.languages, owner_quotas))
-            certificate[problem.owner] = owner_certificate
-        self._quotas = pa.concat_tables(quotas)
-        return Allocation(self._histogram, pa.concat_tables(gaps), self._quotas, certificate)
+            if not problem.target[:-1].any():
+                raise EmptyInput(
+                    f"owner '{problem.owner}': no target document is left outside the held-out part and the outliers; "
+                    "add target data or lower target.holdout_fraction"
+                )
+            mass = owner_mass(problem, self._rng("interval", problem.owner))
+            in_tokens = self._config.unit == "tokens"
+            self._problems[problem.owner] = problem
+            self._draws[problem.owner] = OwnerDraw(
+                problem.in_tokens() if in_tokens else problem,
+                mass.in_tokens(problem) if in_tokens else mass,
+                self._config,
+            )
 
-    def _solve(self, problem: OwnerProblem) -> tuple[pa.Table, Any, dict[str, Any]]:
-        self._check(problem)
-        mass = owner_mass(problem, self._rng("interval", problem.owner))
-        strategy = STRATEGIES[self._config.strategy]
-        quotas = strategy(problem, mass, self._config, self._rng("quotas", problem.owner))
+    def requests(self) -> pa.Table:
+        """The cells of all owners whose candidates are wanted, and how many; schema QUOTA, empty if none are."""
+        return pa.concat_tables([draw.requests() for draw in self._draws.values()])
+
+    def next_pass(self) -> Pass | None:
+        """The pass over the shards that has to be made before documents have keys; None if none has."""
+        questions = self._questions()
+        for owner, question in questions.items():
+            if owner not in self._known:
+                self._known[owner] = self._scorer.start(question)
+        asked = {owner: q for owner, q in questions.items() if self._scorer.missing(q, self._known[owner])}
+        self._parts = {}
+        return Pass(asked, {owner: self._known[owner] for owner in asked}) if asked else None
+
+    def add_part(self, part: dict[str, Any]) -> None:
+        """Take one shard's part of a pass."""
+        for owner, value in part.items():
+            self._parts[owner] = self._scorer.merge(self._parts[owner], value) if owner in self._parts else value
+
+    def conclude_pass(self) -> None:
+        """All shards' parts are there."""
+        for owner, part in self._parts.items():
+            self._known[owner] = self._scorer.conclude(self._questions()[owner], self._known[owner], part)
+
+    def known(self) -> dict[str, Any]:
+        """What gives documents their keys, by owner."""
+        return self._known
+
+    def add_candidates(self, candidates: pa.Table) -> None:
+        """Take one shard's best documents for the cells that were asked for."""
+        for owner in pc.unique(candidates["owner"]).to_pylist():
+            self._draws[owner].add(candidates.filter(pc.equal(candidates["owner"], owner)))
+
+    def undecided(self) -> pa.Table:
+        """Candidates of all owners among which near-duplicates have to be looked for."""
+        return pa.concat_tables([draw.undecided() for draw in self._draws.values()])
+
+    def decide(self, decisions: pa.Table) -> None:
+        """Take decisions: owner, position, duplicate_of."""
+        for owner in pc.unique(decisions["owner"]).to_pylist():
+            mine = decisions.filter(pc.equal(decisions["owner"], owner))
+            self._draws[owner].decide(mine["position"].to_numpy(), mine["duplicate_of"])
+
+    def settle(self) -> bool:
+        """Whether every owner's draw is complete; otherwise more candidates are wanted.
+
+        Raises
+        ------
+        InfeasibleBudget
+        """
+        settled = [draw.settle() for draw in self._draws.values()]  # every one of them, not up to the first
+        return all(settled)
+
+    def outcome(self) -> Outcome:
+        """What has been drawn, and the certificates."""
+        gaps, certificate, drawn, suppressed = [], {}, [], []
+        for owner, draw in self._draws.items():
+            rows = draw.drawn()
+            gaps.append(self._gaps(owner, rows))
+            certificate[owner] = self._certify(owner, rows)
+            drawn.append(rows)
+            suppressed.append(draw.suppressed())
+        return Outcome(
+            pa.concat_tables(drawn),
+            pa.concat_tables(suppressed),
+            pa.concat_tables(gaps),
+            self._histogram,
+            certificate,
+        )
+
+    def _gaps(self, owner: str, rows: pa.Table) -> pa.Table:
+        draw, problem = self._draws[owner], self._problems[owner]
+        in_tokens = self._config.unit == "tokens"
+        drawn = self._by_cluster(rows, rows["tokens"].to_numpy() if in_tokens else 1)
+        quota = draw.quotas.sum(axis=1) if draw.quotas.ndim == 2 else drawn
+        return gap_table(problem.in_tokens() if in_tokens else problem, draw.mass, quota, drawn)
+
+    def _certify(self, owner: str, rows: pa.Table) -> dict[str, Any]:
+        """The certificate counts documents, whatever the budget counts: usage was sampled in documents."""
+        draw, problem = self._draws[owner], self._problems[owner]
         body = certify(
             problem.heldout,
             problem.current,
-            np.append(quotas.sum(axis=1), 0),
+            np.append(self._by_cluster(rows, 1), 0),
             np.append(problem.cluster_capacity, 0),
-            self._rng("certificate", problem.owner),
+            self._rng("certificate", owner),
         )
         targets = int(problem.target.sum())
-        body |= {
+        tokens = int(pc.sum(rows["tokens"]).as_py() or 0)
+        unit, amount = self._config.unit, self._config.amount
+        unused = 0 if amount is None else amount - (tokens if unit == "tokens" else rows.num_rows)
+        if unused:
+            body["notes"].append(f"{unused} of the {amount} {unit} of the budget are not used")
+        return body | {
             "strategy": self._config.strategy,
+            "selected_tokens": tokens,
+            "unused_budget": unused,
+            "near_duplicates": draw.suppressed().num_rows,
             "target_documents": targets,
             "target_outlier_fraction": round(int(problem.target[-1]) / targets, 6),
-            "unreachable_target_mass": round(mass.unreachable, 6),
-            "shrinkage_alpha": round(mass.alpha, 6),
+            "unreachable_target_mass": round(draw.mass.unreachable, 6),
+            "shrinkage_alpha": round(draw.mass.alpha, 6),
         }
-        return gap_table(problem, mass, quotas), quotas, body
 
-    def _check(self, problem: OwnerProblem) -> None:
-        if not problem.target[:-1].any():
-            raise EmptyInput(
-                f"owner '{problem.owner}': no target document is left outside the held-out part and the outliers; "
-                "add target data or lower target.holdout_fraction"
-            )
-        eligible = int(problem.capacity.sum())
-        if self._config.budget is not None and eligible < self._config.budget:
-            raise InfeasibleBudget(
-                f"sample.budget: owner '{problem.owner}' asks for {self._config.budget} documents but only {eligible} "
-                "of the pool are eligible (not outliers, and not already in its current or any target data); "
-                "lower the budget, add pool data, or use strategy 'all'"
-            )
+    def _by_cluster(self, rows: pa.Table, amount: NDArray[np.int64] | int) -> NDArray[np.int64]:
+        counts = np.zeros(self._n_clusters, dtype=np.int64)
+        np.add.at(counts, rows["cluster"].to_numpy(), amount)
+        return counts
 
-    def add_candidates(self, candidates: pa.Table) -> None:
-        """Take one shard's best documents for every cell."""
-        self._drawn = pa.concat_tables([self._drawn, candidates])
-        self._unmerged += candidates.num_rows
-        if self._unmerged > _MERGE_ROWS:
-            self._drawn, self._unmerged = keep_best(self._drawn, self._quotas), 0
-
-    def draw(self) -> pa.Table:
-        """The drawn documents with their ranks: schema CANDIDATE plus ``rank``."""
-        return ranks(keep_best(self._drawn, self._quotas))
+    def _questions(self) -> dict[str, Question]:
+        return {owner: Question(draw.problem, draw.mass, draw.depth) for owner, draw in self._draws.items()}
 
     def _rng(self, purpose: str, owner: str) -> np.random.Generator:
         return np.random.default_rng(seeding.child_seed(self._seed, purpose, owner))

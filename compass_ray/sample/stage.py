@@ -1,8 +1,9 @@
 """Sample: assignments -> gaps, certificate and selection.
 
-Three passes of tasks over shards: counts to the sampler actor, candidates to the sampler actor, and, once it
-has drawn, the chosen rows out of the document shards. Cost: assignments are read twice, documents once and
-only in shards that hold chosen rows; the driver sees counts and at most ``budget`` keys per owner.
+Passes of tasks over shards: counts to the sampler actor; what the strategy wants to know, if anything; candidates to
+the sampler actor; the vectors of candidates, to pass over near-duplicates; and, once it has drawn, the chosen rows out
+of the document shards. Cost: assignments are read twice, vectors and documents only in shards that hold candidates
+or chosen rows; the driver sees counts and a few times ``budget`` keys per owner.
 """
 
 from __future__ import annotations
@@ -17,15 +18,23 @@ import pyarrow.compute as pc
 from compass_ray import records
 from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.configbase import identity
-from compass_ray.runtime.stage import Session, map_keys
-from compass_ray.sample import exemplars
+from compass_ray.runtime.stage import Session, exchange, map_keys
+from compass_ray.runtime.threads import set_threads
+from compass_ray.sample import exemplars, near_duplicates, uriel
+from compass_ray.sample.candidates import candidates
 from compass_ray.sample.config import SampleConfig, TargetConfig
-from compass_ray.sample.draw import candidates
 from compass_ray.sample.histogram import shard_histogram
-from compass_ray.sample.sampler import Allocation, Sampler
+from compass_ray.sample.reasons import reason
+from compass_ray.sample.sampler import Outcome, Pass, Sampler
+from compass_ray.sample.scorer import Scorer
+from compass_ray.sample.shard import Shard
+from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.verdict import Drawing
+from compass_ray.shards import shard_key
+from compass_ray.vectors import from_column, unit_rows
 
-VERSION = 2
-GAPS, HISTOGRAMS, DRAW = "gaps", "histograms", "draw"
+VERSION = 3
+GAPS, HISTOGRAMS, DRAW, SUPPRESSED = "gaps", "histograms", "draw", "suppressed"
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class SampleInputs:
     """What the stage reads; small, and the same for all tasks."""
 
     documents: Artifact
+    embeddings: Artifact
     assignments: Artifact
     owners: tuple[str, ...]
     n_clusters: int
@@ -58,19 +68,23 @@ def sample(inputs: SampleInputs, target: TargetConfig, config: SampleConfig, ses
     }
     if not inputs.with_current:
         body["with_current"] = False
+    if config.language_features is not None:
+        body["language_features"] = uriel.fingerprint(config.language_features)
     out = artifact(session.output, "sample", body)
-    session.complete(out, [DRAW, GAPS, HISTOGRAMS], lambda missing: _sample(inputs, config, out))
+    session.complete(out, [DRAW, SUPPRESSED, GAPS, HISTOGRAMS], lambda missing: _sample(inputs, config, out))
     return out
 
 
-def select(inputs: SampleInputs, sampled: Artifact, session: Session) -> Artifact:
+def select(inputs: SampleInputs, config: SampleConfig, sampled: Artifact, session: Session) -> Artifact:
     """Fetch the drawn documents and say why each was drawn; one key per shard that holds any."""
     drawn = sampled.read(DRAW)
     keys = _keys_of(drawn)
     body = {"version": VERSION, "sample": sampled.fingerprint, "documents": inputs.documents.fingerprint}
     out = artifact(session.output, "select", body)
     session.complete(
-        out, keys, lambda missing: map_keys(_select_shard, missing, inputs.documents, drawn, sampled.read(GAPS), out)
+        out,
+        keys,
+        lambda missing: map_keys(_select_shard, missing, inputs.documents, drawn, sampled.read(GAPS), config, out),
     )
     return out
 
@@ -81,10 +95,14 @@ def certificate(sampled: Artifact) -> dict[str, Any]:
     return body
 
 
-def _keys_of(rows: pa.Table) -> list[str]:
-    from compass_ray.shards import shard_key
+def drawing_of(sampled: Artifact, seed: int) -> Drawing:
+    """What a finished sample artifact says of its draw."""
+    config = SampleConfig.model_validate(sampled.identity["config"])
+    return Drawing(sampled.read(DRAW), sampled.read(SUPPRESSED), sampled.read(GAPS), config, seed)
 
-    return [shard_key(shard) for shard in sorted(set(rows["shard"].to_pylist()))]
+
+def _keys_of(rows: pa.Table) -> list[str]:
+    return [shard_key(shard) for shard in sorted(pc.unique(rows["shard"]).to_pylist())]
 
 
 def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterator[Receipt]:
@@ -93,21 +111,15 @@ def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterat
     remote = ray.remote(num_cpus=0)(Sampler)
     sampler = remote.remote(config, inputs.n_clusters, inputs.seed, with_current=inputs.with_current)
     keys = list(inputs.assignments.manifest().receipts)
-    merged = [
-        sampler.add_counts.remote(histogram, nearest) for histogram, nearest in map_keys(_count_shard, keys, inputs)
-    ]
-    ray.get(merged)
-    allocation: Allocation = ray.get(sampler.allocate.remote())
-    merged = [
-        sampler.add_candidates.remote(found)
-        for found in map_keys(_candidates_of_shard, keys, inputs, allocation.quotas)
-    ]
-    ray.get(merged)
-    drawn = ray.get(sampler.draw.remote())
-    gaps = _with_names(allocation.gaps, _named(inputs, ray.get(sampler.label_documents.remote())))
-    yield out.write(DRAW, drawn)
-    yield out.write(HISTOGRAMS, allocation.histogram)
-    yield out.write(GAPS, gaps, {"certificate": allocation.certificate})
+    ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs)])
+    ray.get(sampler.allocate.remote())
+    _draw(sampler, inputs, config, keys)
+    outcome: Outcome = ray.get(sampler.outcome.remote())
+    gaps = _with_names(outcome.gaps, _named(inputs, ray.get(sampler.label_documents.remote())))
+    yield out.write(DRAW, outcome.drawn)
+    yield out.write(SUPPRESSED, outcome.suppressed)
+    yield out.write(HISTOGRAMS, outcome.histogram)
+    yield out.write(GAPS, gaps, {"certificate": outcome.certificate})
 
 
 def _count_shard(key: str, inputs: SampleInputs) -> tuple[pa.Table, pa.Table | None]:
@@ -118,8 +130,90 @@ def _count_shard(key: str, inputs: SampleInputs) -> tuple[pa.Table, pa.Table | N
     return histogram, exemplars.nearest_documents(assignments, int(key), inputs.seed, inputs.holdout_fraction)
 
 
-def _candidates_of_shard(key: str, inputs: SampleInputs, quotas: pa.Table) -> pa.Table:
-    return candidates(inputs.assignments.read(key), int(key), quotas, inputs.seed)
+def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, keys: list[str]) -> None:
+    """Candidates until every quota is filled with documents that do not nearly repeat each other."""
+    import ray
+
+    from compass_ray.runtime.cluster import cluster_cpus
+
+    scorer = STRATEGIES[config.strategy].scorer(config)
+    settled = False
+    while not settled:
+        requests = ray.get(sampler.requests.remote())
+        while (question := ray.get(sampler.next_pass.remote())) is not None:
+            ray.get([sampler.add_part.remote(part) for part in map_keys(_gather, keys, inputs, scorer, question)])
+            ray.get(sampler.conclude_pass.remote())
+        known = sampler.known.remote()
+        found = map_keys(_candidates_of_shard, keys, inputs, config, scorer, requests, ray.get(known))
+        ray.get([sampler.add_candidates.remote(table) for table in found])
+        undecided = ray.get(sampler.undecided.remote())
+        if undecided.num_rows:
+            parts = min(2 * cluster_cpus(), inputs.n_clusters)
+            shared = (inputs.embeddings, undecided, config)
+            decisions = exchange(_vectors_of_shard, _keys_of(undecided), _decide, parts, *shared)
+            ray.get([sampler.decide.remote(table) for table in decisions])
+        settled = ray.get(sampler.settle.remote())
+
+
+def _shard(key: str, inputs: SampleInputs) -> Shard:
+    return Shard(
+        key,
+        inputs.assignments.read(key),
+        inputs.documents,
+        inputs.embeddings,
+        inputs.seed,
+        inputs.holdout_fraction,
+    )
+
+
+def _gather(key: str, inputs: SampleInputs, scorer: Scorer, asked: Pass) -> dict[str, Any]:
+    set_threads(1)
+    shard = _shard(key, inputs)
+    return {owner: scorer.gather(shard, question, asked.known[owner]) for owner, question in asked.questions.items()}
+
+
+def _candidates_of_shard(
+    key: str,
+    inputs: SampleInputs,
+    config: SampleConfig,
+    scorer: Scorer,
+    requests: pa.Table,
+    known: Mapping[str, Any],
+) -> pa.Table:
+    set_threads(1)
+    return candidates(_shard(key, inputs), requests, scorer, known, config.unit)
+
+
+def _vectors_of_shard(
+    key: str, parts: int, embeddings: Artifact, undecided: pa.Table, config: SampleConfig
+) -> list[pa.Table]:
+    """The vectors of a shard's candidates, by the part that will compare them: clusters stay together."""
+    mine = undecided.filter(pc.equal(undecided["shard"], int(key))).select(["owner", "position", "cluster", "doc_id"])
+    table = embeddings.read(key, ["doc_id", "vector"])
+    place = pc.index_in(mine["doc_id"].combine_chunks(), value_set=table["doc_id"].combine_chunks())
+    rows = mine.append_column("vector", table["vector"].take(place)).drop_columns(["doc_id"])
+    part = rows["cluster"].to_numpy() % parts
+    return [rows.filter(pa.array(part == number)).drop_columns(["cluster"]) for number in range(parts)]
+
+
+def _decide(
+    part: int, parts: int, pieces: list[pa.Table], embeddings: Artifact, undecided: pa.Table, config: SampleConfig
+) -> pa.Table:
+    """Which candidates of some clusters nearly repeat a better one: owner, position, duplicate_of."""
+    set_threads(1)
+    rows = undecided.filter(pa.array(undecided["cluster"].to_numpy() % parts == part))
+    order = [("owner", "ascending"), ("position", "ascending")]
+    rows, vectors = rows.sort_by(order), pa.concat_tables(pieces).sort_by(order)
+    if not rows.num_rows:
+        return rows.select(["owner", "position"]).append_column("duplicate_of", pa.nulls(0, records.ID))
+    found = near_duplicates.duplicates(
+        rows,
+        unit_rows(from_column(vectors["vector"])),
+        config.near_duplicates,
+        config.near_duplicate_similarity,
+        config.unit,
+    )
+    return rows.select(["owner", "position"]).append_column("duplicate_of", found)
 
 
 def _named(inputs: SampleInputs, wanted: pa.Table | None) -> dict[tuple[str, int], exemplars.ClusterName]:
@@ -153,13 +247,15 @@ def _with_names(gaps: pa.Table, names: Mapping[tuple[str, int], exemplars.Cluste
     return gaps.set_column(position["exemplar"], "exemplar", pa.array(examples, pa.string())).cast(records.GAP)
 
 
-def _select_shard(key: str, documents: Artifact, drawn: pa.Table, gaps: pa.Table, out: Artifact) -> Receipt:
+def _select_shard(
+    key: str, documents: Artifact, drawn: pa.Table, gaps: pa.Table, config: SampleConfig, out: Artifact
+) -> Receipt:
     mine = drawn.filter(pc.equal(drawn["shard"], int(key)))
     rows = records.documents_only(documents.read(key))
     chosen = rows.take(pc.index_in(mine["doc_id"], value_set=rows["doc_id"].combine_chunks()))
     gap_of = {(gap["owner"], gap["cluster"]): gap for gap in gaps.to_pylist()}
     cells = [gap_of[cell] for cell in zip(mine["owner"].to_pylist(), mine["cluster"].to_pylist(), strict=True)]
-    reasons = [_reason(gap, rank) for gap, rank in zip(cells, mine["rank"].to_pylist(), strict=True)]
+    texts = [reason(gap, rank, config) for gap, rank in zip(cells, mine["rank"].to_pylist(), strict=True)]
     added: dict[str, Any] = {
         "selected_for": mine["owner"],
         "cluster": mine["cluster"],
@@ -167,14 +263,8 @@ def _select_shard(key: str, documents: Artifact, drawn: pa.Table, gaps: pa.Table
         "deficit": pa.array([gap["deficit"] for gap in cells], pa.float64()),
         "quota": pa.array([gap["quota"] for gap in cells], pa.int64()),
         "rank": mine["rank"],
-        "reason": pa.array(reasons, pa.string()),
+        "reason": pa.array(texts, pa.string()),
     }
     for name, column in added.items():
         chosen = chosen.append_column(name, column)
     return out.write(key, chosen.cast(records.SELECTION))
-
-
-def _reason(gap: Mapping[str, Any], rank: int) -> str:
-    current = "no current data" if gap["p_current"] is None else f"{gap['p_current']:.1%} of current"
-    usage = f"{gap['p_target']:.1%} of usage"
-    return f"cluster “{gap['label']}”: {usage}, {current}; rank {rank} of quota {gap['quota']}"

@@ -23,6 +23,7 @@ def _command(home: Path, *arguments: str, **variables: str) -> subprocess.Comple
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_demo_ends_with_gaps_certificate_and_adapters_and_reuses_all_the_second_time(tmp_path: Path) -> None:
     short = ("--set", "adapt.training.epochs=1")

@@ -31,7 +31,7 @@ class Curation(Run):
     """The demo curated, in 32 shards."""
 
     def __init__(self, folder: Path, *overrides: str) -> None:
-        super().__init__("curate", demo_config(folder / "out", *overrides), folder)
+        super().__init__("curate", demo_config(folder / "out", "ingest.shard_bytes=16384", *overrides), folder)
 
     def selection(self) -> dict[str, bytes]:
         self.finish()

@@ -78,6 +78,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_joining_a_cluster_and_submitting_a_job_give_the_bytes_of_a_local_run(
     cluster: Cluster, tmp_path: Path, finished_demo: CurationRun
 ) -> None:

@@ -43,7 +43,7 @@ def pretrained(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tup
     return folder, score
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_pretrained_base_predicts_better_than_chance_and_loads(pretrained: tuple[Path, Score]) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -59,7 +59,7 @@ def test_a_pretrained_base_predicts_better_than_chance_and_loads(pretrained: tup
     assert tokenizer.chat_template
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_documents_of_an_excluded_language_are_not_gathered(pretrained: tuple[Path, Score]) -> None:
     gathered = list(pretrained[0].parent.glob("cache/gather-*/*.parquet"))
     languages = {lang for path in gathered for lang in pq.read_table(path, columns=["lang"])["lang"].to_pylist()}
@@ -67,7 +67,7 @@ def test_documents_of_an_excluded_language_are_not_gathered(pretrained: tuple[Pa
     assert "ta" not in languages
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_model_that_exists_is_not_written_over(pretrained: tuple[Path, Score]) -> None:
     folder, _ = pretrained
     before = tree_bytes(folder)

@@ -47,6 +47,7 @@ def run_on(bucket: Bucket, folder: Path, command: str, raw: dict[str, Any]) -> A
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_run_on_object_storage_gives_the_same_selection_as_on_disk(
     tmp_path: Path, finished_demo: CurationRun, bucket: Bucket
 ) -> None:
@@ -55,7 +56,7 @@ def test_a_run_on_object_storage_gives_the_same_selection_as_on_disk(
     assert bucket.tree_bytes("out/runs/demo/selection/") == tree_bytes(f"{finished_demo.path}/selection")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.usefixtures("local_ray")
 def test_adapters_trained_and_registered_on_object_storage_have_the_weights_of_those_on_disk(
     tmp_path: Path, tiny_base: Path, bucket: Bucket

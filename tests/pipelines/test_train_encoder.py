@@ -172,6 +172,7 @@ def job(recipe: Path, home: Path, *arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "jobs" / "train_encoder.py"), str(recipe), *arguments]
 
 
+@pytest.mark.slow
 def test_the_job_gives_the_same_bytes_one_line_of_json_and_progress_on_stderr(
     trained: tuple[Any, ...], data: Path, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ IN_CI = {("lora", 2, 2), ("lora", 3, 2), ("dora", 3, 1)}
 
 @pytest.mark.parametrize(
     ("method", "stage", "workers"),
-    [pytest.param(*cell, marks=pytest.mark.slow if cell in IN_CI else pytest.mark.grid) for cell in GRID],
+    [pytest.param(*cell, marks=pytest.mark.slow if cell in IN_CI else pytest.mark.release) for cell in GRID],
 )
 def test_stages_and_workers_share_one_loss_curve(
     method: str, stage: int, workers: int, tiny_base: Path, tmp_path: Path, expected: dict[str, NDArray[np.float64]]
@@ -52,7 +52,7 @@ def test_stages_and_workers_share_one_loss_curve(
     np.testing.assert_allclose(found, expected[method], rtol=1e-4)
 
 
-@pytest.mark.grid
+@pytest.mark.release
 def test_three_workers_and_small_batches_share_it_too(
     tiny_base: Path, tmp_path: Path, expected: dict[str, NDArray[np.float64]]
 ) -> None:

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray.sample.allocation import kl_quotas, proportional_quotas, split_by_language
-from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.gaps import OwnerMass, owner_mass
-from compass_ray.sample.problem import OwnerProblem
-from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.allocation import hypergeometric_quotas, kl_quotas, proportional_quotas
 
 
 @dataclass(frozen=True)
@@ -198,88 +194,18 @@ def test_shares_that_are_whole_up_to_rounding_are_not_off_by_one() -> None:
         assert proportional_quotas(weights, np.full(4, 10**6), budget).tolist() == expected
 
 
-# Languages
+# Uniform samples
 
 
-@settings(max_examples=50)
-@given(data=st.data(), temperature=st.sampled_from([0.0, 0.3, 0.5, 1.0]))
-def test_a_clusters_languages_sum_to_its_quota_within_their_capacity(data: st.DataObject, temperature: float) -> None:
-    rows, columns = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
-    cells = data.draw(st.lists(st.integers(0, 30), min_size=rows * columns, max_size=rows * columns))
-    capacity = np.array(cells).reshape(rows, columns)
-    quota = np.array([data.draw(st.integers(0, int(row.sum()))) for row in capacity])
-    split = split_by_language(quota, capacity, temperature)
-    assert split.sum(axis=1).tolist() == quota.tolist()
-    assert (split >= 0).all()
-    assert (split <= capacity).all()
+def test_uniform_samples_follow_the_capacities_on_average() -> None:
+    capacity = np.array([30, 10, 0, 5, 100, 40])
+    draws = hypergeometric_quotas(capacity, 37, np.random.default_rng(0), draws=400)
+    assert (draws.sum(axis=1) == 37).all()
+    np.testing.assert_allclose(draws.mean(axis=0), capacity * 37 / 185, atol=0.5)
 
 
-@pytest.mark.parametrize(
-    ("temperature", "expected"), [(1.0, [90, 10]), (0.5, [75, 25]), (0.0, [50, 50])], ids=["pool", "root", "equal"]
-)
-def test_temperature_goes_from_the_pools_shares_to_equal_ones(temperature: float, expected: list[int]) -> None:
-    split = split_by_language(np.array([100]), np.array([[900, 100]]), temperature)
-    assert split.tolist() == [expected]
-
-
-def test_an_absent_language_gets_nothing_even_when_languages_are_alike() -> None:
-    assert split_by_language(np.array([4]), np.array([[9, 0, 9]]), 0.0).tolist() == [[2, 0, 2]]
-
-
-# Strategies
-
-
-def owner_problem(capacity: np.ndarray, *, current: list[int], target: list[int]) -> tuple[OwnerProblem, OwnerMass]:
-    problem = OwnerProblem(
-        owner="sw",
-        languages=("en", "sw"),
-        target=np.array([*target, 2]),
-        heldout=np.array([*target, 1]),
-        current=np.array([*current, 0]),
-        capacity=capacity,
-        other_targets=np.zeros(len(target), dtype=np.int64),
-    )
-    return problem, owner_mass(problem, np.random.default_rng(0))
-
-
-CAPACITY = np.array([[30, 10], [0, 0], [5, 0], [100, 40]])
-
-
-@pytest.mark.parametrize("strategy", ["kl", "deficit", "random"])
-@pytest.mark.parametrize("current", [[0, 0, 0, 0], [9, 1, 0, 2]], ids=["no current", "current"])
-@pytest.mark.parametrize("budget", [1, 50, 184, 185])
-def test_every_strategy_meets_the_budget_within_capacity(strategy: str, current: list[int], budget: int) -> None:
-    problem, mass = owner_problem(CAPACITY, current=current, target=[30, 5, 10, 1])
-    config = SampleConfig(strategy=strategy, budget=budget)
-    quotas = STRATEGIES[strategy](problem, mass, config, np.random.default_rng(1))
-    assert quotas.shape == CAPACITY.shape
-    assert quotas.sum() == budget
-    assert (quotas >= 0).all()
-    assert (quotas <= CAPACITY).all()
-
-
-def test_everything_is_the_whole_eligible_pool() -> None:
-    problem, mass = owner_problem(CAPACITY, current=[0, 0, 0, 0], target=[1, 1, 1, 1])
-    quotas = STRATEGIES["all"](problem, mass, SampleConfig(strategy="all"), np.random.default_rng(0))
-    assert quotas.tolist() == CAPACITY.tolist()
-
-
-def test_deficit_gives_nothing_to_a_cluster_that_current_covers() -> None:
-    problem, mass = owner_problem(np.full((2, 2), 500), current=[90, 10], target=[50, 50])
-    quotas = STRATEGIES["deficit"](
-        problem, mass, SampleConfig(strategy="deficit", budget=100), np.random.default_rng(0)
-    )
-    assert quotas.sum(axis=1).tolist() == [0, 100]
-
-
-def test_random_quotas_follow_the_pool_on_average() -> None:
-    problem, mass = owner_problem(CAPACITY, current=[0, 0, 0, 0], target=[1, 1, 1, 1])
-    config = SampleConfig(strategy="random", budget=37)
-    draws = [STRATEGIES["random"](problem, mass, config, np.random.default_rng(seed)) for seed in range(400)]
-    np.testing.assert_allclose(np.mean(draws, axis=0), CAPACITY * 37 / 185, atol=0.5)
-
-
-def test_random_quotas_work_on_a_pool_of_billions() -> None:
-    problem, mass = owner_problem(CAPACITY * 10**8, current=[0, 0, 0, 0], target=[1, 1, 1, 1])
-    config = SampleConfig(strategy="random", budget=1000)
-    assert STRATEGIES["random"](problem, mass, config, np.random.default_rng(0)).sum() == 1000
+def test_uniform_samples_of_billions_keep_to_budget_and_capacity() -> None:
+    capacity = np.array([30, 10, 0, 5]) * 10**9
+    draws = hypergeometric_quotas(capacity, 1000, np.random.default_rng(0), draws=5)
+    assert (draws.sum(axis=1) == 1000).all()
+    assert (draws[:, 2] == 0).all()

@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from compass_ray import records, seeding
-from compass_ray.sample.draw import QUOTA, candidates, keep_best, quota_table, ranks
+from compass_ray.artifacts import Artifact
+from compass_ray.sample import candidates as offers
+from compass_ray.sample.draw import QUOTA, fill_tokens, keep_best, quota_table, ranks
+from compass_ray.sample.scorer import Scorer
+from compass_ray.sample.shard import Shard
 
 LANGUAGES = ("en", "sw")
 N_CLUSTERS, N_SHARDS, SEED = 3, 6, 11
@@ -38,6 +42,13 @@ def pool(count: int, seed: int = 0) -> pa.Table:
         },
         schema=records.ASSIGNMENT,
     )
+
+
+def candidates(rows: pa.Table, number: int, wanted: pa.Table, seed: int) -> pa.Table:
+    """What a shard of these rows offers where all documents have the same chance."""
+    nowhere = Artifact("nowhere", "none", {})
+    shard = Shard(f"{number:05d}", rows, nowhere, nowhere, seed, 0.0)
+    return offers.candidates(shard, wanted, Scorer(), {}, "documents")
 
 
 @cache
@@ -185,6 +196,7 @@ def test_equal_keys_go_to_the_lower_id() -> None:
             "lang": ["en"] * 4,
             "key": [1.0, 1.0, 1.0, 1.0],
             "doc_id": records.numpy_to_ids(ids),
+            "tokens": [7] * 4,
             "similarity": pa.array([0.5] * 4, pa.float32()),
             "shard": pa.array([0] * 4, pa.int32()),
         },
@@ -211,3 +223,71 @@ def test_a_quota_table_holds_the_cells_above_zero() -> None:
         {"owner": "sw", "cluster": 0, "lang": "sw", "quota": 2},
         {"owner": "sw", "cluster": 1, "lang": "en", "quota": 3},
     ]
+
+
+def test_a_quota_may_leave_language_or_cluster_open() -> None:
+    by_language = quota_table("sw", LANGUAGES, np.array([7, 0]))
+    whole_pool = quota_table("hi", LANGUAGES, np.array(9))
+    wanted = pa.concat_tables([whole_pool, by_language])
+    parts = [candidates(rows, number, wanted, SEED) for number, rows in enumerate(shards())]
+    found = keep_best(pa.concat_tables(parts), wanted).to_pylist()
+    assert Counter((row["owner"], row["lang"]) for row in found if row["owner"] == "sw") == {("sw", "en"): 7}
+    everyone = [
+        (-key, row["doc_id"])
+        for rows in shards()
+        for row, key in zip(
+            rows.to_pylist(),
+            seeding.gumbel(records.ids_to_numpy(rows["doc_id"]), SEED, "draw", "hi").tolist(),
+            strict=True,
+        )
+        if not row["outlier"]
+    ]
+    assert [row["doc_id"] for row in found if row["owner"] == "hi"] == [doc for _, doc in sorted(everyone)[:9]]
+
+
+def in_key_order(tokens: list[int]) -> pa.Table:
+    count = len(tokens)
+    return pa.table(
+        {
+            "owner": ["sw"] * count,
+            "cluster": pa.array([0] * count, pa.int32()),
+            "lang": ["en"] * count,
+            "key": -np.arange(count, dtype=np.float64),
+            "doc_id": records.numpy_to_ids(np.arange(count * 16, dtype=np.uint8).reshape(count, 16)),
+            "tokens": tokens,
+            "similarity": pa.array([0.5] * count, pa.float32()),
+            "shard": pa.array([0] * count, pa.int32()),
+        },
+        schema=records.CANDIDATE,
+    )
+
+
+def test_a_token_quota_takes_rows_in_order_until_the_next_would_pass_it() -> None:
+    wanted = quota_table("sw", ["en"], np.array([[20]]))
+    assert fill_tokens(in_key_order([9, 8, 5, 1]), wanted)["tokens"].to_pylist() == [9, 8]
+    assert fill_tokens(in_key_order([9, 11, 1]), wanted)["tokens"].to_pylist() == [9, 11]
+    assert fill_tokens(in_key_order([21, 1]), wanted).num_rows == 0
+
+
+def test_what_a_cell_leaves_over_goes_to_the_next() -> None:
+    rows = in_key_order([9, 8, 5, 10, 6, 5])
+    rows = rows.set_column(1, "cluster", pa.array([0, 0, 0, 1, 1, 1], pa.int32()))
+    wanted = quota_table("sw", ["en"], np.array([[20], [15]]))
+    assert fill_tokens(rows, wanted)["tokens"].to_pylist() == [9, 8, 10, 6]  # 3 left over, and 15
+
+
+@settings(deadline=None)
+@given(
+    tokens=st.lists(st.integers(1, 9), max_size=15),
+    quota=st.integers(1, 40),
+    home=st.lists(st.integers(0, 2), min_size=15, max_size=15),
+)
+def test_rows_under_a_token_quota_merge_to_the_same_table_in_any_grouping(
+    tokens: list[int], quota: int, home: list[int]
+) -> None:
+    rows, wanted = in_key_order(tokens), quota_table("sw", ["en"], np.array([[quota]]))
+    place = np.array(home[: len(tokens)])
+    parts = [keep_best(rows.filter(pa.array(place == part)), wanted, "tokens") for part in range(3)]
+    merged = keep_best(pa.concat_tables(parts[::-1]), wanted, "tokens")
+    assert fill_tokens(merged, wanted).equals(fill_tokens(rows, wanted))
+    assert sum(fill_tokens(rows, wanted)["tokens"].to_pylist()) <= quota

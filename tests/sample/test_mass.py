@@ -145,6 +145,9 @@ def problem(target: list[int], current: list[int], capacity: list[int]) -> Owner
         current=np.array([*current, 0]),
         capacity=np.array(capacity)[:, None],
         other_targets=np.zeros(len(target), dtype=np.int64),
+        current_tokens=10 * np.array([*current, 0]),
+        capacity_tokens=10 * np.array(capacity)[:, None],
+        usage_tokens=10 * np.array(target),
     )
 
 

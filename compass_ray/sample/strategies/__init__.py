@@ -1,26 +1,65 @@
-"""Strategies: who decides the quotas. One small module each, all with one signature.
+"""Strategies: how an owner's budget is spent. One small module each, all with one interface.
 
-A strategy gets the owner's problem with its masses and returns quotas of shape
-(n_clusters, n_languages) that never exceed the capacities and, except for ``all``, sum to the budget.
+A strategy is a rule for quotas, and a scorer by which the documents of one cell compete. Quotas never exceed the
+capacities and sum to the budget where that can be; their shape says how far the strategy decides:
+(n_clusters, n_languages), (n_languages,), or () for the best of the whole pool.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.config import SampleConfig, StrategyName
 from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.problem import OwnerProblem
-from compass_ray.sample.strategies import deficit, everything, kl, uniform
+from compass_ray.sample.scorer import Scorer
+from compass_ray.sample.strategies import (
+    deficit,
+    dsir,
+    everything,
+    hybrid,
+    importance,
+    kl,
+    langsim,
+    nearest,
+    round_robin,
+    temperature,
+    uniform,
+    unimax,
+)
+from compass_ray.sample.usage_similarity import UsageSimilarity
 
-Strategy = Callable[[OwnerProblem, OwnerMass, SampleConfig, np.random.Generator], NDArray[np.int64]]
+Quotas = Callable[[OwnerProblem, OwnerMass, SampleConfig], NDArray[np.int64]]
 
-STRATEGIES: dict[str, Strategy] = {
-    "kl": kl.quotas,
-    "deficit": deficit.quotas,
-    "random": uniform.quotas,
-    "all": everything.quotas,
+
+def _draw(config: SampleConfig) -> Scorer:
+    """Documents of a cell are drawn: all with the same chance, or by similarity to usage."""
+    return Scorer() if config.similarity_temperature is None else UsageSimilarity(config.similarity_temperature)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A rule for quotas, and what decides inside a cell."""
+
+    quotas: Quotas
+    scorer: Callable[[SampleConfig], Scorer] = _draw
+
+
+STRATEGIES: dict[StrategyName, Strategy] = {
+    "kl": Strategy(kl.quotas),
+    "deficit": Strategy(deficit.quotas),
+    "hybrid": Strategy(hybrid.quotas),
+    "random": Strategy(uniform.quotas),
+    "all": Strategy(everything.quotas),
+    "temperature": Strategy(temperature.quotas),
+    "unimax": Strategy(unimax.quotas),
+    "langsim": Strategy(langsim.quotas),
+    "importance": Strategy(uniform.quotas, importance.scorer),
+    "nearest": Strategy(uniform.quotas, nearest.scorer),
+    "round_robin": Strategy(uniform.quotas, round_robin.scorer),
+    "dsir": Strategy(uniform.quotas, dsir.scorer),
 }

@@ -1,4 +1,4 @@
-"""``all``: the whole eligible pool; what one trains on without curation."""
+"""``all``: the whole eligible pool; what one trains on without curation, near-duplicates included."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.problem import OwnerProblem
 
 
-def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The capacities themselves."""
-    return problem.capacity
+def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
+    """All there is, shape ()."""
+    return np.array(problem.capacity.sum(), dtype=np.int64)

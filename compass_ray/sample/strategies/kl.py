@@ -5,14 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.sample.allocation import kl_quotas, split_by_language
+from compass_ray.sample.allocation import kl_quotas
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.languages import Allocate
 from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.strategies.clusters import by_cluster_and_language, capacity_weights
 
 
-def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, rng: np.random.Generator) -> NDArray[np.int64]:
+def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
     """Exact integer optimum over clusters, then languages inside each cluster."""
+    return by_cluster_and_language(closest(problem, mass), problem, capacity_weights(problem, config), config)
+
+
+def closest(problem: OwnerProblem, mass: OwnerMass) -> Allocate:
+    """Cluster quotas by KL divergence."""
     present = problem.current[:-1].astype(np.float64)
-    by_cluster = kl_quotas(mass.target, present, problem.cluster_capacity, config.budget or 0)
-    return split_by_language(by_cluster, problem.capacity, config.language_temperature)
+    return lambda capacity, budget: kl_quotas(mass.target, present, capacity, budget)

@@ -1,0 +1,87 @@
+"""From files to assignments: what every selection from one config starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compass_ray import storage
+from compass_ray.artifacts import Artifact
+from compass_ray.cluster.codebook import read_codebook
+from compass_ray.cluster.stage import assign, fit_codebook, frozen_codebook
+from compass_ray.config import RunConfig
+from compass_ray.embed.stage import embed, vector_space
+from compass_ray.errors import DataError
+from compass_ray.ingest import stage as ingestion
+from compass_ray.ingest.stage import IngestPlan
+from compass_ray.pipelines import publish
+from compass_ray.pipelines.run import CurationRun
+from compass_ray.runtime.stage import Session
+from compass_ray.sample.stage import SampleInputs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config will work on, known before any work is done."""
+
+    run: CurationRun
+    ingest: IngestPlan
+    space: Mapping[str, str]
+    frozen: Artifact | None  # a codebook that the config names
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """The artifacts up to assignments, and what sampling reads of them."""
+
+    quarantined: Artifact
+    embeddings: Artifact
+    codebook: Artifact
+    inputs: SampleInputs
+
+
+def plan(config: RunConfig) -> Plan:
+    """List files and check the encoder and a frozen codebook.
+
+    Raises
+    ------
+    EmptyInput, FingerprintMismatch, ResourcesMissing
+    """
+    output = storage.absolute(config.output)
+    space = vector_space(config.embed)
+    frozen = frozen_codebook(config.cluster, space)
+    ingest = ingestion.plan(config.sources, config.ingest, config.embed.view, output)
+    return Plan(CurationRun(storage.join(output, "runs", config.name)), ingest, space, frozen)
+
+
+def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clustered:
+    """Ingest, embed and cluster; finished stages are reused.
+
+    Raises
+    ------
+    DataError
+        If too many rows are broken, or a role is empty; the run's ``quarantine.parquet`` is then written.
+    """
+    documents = planned.ingest.artifact
+    manifest = ingestion.ingest(planned.ingest, config.ingest, session)
+    quarantined = ingestion.quarantine(documents, session)
+    try:
+        ingestion.check_usable(manifest, config.ingest, ("pool", "target"))
+    except DataError:
+        publish.write_quarantine(planned.run, quarantined)  # so that the user can see what is wrong
+        raise
+
+    embeddings = embed(documents, config.embed, session)
+    codebook = planned.frozen or fit_codebook(embeddings, planned.space, config.cluster, config.seed, session)
+    owners = {owner for role, owner, _ in ingestion.document_counts(manifest) if role == "target" and owner}
+    inputs = SampleInputs(
+        documents=documents,
+        embeddings=embeddings,
+        assignments=assign(embeddings, codebook, session),
+        owners=tuple(sorted(owners)),
+        n_clusters=len(read_codebook(codebook).centroids),
+        seed=config.seed,
+        holdout_fraction=config.target.holdout_fraction,
+        with_current=config.adapt is None or config.adapt.data == "union",
+    )
+    return Clustered(quarantined, embeddings, codebook, inputs)

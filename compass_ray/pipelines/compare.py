@@ -1,0 +1,102 @@
+"""Compare: several strategies over one set of artifacts, their certificates side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from compass_ray import storage
+from compass_ray.config import RunConfig
+from compass_ray.errors import ConfigError
+from compass_ray.pipelines.clustered import cluster_documents, plan
+from compass_ray.runtime.progress import Display
+from compass_ray.runtime.stage import Session
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.stage import DRAW, certificate, sample
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What one strategy selected for one owner.
+
+    Attributes
+    ----------
+    languages : dict
+        Share of the selected documents by language, largest first.
+    effective_languages : float
+        Exponential of the entropy of those shares: the number of equally large languages with the same entropy.
+    seconds : float
+        Of the strategy, for all owners together; 0 where its artifact existed.
+    """
+
+    strategy: str
+    owner: str
+    certificate: dict[str, Any]
+    languages: dict[str, float]
+    effective_languages: float
+    seconds: float
+
+
+def compare(config: RunConfig, strategies: Sequence[str], display: Display | None = None) -> list[Compared]:
+    """Sample with each strategy; the config's own is not run unless named.
+
+    Nothing is published, but artifacts are kept: a later ``curate`` with one of the strategies finds its work done.
+
+    Parameters
+    ----------
+    config : RunConfig
+    strategies : sequence of str
+        Names of ``sample.strategy``.
+
+    Returns
+    -------
+    list of Compared
+        Owners in order, and strategies as given.
+
+    Raises
+    ------
+    CompassError
+    """
+    if config.sample is None:
+        raise ConfigError("sample: compare needs this section; give at least sample.budget")
+    configs = [(name, with_strategy(config.sample, name)) for name in strategies]
+    session = Session(storage.absolute(config.output), config.ray, display or Display())
+    inputs = cluster_documents(config, plan(config), session).inputs
+    rows = []
+    for name, chosen in configs:
+        sampled = sample(inputs, config.target, chosen, session)
+        record = session.stages[-1]
+        drawn = sampled.read(DRAW)
+        for owner, body in certificate(sampled).items():
+            counts = pc.value_counts(drawn.filter(pc.equal(drawn["owner"], owner))["lang"]).to_pylist()
+            counts.sort(key=lambda item: (-item["counts"], item["values"]))
+            total = sum(item["counts"] for item in counts)
+            shares = {item["values"]: item["counts"] / total for item in counts}
+            weights = np.array(list(shares.values()))
+            effective = float(np.exp(-(weights * np.log(weights)).sum())) if total else 0.0
+            seconds = 0.0 if record.reused else record.seconds
+            rows.append(Compared(name, owner, body, shares, effective, seconds))
+    return sorted(rows, key=lambda row: row.owner)
+
+
+def with_strategy(config: SampleConfig, strategy: str) -> SampleConfig:
+    """The same problem for another strategy; ``all`` takes no budget.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such strategy, or it cannot keep to the config's other fields.
+    """
+    given = config.model_dump(exclude_defaults=True) | {"strategy": strategy}
+    if strategy == "all":
+        given |= {"budget": None, "budget_tokens": None}
+    try:
+        return SampleConfig.model_validate(given)
+    except ValidationError as exc:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'sample'}: {e['msg']}" for e in exc.errors())
+        raise ConfigError(f"strategy '{strategy}': {problems}") from exc

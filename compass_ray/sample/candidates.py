@@ -1,0 +1,57 @@
+"""The best documents of one shard for every cell that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import records
+from compass_ray.sample.draw import Cells, Unit, keep_best
+from compass_ray.sample.scorer import Scorer
+from compass_ray.sample.shard import Shard
+
+
+def candidates(shard: Shard, requests: pa.Table, scorer: Scorer, known: Mapping[str, Any], unit: Unit) -> pa.Table:
+    """The best documents of a shard for every cell: never more than are asked for.
+
+    Parameters
+    ----------
+    requests : Table of schema QUOTA
+    known : mapping
+        What the scorer has found out, by owner.
+
+    Returns
+    -------
+    Table of schema CANDIDATE
+    """
+    parts = [records.CANDIDATE.empty_table()]
+    for owner in pc.unique(requests["owner"]).to_pylist():
+        wanted = requests.filter(pc.equal(requests["owner"], owner))
+        positions = shard.pool(owner)
+        rows = _rows(shard, positions, owner, np.zeros(len(positions)))
+        inside = Cells(wanted).of(rows) >= 0
+        positions, rows = positions[inside], rows.filter(pa.array(inside))
+        keys = scorer.keys(shard, positions, owner, known.get(owner))
+        rows = rows.set_column(rows.schema.get_field_index("key"), "key", pa.array(keys, pa.float64()))
+        parts.append(keep_best(rows.filter(pa.array(keys > -np.inf)), wanted, unit))
+    return pa.concat_tables(parts)
+
+
+def _rows(shard: Shard, positions: Any, owner: str, keys: Any) -> pa.Table:
+    rows = shard.assignments.take(pa.array(positions))
+    count = rows.num_rows
+    columns = {
+        "owner": pa.array([owner] * count, pa.string()),
+        "cluster": rows["cluster"],
+        "lang": rows["lang"],
+        "key": pa.array(keys, pa.float64()),
+        "doc_id": rows["doc_id"],
+        "tokens": rows["tokens"].cast(pa.int64()),
+        "similarity": rows["similarity"],
+        "shard": pa.array(np.full(count, int(shard.key), dtype=np.int32)),
+    }
+    return pa.table(columns, schema=records.CANDIDATE)

@@ -1,0 +1,143 @@
+"""Nearest neighbours of usage among pool documents: exact, or by an approximate index of faiss.
+
+All vectors are unit rows, so that products are cosines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compass_ray.errors import ResourcesMissing
+
+Method = Literal["exact", "faiss"]
+Rows = NDArray[np.float32]
+
+TILE_ROWS = 1024
+_LINKS = 32
+_EFFORT = 128
+"""Links and search depth of the HNSW graph (Malkov & Yashunin, 2018)."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The rows nearest to each target, most similar first, ties to the lower id; padded with -inf and zeros.
+
+    Attributes
+    ----------
+    similarity : ndarray of shape (m, k), float32
+    ids : ndarray of shape (m, k, 16), uint8
+    """
+
+    similarity: Rows
+    ids: NDArray[np.uint8]
+
+
+def best_similarity(x: Rows, targets: Rows, method: Method) -> Rows:
+    """Each row's highest cosine with any target.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, d), float32
+    targets : ndarray of shape (m, d), float32
+
+    Returns
+    -------
+    ndarray of shape (n,), float32
+        -inf without targets. Exact: ``2·n·m·d`` FLOP, TILE_ROWS × m at a time.
+    """
+    if not len(targets) or not len(x):
+        return np.full(len(x), -np.inf, dtype=np.float32)
+    if method == "faiss":
+        best: Rows = _index(targets).search(np.ascontiguousarray(x), 1)[0][:, 0]
+        return best
+    parts = [(x[start : start + TILE_ROWS] @ targets.T).max(axis=1) for start in range(0, len(x), TILE_ROWS)]
+    return np.concatenate(parts)
+
+
+def nearest_rows(targets: Rows, x: Rows, ids: NDArray[np.uint8], k: int, method: Method) -> Neighbours:
+    """The ``k`` rows of ``x`` nearest to each target.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (m, d), float32
+    x : ndarray of shape (n, d), float32
+    ids : ndarray of shape (n, 16), uint8
+    k : int
+    """
+    if method == "faiss" and len(x) and len(targets):
+        similarity, index = _index(x).search(np.ascontiguousarray(targets), min(k, len(x)))
+        found = np.where(index[..., None] >= 0, ids[index], 0).astype(np.uint8)
+        return _sorted(np.where(index >= 0, similarity, -np.inf).astype(np.float32), found, k)
+    parts = [Neighbours(np.empty((len(targets), 0), dtype=np.float32), np.empty((len(targets), 0, 16), dtype=np.uint8))]
+    for start in range(0, len(x), TILE_ROWS):
+        products = targets @ x[start : start + TILE_ROWS].T
+        tile = np.broadcast_to(ids[start : start + TILE_ROWS], (*products.shape, 16))
+        parts = [merge_nearest([*parts, Neighbours(products, tile)], k)]
+    return merge_nearest(parts, k)
+
+
+def merge_nearest(parts: Iterable[Neighbours], k: int) -> Neighbours:
+    """The ``k`` nearest of several: the same in any order and grouping of parts."""
+    listed = list(parts)
+    similarity = np.concatenate([part.similarity for part in listed], axis=1)
+    return _sorted(similarity, np.concatenate([part.ids for part in listed], axis=1), k)
+
+
+def _sorted(similarity: Rows, ids: NDArray[np.uint8], k: int) -> Neighbours:
+    words = np.ascontiguousarray(ids).view(">u8")
+    order = np.lexsort((words[..., 1], words[..., 0], -similarity), axis=1)[:, :k]
+    rows = np.arange(len(similarity))[:, None]
+    missing = max(0, k - similarity.shape[1])
+    return Neighbours(
+        np.pad(similarity[rows, order], ((0, 0), (0, missing)), constant_values=-np.inf),
+        np.pad(ids[rows, order], ((0, 0), (0, missing), (0, 0))),
+    )
+
+
+def round_robin(neighbours: Neighbours, count: int) -> NDArray[np.uint8]:
+    """Each target in turn takes its nearest row that nobody has taken.
+
+    Returns
+    -------
+    ndarray of shape (n, 16), uint8
+        Ids in the order in which they were taken: ``count``, or fewer where the lists end before.
+    """
+    lists = [iter([bytes(i) for i in ids[sims > -np.inf]]) for sims, ids in zip(*_columns(neighbours), strict=True)]
+    taken: dict[bytes, None] = {}
+    while lists and len(taken) < count:
+        going = []
+        for waiting in lists:
+            free = next((row for row in waiting if row not in taken), None)
+            if free is None:
+                continue
+            going.append(waiting)
+            taken[free] = None
+            if len(taken) == count:
+                break
+        lists = going
+    return np.frombuffer(b"".join(taken), dtype=np.uint8).reshape(-1, 16)
+
+
+def _columns(neighbours: Neighbours) -> tuple[Rows, NDArray[np.uint8]]:
+    return neighbours.similarity, neighbours.ids
+
+
+def _index(x: Rows) -> Any:
+    """A graph over rows, built by one thread and so the same every time."""
+    try:
+        import faiss
+    except ImportError as exc:
+        raise ResourcesMissing(
+            "sample.neighbours: 'faiss' needs faiss; pip install 'compass_ray[cpu]', or use 'exact'"
+        ) from exc
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexHNSWFlat(x.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = _EFFORT
+    index.hnsw.efSearch = _EFFORT
+    index.add(np.ascontiguousarray(x))
+    return index

@@ -1,0 +1,67 @@
+"""By what the documents of one cell compete: the interface of scorers, and the one that treats all alike.
+
+A scorer may first gather evidence from all shards, in as many passes as it asks for. It holds no state itself:
+evidence is kept by the sampler, by owner, and travels to the tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compass_ray import seeding
+from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.shard import Positions, Shard
+
+Keys = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the shards: whose selection, and how many candidates it may need at most."""
+
+    problem: OwnerProblem
+    mass: OwnerMass
+    depth: int
+
+    @property
+    def owner(self) -> str:
+        """Whose selection."""
+        return self.problem.owner
+
+
+class Scorer:
+    """Keys of documents; the highest of a cell are drawn. This one gives every document the same chance."""
+
+    def start(self, question: Question) -> Any:
+        """What is known before any pass."""
+        return None
+
+    def missing(self, question: Question, known: Any) -> bool:
+        """Whether another pass over the shards has to be made."""
+        return False
+
+    def gather(self, shard: Shard, question: Question, known: Any) -> Any:
+        """One shard's part of a pass."""
+        raise NotImplementedError
+
+    def merge(self, one: Any, other: Any) -> Any:
+        """Two parts in one; in any order and grouping to the same result."""
+        raise NotImplementedError
+
+    def conclude(self, question: Question, known: Any, part: Any) -> Any:
+        """What is known after a pass whose merged part is ``part``."""
+        return part
+
+    def keys(self, shard: Shard, positions: Positions, owner: str, known: Any) -> Keys:
+        """One key a row, shape (n,); a row of key -inf is never drawn."""
+        return noise(shard, positions, owner)
+
+
+def noise(shard: Shard, positions: Positions, owner: str) -> Keys:
+    """Gumbel noise of each document: added to log weights, the highest are a weighted sample without replacement."""
+    return seeding.gumbel(shard.ids(positions), shard.seed, "draw", owner)

@@ -1,0 +1,35 @@
+"""``importance``: documents weighted by how much likelier their cluster is in usage than in the pool.
+
+Clustered importance sampling (Grangier et al., 2024, arXiv 2410.03735); what is trained on already has no say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.scorer import Keys, Question, Scorer, noise
+from compass_ray.sample.shard import Positions, Shard
+
+
+def scorer(config: SampleConfig) -> Scorer:
+    """The scorer of this strategy."""
+    return ClusterImportance()
+
+
+class ClusterImportance(Scorer):
+    """Weighted sample without replacement: log p_target(cluster) / p_pool(cluster), and Gumbel noise."""
+
+    def start(self, question: Question) -> Any:
+        """Log weights by cluster, shape (n_clusters,)."""
+        pool = question.problem.cluster_capacity
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weights = np.log(question.mass.target) - np.log(pool / pool.sum())
+        return np.where(pool > 0, weights, -np.inf)
+
+    def keys(self, shard: Shard, positions: Positions, owner: str, known: Any) -> Keys:
+        """Log weight of the document's cluster plus noise."""
+        weights: Keys = known[shard.clusters(positions)]
+        return weights + noise(shard, positions, owner)

@@ -1,0 +1,33 @@
+"""``langsim``: languages by their typological similarity to the owner's, in URIEL (Littell et al., 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compass_ray.sample.allocation import proportional_quotas
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.uriel import read_features
+
+
+def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
+    """Proportional to similarity to a power, shape (n_languages,); usage has no say."""
+    capacity = problem.capacity.sum(axis=0)
+    return proportional_quotas(
+        language_weights(problem, config), capacity, min(config.amount or 0, int(capacity.sum()))
+    )
+
+
+def language_weights(problem: OwnerProblem, config: SampleConfig) -> NDArray[np.float64]:
+    """Similarity to the owner's language to the power of the config, shape (n_languages,).
+
+    A language that the tables lack counts as the mean of the others.
+    """
+    assert config.language_features is not None, "the config has been checked"  # noqa: S101
+    similarity = read_features(config.language_features).similarity(problem.owner, problem.languages)
+    known = ~np.isnan(similarity)
+    filled = np.where(known, similarity, similarity[known].mean() if known.any() else 1.0)
+    weights: NDArray[np.float64] = filled**config.language_similarity_power
+    return weights

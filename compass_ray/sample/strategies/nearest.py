@@ -1,0 +1,62 @@
+"""``nearest``: the pool documents most similar to any single usage document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compass_ray import seeding
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.neighbours import Method, best_similarity
+from compass_ray.sample.scorer import Keys, Question, Scorer
+from compass_ray.sample.shard import Positions, Shard
+
+MAX_USAGE = 10_000
+"""Usage documents that are compared with: a keyed sample where there are more, so that tasks stay small."""
+
+Usage = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Ids (m, 16) and unit vectors (m, d), by the order of the sample."""
+
+
+def scorer(config: SampleConfig) -> Scorer:
+    """The scorer of this strategy."""
+    return Nearest(config.neighbours)
+
+
+class Nearest(Scorer):
+    """Cosine with the nearest usage document. Cost: ``2·n·m·d`` FLOP over the pool."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+
+    def missing(self, question: Question, known: Any) -> bool:
+        """One pass, for the usage vectors."""
+        return known is None
+
+    def gather(self, shard: Shard, question: Question, known: Any) -> Any:
+        """The shard's usage."""
+        return usage_of(shard, question.owner)
+
+    def merge(self, one: Any, other: Any) -> Any:
+        """At most MAX_USAGE of both."""
+        return merge_usage(one, other)
+
+    def keys(self, shard: Shard, positions: Positions, owner: str, known: Any) -> Keys:
+        """Similarities; equal ones go to the lower id."""
+        return best_similarity(shard.vectors(positions), known[1], self._method).astype(np.float64)
+
+
+def usage_of(shard: Shard, owner: str) -> Usage:
+    """A shard's usage documents of an owner."""
+    positions = shard.usage(owner)
+    return shard.ids(positions), shard.vectors(positions)
+
+
+def merge_usage(one: Usage, other: Usage) -> Usage:
+    """The documents of lowest hash of both: a sample that does not depend on the order of merging."""
+    ids, vectors = np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
+    words = ids.view(">u8").reshape(-1, 2)
+    order = np.lexsort((words[:, 1], words[:, 0], seeding.uniform(ids, 0, "usage-sample")))[:MAX_USAGE]
+    return ids[order], vectors[order]

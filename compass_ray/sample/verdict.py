@@ -1,0 +1,131 @@
+"""Why a document was or was not drawn for an owner, found out after the fact from what the sample stage left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import seeding
+from compass_ray.sample.config import WITH_CLUSTER_QUOTAS, SampleConfig
+from compass_ray.sample.reasons import reason
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a document is in an owner's selection, and why."""
+
+    owner: str
+    selected: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the sample stage left of a run: who was drawn and passed over, the gaps, and config and seed behind them."""
+
+    drawn: pa.Table
+    suppressed: pa.Table
+    gaps: pa.Table
+    config: SampleConfig
+    seed: int
+
+    @property
+    def owners(self) -> list[str]:
+        """Who has a selection."""
+        return sorted(pc.unique(self.gaps["owner"]).to_pylist())
+
+
+def verdict(
+    assignment: Mapping[str, Any], same_content: pa.Table, threshold: float, owner: str, of: Drawing
+) -> Verdict:
+    """Why a pool document is or is not in an owner's selection.
+
+    Parameters
+    ----------
+    assignment : mapping
+        Its row of schema ASSIGNMENT.
+    same_content : Table of schema ASSIGNMENT
+        All rows with the same content, its own among them.
+    threshold : float
+        Similarity below which a document of its language is an outlier.
+    of : Drawing
+    """
+    mine = pc.and_(pc.equal(of.drawn["owner"], owner), pc.equal(of.drawn["cluster"], assignment["cluster"]))
+    cluster = of.drawn.filter(mine)
+    gaps = of.gaps.filter(pc.equal(of.gaps["owner"], owner)).to_pylist()
+    gap = next(gap for gap in gaps if gap["cluster"] == assignment["cluster"])
+    rank = {row["doc_id"]: row["rank"] for row in cluster.select(["doc_id", "rank"]).to_pylist()}
+    if assignment["doc_id"] in rank:
+        return Verdict(owner, True, reason(gap, rank[assignment["doc_id"]], of.config))
+    why = (
+        _repeats(same_content, owner)
+        or _outlies(assignment, threshold)
+        or _nearly_repeats(assignment, owner, of)
+        or _is_outranked(assignment, owner, gap, cluster, of)
+    )
+    return Verdict(owner, False, why)
+
+
+def _repeats(same_content: pa.Table, owner: str) -> str | None:
+    for row in same_content.to_pylist():
+        if row["role"] == "target":
+            return f"not eligible: the same text is usage of '{row['owner']}'; trained on, it would leak into training"
+        if row["role"] == "current" and row["owner"] == owner:
+            return "not eligible: the same text is in the owner's current data and is trained on anyway"
+    return None
+
+
+def _outlies(assignment: Mapping[str, Any], threshold: float) -> str | None:
+    if not assignment["outlier"]:
+        return None
+    return (
+        f"not eligible: an outlier; its similarity to the nearest cluster is {assignment['similarity']:.3f}, below "
+        f"{threshold:.3f} for language '{assignment['lang']}'"
+    )
+
+
+def _nearly_repeats(assignment: Mapping[str, Any], owner: str, of: Drawing) -> str | None:
+    rows = of.suppressed.filter(pc.equal(of.suppressed["owner"], owner)).select(["doc_id", "duplicate_of"]).to_pylist()
+    for row in rows:
+        if row["doc_id"] == assignment["doc_id"]:
+            return (
+                f"passed over: it nearly repeats document {row['duplicate_of'].hex()} (similarity above "
+                f"{of.config.near_duplicate_similarity}), which was drawn before it"
+            )
+    return None
+
+
+def _is_outranked(
+    assignment: Mapping[str, Any], owner: str, gap: Mapping[str, Any], cluster: pa.Table, of: Drawing
+) -> str:
+    current = "no current data" if gap["p_current"] is None else f"{gap['p_current']:.1%} of current"
+    about = f"cluster “{gap['label']}”: {gap['p_target']:.1%} of usage, {current}"
+    by_clusters = of.config.strategy in WITH_CLUSTER_QUOTAS
+    if by_clusters and not gap["quota"]:
+        return f"not asked for: {about}; its quota is 0"
+    rivals = cluster.filter(pc.equal(cluster["lang"], assignment["lang"])) if by_clusters else cluster
+    if not by_clusters:
+        rivals = of.drawn.filter(pc.equal(of.drawn["owner"], owner))
+    if not rivals.num_rows:
+        return f"not asked for: {about}; language '{assignment['lang']}' got none of its quota of {gap['quota']}"
+    lowest = float(pc.min(rivals["key"]).as_py())
+    where = f"from its language and {about}" if by_clusters else f"by '{of.config.strategy}'"
+    key = _key(assignment, owner, of.config, of.seed)
+    own = "its key is not among" if key is None else f"its key {key:.4f} is below"
+    return f"outranked: {own} the keys of the {rivals.num_rows} documents drawn {where}; the lowest is {lowest:.4f}"
+
+
+def _key(assignment: Mapping[str, Any], owner: str, config: SampleConfig, seed: int) -> float | None:
+    """The key of a document among documents with the same chance; None where keys come from scores."""
+    from compass_ray.sample.scorer import Scorer
+    from compass_ray.sample.strategies import STRATEGIES
+
+    if type(STRATEGIES[config.strategy].scorer(config)) is not Scorer:
+        return None
+    ids = np.frombuffer(assignment["doc_id"], dtype=np.uint8)[None]
+    return float(seeding.gumbel(ids, seed, "draw", owner)[0])

@@ -1,0 +1,250 @@
+"""Near-duplicates: who is passed over, whatever the tiles, the depth of the lists and the order of shards."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compass_ray import records
+from compass_ray.errors import InfeasibleBudget
+from compass_ray.sample import near_duplicates
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.draw import keep_best
+from compass_ray.sample.gaps import owner_mass
+from compass_ray.sample.near_duplicates import duplicates, group_codes, keep_distinct
+from compass_ray.sample.owner_draw import OwnerDraw
+from compass_ray.sample.problem import OwnerProblem
+from compass_ray.vectors import unit_rows
+
+LANGUAGES = ("en", "sw")
+LIMIT = 0.95
+
+
+def planted(count: int, families: int, seed: int = 0, d: int = 16) -> np.ndarray:
+    """Unit rows, many of them near one of a few family heads."""
+    rng = np.random.default_rng(seed)
+    heads = rng.normal(size=(families, d))
+    noise = rng.normal(size=(count, d)) * rng.choice([0.02, 0.2], count)[:, None]
+    return unit_rows(heads[rng.integers(0, families, count)] + noise)
+
+
+def one_by_one(x: np.ndarray, limit: float, cell: list[int], room: dict[int, int]) -> list[int]:
+    """The rule, without tiles."""
+    accepted: list[int] = []
+    used = dict.fromkeys(room, 0)
+    found = []
+    for row in range(len(x)):
+        of = next((other for other in accepted if float(x[row].astype(float) @ x[other].astype(float)) > limit), -1)
+        if used[cell[row]] >= room[cell[row]]:
+            found.append(-1)
+            continue
+        found.append(of)
+        if of < 0:
+            accepted.append(row)
+            used[cell[row]] += 1
+    return found
+
+
+@pytest.mark.parametrize("tile", [1, 7, 256])
+@pytest.mark.parametrize("room", [10**6, 20])
+def test_suppression_is_the_rule_applied_row_by_row(tile: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "TILE_ROWS", tile)
+    x = planted(300, 40)
+    cell = np.random.default_rng(1).integers(0, 3, 300)
+    ones = np.ones(300, dtype=np.int64)
+    found = keep_distinct(x, LIMIT, cell, room * ones, ones)
+    assert found.tolist() == one_by_one(x, LIMIT, cell.tolist(), dict.fromkeys(range(3), room))
+    assert (found >= 0).sum() > 50 or room == 20
+
+
+@settings(deadline=None, max_examples=30)
+@given(count=st.integers(0, 60), cut=st.integers(0, 60), seed=st.integers(0, 20))
+def test_the_first_answers_do_not_depend_on_the_rows_below(count: int, cut: int, seed: int) -> None:
+    x, ones = planted(60, 9, seed), np.ones(60, dtype=np.int64)
+    cut = min(cut, count)
+    whole = keep_distinct(x[:count], LIMIT, 0 * ones[:count], 99 * ones[:count], ones[:count])
+    part = keep_distinct(x[:cut], LIMIT, 0 * ones[:cut], 99 * ones[:cut], ones[:cut])
+    assert whole[:cut].tolist() == part.tolist()
+
+
+def test_no_two_accepted_rows_are_near_and_every_passed_over_row_is_near_its_better_one() -> None:
+    x, ones = planted(500, 60), np.ones(500, dtype=np.int64)
+    found = keep_distinct(x, LIMIT, 0 * ones, 999 * ones, ones)
+    kept = x[found < 0]
+    assert np.triu(kept @ kept.T, 1).max() <= LIMIT
+    for row in np.flatnonzero(found >= 0):
+        assert found[row] < row
+        assert x[row] @ x[found[row]] > LIMIT
+        assert found[found[row]] < 0
+
+
+def test_a_product_at_the_limit_is_the_same_in_tiles_of_any_height(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is the exact product of two rows: equal is not above it, whatever a tile's rounding says."""
+    x, ones = planted(64, 6), np.ones(64, dtype=np.int64)
+    for row in range(1, 20):
+        limit = float(x[0].astype(float) @ x[row].astype(float))
+        answers = []
+        for tile in (1, 3, 64):
+            monkeypatch.setattr(near_duplicates, "TILE_ROWS", tile)
+            answers.append(keep_distinct(x, limit, 0 * ones, 99 * ones, ones).tolist())
+        assert answers[0] == answers[1] == answers[2]
+        assert answers[0] == one_by_one(x, limit, [0] * 64, {0: 99})
+
+
+def candidate_rows(count: int, seed: int = 0, owner: str = "hi") -> pa.Table:
+    rng = np.random.default_rng(seed)
+    return pa.table(
+        {
+            "owner": [owner] * count,
+            "cluster": pa.array(rng.integers(0, 2, count), pa.int32()),
+            "lang": [LANGUAGES[i] for i in rng.integers(0, 2, count)],
+            "key": rng.gumbel(size=count),
+            "doc_id": records.numpy_to_ids(rng.integers(0, 256, (count, 16), dtype=np.uint8)),
+            "tokens": pa.array(rng.integers(1, 20, count)),
+            "similarity": pa.array([0.5] * count, pa.float32()),
+            "shard": pa.array([0] * count, pa.int32()),
+        },
+        schema=records.CANDIDATE,
+    )
+
+
+def test_languages_are_apart_within_and_together_across_and_owners_always_apart() -> None:
+    rows = pa.concat_tables([candidate_rows(40), candidate_rows(40, owner="sw")])
+    names = [rows[name].to_pylist() for name in ("owner", "cluster", "lang")]
+    for scope, columns in (("within_language", 3), ("across_languages", 2)):
+        expected = list(zip(*names[:columns], strict=True))
+        codes = group_codes(rows, scope)
+        assert [[a == b for b in expected] for a in expected] == (codes[:, None] == codes).tolist()
+
+
+def test_a_copy_in_another_language_is_passed_over_only_across_languages() -> None:
+    rows = candidate_rows(2).set_column(1, "cluster", pa.array([0, 0], pa.int32()))
+    rows = rows.set_column(2, "lang", pa.array(["en", "sw"])).set_column(3, "key", pa.array([1.0, 2.0]))
+    for name, value in (("cell", [0, 1]), ("room", [9, 9])):
+        rows = rows.append_column(name, pa.array(value))
+    x = unit_rows(np.ones((2, 4)))
+    assert duplicates(rows, x, "within_language", LIMIT, "documents").to_pylist() == [None, None]
+    better = rows["doc_id"][1].as_py()
+    assert duplicates(rows, x, "across_languages", LIMIT, "documents").to_pylist() == [better, None]
+
+
+# The whole draw of one owner
+
+
+def problem_of(rows: pa.Table) -> OwnerProblem:
+    capacity, tokens = np.zeros((2, 2), dtype=np.int64), np.zeros((2, 2), dtype=np.int64)
+    columns = [LANGUAGES.index(lang) for lang in rows["lang"].to_pylist()]
+    np.add.at(capacity, (rows["cluster"].to_numpy(), columns), 1)
+    np.add.at(tokens, (rows["cluster"].to_numpy(), columns), rows["tokens"].to_numpy())
+    some = np.array([30, 10, 0])
+    return OwnerProblem("hi", LANGUAGES, some, some, some * 0, capacity, some[:2] * 0, some * 0, tokens, some[:2] * 9)
+
+
+def run(draw: OwnerDraw, shards: list[pa.Table], vectors: dict[bytes, np.ndarray], config: SampleConfig) -> list[int]:
+    """What the stage does, in this process; returns how many candidates each round asked for."""
+    asked = []
+    for _ in range(30):
+        requests = draw.requests()
+        asked.append(sum(requests["quota"].to_pylist()))
+        for shard in shards:
+            draw.add(keep_best(shard, requests, config.unit))
+        undecided = draw.undecided()
+        if undecided.num_rows:
+            x = np.stack([vectors[doc] for doc in undecided["doc_id"].to_pylist()])
+            found = duplicates(undecided, x, config.near_duplicates, config.near_duplicate_similarity, config.unit)
+            draw.decide(undecided["position"].to_numpy(), found)
+        if draw.settle():
+            return asked
+    raise AssertionError("never settled")
+
+
+def cut(rows: pa.Table, edges: list[int]) -> list[pa.Table]:
+    return [rows.slice(a, b - a) for a, b in pairwise([0, *edges, rows.num_rows])]
+
+
+def of_families(count: int, families: int, seed: int = 0) -> tuple[pa.Table, dict[bytes, np.ndarray]]:
+    rows = candidate_rows(count, seed)
+    return rows, dict(zip(rows["doc_id"].to_pylist(), planted(count, families, seed), strict=True))
+
+
+@pytest.mark.parametrize("scope", ["within_language", "across_languages"])
+@pytest.mark.parametrize("strategy", ["kl", "unimax", "random"])
+@pytest.mark.parametrize("unit", ["budget", "budget_tokens"])
+def test_drawn_documents_are_distinct_fill_the_budget_and_do_not_depend_on_shards(
+    scope: str, strategy: str, unit: str
+) -> None:
+    rows, vectors = of_families(1500, 700)
+    problem = problem_of(rows)
+    config = SampleConfig(strategy=strategy, near_duplicates=scope, **{unit: 300})
+    mass = owner_mass(problem, np.random.default_rng(0))
+    answers = []
+    for edges in ([], [100, 700], [5, 6, 900]):
+        in_tokens = unit == "budget_tokens"
+        draw = OwnerDraw(
+            problem.in_tokens() if in_tokens else problem, mass.in_tokens(problem) if in_tokens else mass, config
+        )
+        run(draw, cut(rows, edges)[::-1], vectors, config)
+        answers.append(draw.drawn())
+    assert answers[0].equals(answers[1])
+    assert answers[0].equals(answers[2])
+    drawn = answers[0]
+    amount = drawn.num_rows if unit == "budget" else sum(drawn["tokens"].to_pylist())
+    assert amount == 300 if unit == "budget" else 280 < amount <= 300
+    group = group_codes(drawn, scope)
+    x = np.stack([vectors[doc] for doc in drawn["doc_id"].to_pylist()])
+    near = (x @ x.T > LIMIT + 1e-5) & (group[:, None] == group) & ~np.eye(len(x), dtype=bool)
+    assert not near.any()
+
+
+def test_random_is_the_first_distinct_documents_of_the_sorted_pool() -> None:
+    rows, vectors = of_families(800, 35)
+    config = SampleConfig(strategy="random", budget=120)
+    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows), np.random.default_rng(0)), config)
+    asked = run(draw, [rows], vectors, config)
+    assert len(asked) > 1, "the pool repeats itself: the first depth cannot suffice"
+    taken: list[dict[str, object]] = []
+    for row in sorted(rows.to_pylist(), key=lambda row: -row["key"]):
+        same = [t for t in taken if (t["cluster"], t["lang"]) == (row["cluster"], row["lang"])]
+        if all(float(vectors[row["doc_id"]] @ vectors[t["doc_id"]]) <= LIMIT for t in same):  # type: ignore[index]
+            taken.append(row)
+    assert {t["doc_id"] for t in taken[:120]} == set(draw.drawn()["doc_id"].to_pylist())
+
+
+def test_what_an_exhausted_cell_cannot_give_is_asked_of_the_others() -> None:
+    """Cluster 0 in English holds one text only, many times over."""
+    rows, vectors = of_families(600, 600)
+    mine = [row for row in rows.to_pylist() if (row["cluster"], row["lang"]) == (0, "en")]
+    vectors |= {row["doc_id"]: vectors[mine[0]["doc_id"]] for row in mine}
+    config = SampleConfig(budget=200)
+    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows), np.random.default_rng(0)), config)
+    first = draw.quotas.copy()
+    run(draw, [rows], vectors, config)
+    drawn = draw.drawn().to_pylist()
+    assert len(drawn) == 200
+    assert first[0, 0] > 1
+    assert sum((row["cluster"], row["lang"]) == (0, "en") for row in drawn) == 1
+
+
+def test_too_few_distinct_documents_are_refused_or_accepted() -> None:
+    rows, vectors = of_families(400, 5)
+    mass = owner_mass(problem_of(rows), np.random.default_rng(0))
+    config = SampleConfig(budget=390)
+    with pytest.raises(InfeasibleBudget, match=r"asks for 390 documents but only \d+ .* no near-duplicate of another"):
+        run(OwnerDraw(problem_of(rows), mass, config), [rows], vectors, config)
+    accepting = SampleConfig(budget=390, shortfall="accept")
+    draw = OwnerDraw(problem_of(rows), mass, accepting)
+    run(draw, [rows], vectors, accepting)
+    assert 5 <= draw.drawn().num_rows < 390
+
+
+def test_without_suppression_copies_are_drawn() -> None:
+    rows, vectors = of_families(400, 5)
+    config = SampleConfig(budget=390, near_duplicates="off")
+    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows), np.random.default_rng(0)), config)
+    assert run(draw, [rows], vectors, config) == [390]
+    assert draw.drawn().num_rows == 390
