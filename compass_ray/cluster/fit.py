@@ -140,7 +140,7 @@ def seed_centroids(broadcast: Broadcast, n_clusters: int, n_features: int, seed:
         if winner is None:
             raise TooFewSamples(
                 f"cluster.n_clusters: {n_clusters} clusters need as many distinct documents, but only {found} "
-                "were found; lower n_clusters or add data"
+                "were found; lower n_clusters, add data or raise cluster.fit_rows"
             )
         centers = np.vstack([centers, winner[2][None]])
     return centers
