@@ -58,7 +58,9 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
         raise
 
     embeddings = embed(plan.artifact, config.embed, session)
-    codebook = frozen or fit_codebook(embeddings, space, config.cluster, config.seed, session)
+    codebook = frozen or fit_codebook(
+        embeddings, space, config.cluster, config.seed, session, config.target.holdout_fraction
+    )
     assignments = assign(embeddings, codebook, session)
 
     owners = {owner for role, owner, _ in ingestion.document_counts(manifest) if role == "target" and owner}
