@@ -25,9 +25,10 @@ SHARED = (
     "languages",
     "models",
     "vectors",
+    "mass",
     "runtime",
 )
-LEAVES = ("records", "shards", "seeding", "errors", "languages", "vectors", "configbase")
+LEAVES = ("records", "shards", "seeding", "errors", "languages", "vectors", "mass", "configbase")
 FOR_CLI = ("cli", "pipelines", "config", "errors", "languages")
 EXCEPTIONS = {("embed.config", "ingest.config")}  # they share the View type
 WITH_RAY = (

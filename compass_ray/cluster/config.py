@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from compass_ray.configbase import EXECUTION, Config
+
+
+def _number_or_auto(value: Any) -> Any:
+    """One message for each mistake: a union would give one for each of its members."""
+    if value == "auto":
+        return value
+    if isinstance(value, bool) or not str(value).lstrip("+-").isdigit():
+        raise PydanticCustomError("int_or_auto", "Input should be a whole number or 'auto'")
+    if int(value) < 2:
+        raise PydanticCustomError("int_or_auto", "Input should be greater than or equal to 2")
+    return int(value)
+
+
+class SweepConfig(Config):
+    """What ``n_clusters: auto`` tries."""
+
+    clusters: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        default=(10, 15, 20, 30, 50, 70, 100, 150, 200), min_length=1, description="Numbers of clusters to try"
+    )
+    rows: int = Field(default=20_000, ge=100, description="Rows that each of them is tried on, about")
 
 
 class ClusterConfig(Config):
     """Spherical k-means, or a codebook that exists."""
 
-    n_clusters: int = Field(default=100, ge=2, description="Clusters; the literature on this method uses 80-120")
+    n_clusters: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = Field(
+        default=100, description="Clusters; the literature on this method uses 80-120. 'auto' tries those of sweep"
+    )
+    sweep: SweepConfig = SweepConfig()
     codebook: Annotated[str, EXECUTION] = Field(
         default="fit", description="'fit', or the folder of a codebook artifact to use as it is"
     )
@@ -26,7 +50,12 @@ class ClusterConfig(Config):
     outlier_quantile: float = Field(
         default=0.99, gt=0.5, lt=1, description="Farther than this quantile of target and current rows is an outlier"
     )
-    outlier_min_rows: int = Field(default=200, ge=1, description="Below this, a language uses the global quantile")
+    outlier_min_rows: int = Field(
+        default=100,
+        ge=1,
+        description="With fewer target and current rows, a language uses the quantile of its pool rows; with fewer of "
+        "these as well, the global one",
+    )
     actors: Annotated[int | None, EXECUTION] = Field(
         default=None, ge=1, description="Actors that hold the rows; one per CPU if not given"
     )

@@ -126,6 +126,17 @@ def _first(best: Point | None, others: list[Point]) -> Point | None:
     return min(candidates, key=_order, default=None)
 
 
+def draw_centers(broadcast: Broadcast, n_clusters: int, n_features: int, seed: int) -> NDArray[np.float32]:
+    """Weighted k-means++ centers, one round after another: as many as asked for, or as there are distinct rows."""
+    centers = np.empty((0, n_features), dtype=np.float32)
+    while len(centers) < n_clusters:
+        winner = min((point for point in broadcast("race", centers, seed) if point), key=_order, default=None)
+        if winner is None:
+            break
+        centers = np.vstack([centers, winner[2][None]])
+    return centers
+
+
 def seed_centroids(broadcast: Broadcast, n_clusters: int, n_features: int, seed: int) -> NDArray[np.float32]:
     """Weighted k-means++ seeding: K rounds, one message per group and round.
 
@@ -134,15 +145,12 @@ def seed_centroids(broadcast: Broadcast, n_clusters: int, n_features: int, seed:
     TooFewSamples
         If there are fewer distinct rows than clusters.
     """
-    centers = np.empty((0, n_features), dtype=np.float32)
-    for found in range(n_clusters):
-        winner = min((point for point in broadcast("race", centers, seed) if point), key=_order, default=None)
-        if winner is None:
-            raise TooFewSamples(
-                f"cluster.n_clusters: {n_clusters} clusters need as many distinct documents, but only {found} "
-                "were found; lower n_clusters or add data"
-            )
-        centers = np.vstack([centers, winner[2][None]])
+    centers = draw_centers(broadcast, n_clusters, n_features, seed)
+    if len(centers) < n_clusters:
+        raise TooFewSamples(
+            f"cluster.n_clusters: {n_clusters} clusters need as many distinct documents, but only {len(centers)} "
+            "were found; lower n_clusters, add data or raise cluster.fit_rows"
+        )
     return centers
 
 

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from compass_ray import records, seeding, storage
 from compass_ray.artifacts import Artifact, Receipt, artifact
-from compass_ray.cluster import centering, kernels
+from compass_ray.cluster import centering, kernels, outliers, sweep
 from compass_ray.cluster.codebook import KEY, Codebook, open_codebook, read_codebook
-from compass_ray.cluster.config import ClusterConfig
+from compass_ray.cluster.config import ClusterConfig, SweepConfig
 from compass_ray.cluster.fit import RowGroup, ShardRows, lloyd, seed_centroids
 from compass_ray.configbase import identity
 from compass_ray.errors import TooFewSamples
 from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 
-VERSION = 1
+VERSION = 2
+SWEEP = "sweep"
 ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
 _THREADS = 1
 
@@ -42,7 +42,12 @@ def frozen_codebook(config: ClusterConfig, space: Mapping[str, str]) -> Artifact
 
 
 def fit_codebook(
-    embeddings: Artifact, space: Mapping[str, str], config: ClusterConfig, seed: int, session: Session
+    embeddings: Artifact,
+    space: Mapping[str, str],
+    config: ClusterConfig,
+    seed: int,
+    session: Session,
+    holdout_fraction: float,
 ) -> Artifact:
     """Fit a codebook to the embeddings.
 
@@ -54,22 +59,36 @@ def fit_codebook(
     config : ClusterConfig
     seed : int
     session : Session
+    holdout_fraction : float
+        Share of target documents that ``n_clusters: auto`` may not look at.
 
     Raises
     ------
     TooFewSamples
         If there are fewer documents than clusters.
     """
-    body = {
+    body: dict[str, Any] = {
         "version": VERSION,
         "embeddings": embeddings.fingerprint,
         "space": dict(space),
         "config": identity(config),
         "seed": seed,
     }
+    if config.n_clusters == "auto":
+        body["holdout_fraction"] = holdout_fraction
+    else:
+        del body["config"]["sweep"]
     target = artifact(session.output, "codebook", body)
-    keys = [centering.KEY, KEY] if space["center"] == "language" else [KEY]
-    session.complete(target, keys, lambda missing: _make_codebook(missing, embeddings, target, config, seed))
+    keys = [KEY]
+    if space["center"] == "language":
+        keys.append(centering.KEY)
+    if config.n_clusters == "auto":
+        keys.append(SWEEP)
+    manifest = session.complete(
+        target, keys, lambda missing: _make_codebook(missing, embeddings, target, config, seed, holdout_fraction)
+    )
+    if config.n_clusters == "auto":
+        session.display.say(manifest.receipts[KEY].summary["chosen"])
     return target
 
 
@@ -85,7 +104,12 @@ def assign(embeddings: Artifact, codebook: Artifact, session: Session) -> Artifa
 
 
 def _make_codebook(
-    missing: list[str], embeddings: Artifact, target: Artifact, config: ClusterConfig, seed: int
+    missing: list[str],
+    embeddings: Artifact,
+    target: Artifact,
+    config: ClusterConfig,
+    seed: int,
+    holdout_fraction: float,
 ) -> Iterator[Receipt]:
     """The means first, if there are to be any; an interrupted fit computes them again, to the same bits."""
     means = centering.LanguageMeans({})
@@ -94,8 +118,88 @@ def _make_codebook(
         means = centering.language_means(map_keys(_language_sums, keys, embeddings))
     if centering.KEY in missing:
         yield means.write(target)
-    if KEY in missing:
-        yield _fit(embeddings, means, target, config, seed)
+    if KEY not in missing:
+        return
+    if config.n_clusters != "auto":
+        yield _fit(embeddings, means, target, config, seed, config.n_clusters, {})
+        return
+    rows = _sweep(embeddings, means, config.sweep, seed, holdout_fraction)
+    n_clusters, why = sweep.choose(rows)
+    if SWEEP in missing:
+        yield target.write(SWEEP, sweep.to_table(rows))
+    yield _fit(embeddings, means, target, config, seed, n_clusters, {"chosen": why})
+
+
+def _sweep(
+    embeddings: Artifact, means: centering.LanguageMeans, config: SweepConfig, seed: int, holdout_fraction: float
+) -> list[sweep.SweepRow]:
+    """Tasks read the sample, draw centers for each seed, and try each number: no row comes to the driver."""
+    import ray
+
+    from compass_ray.runtime.cluster import cluster_cpus
+
+    weights = kernels.row_weights(_group_totals(embeddings), ROLE_MASS)
+    keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
+    count = min(len(keys), cluster_cpus())
+    read, join, draw, score = (
+        ray.remote(num_cpus=1, max_retries=5)(task) for task in (_sweep_sample, _joined, _starts, _sweep_row)
+    )
+    shared_means = ray.put(means)
+    parts = [
+        read.remote(embeddings, keys[part::count], weights, config.rows, seed, holdout_fraction, shared_means)
+        for part in range(count)
+    ]
+    sample, found = join.options(num_returns=2).remote(*parts)
+    most = max(config.clusters)
+    seeds = [seeding.child_seed(seed, "sweep", str(number)) for number in range(sweep.SEEDS)]
+    starts: list[Any] = ray.get([draw.remote(sample, most, one) for one in seeds])
+    numbers = sweep.usable(config.clusters, min(map(len, starts)), ray.get(found))
+    centers = ray.put(starts)
+    rows: list[sweep.SweepRow] = ray.get([score.remote(sample, centers, number, seed) for number in numbers[::-1]])
+    return rows
+
+
+def _sweep_sample(
+    embeddings: Artifact,
+    keys: list[str],
+    weights: Mapping[tuple[str, str], float],
+    rows: int,
+    seed: int,
+    holdout_fraction: float,
+    means: centering.LanguageMeans,
+) -> sweep.Sample:
+    """About ``rows`` rows over all tasks, each with a chance that follows its weight, so that usage is not lost."""
+    set_threads(_THREADS)
+    parts = []
+    for key in keys:
+        table = _finite(embeddings.read(key, ["doc_id", "role", "owner", "lang", "vector"]))
+        ids = records.ids_to_numpy(table["doc_id"])
+        groups = zip(table["role"].to_pylist(), table["lang"].to_pylist(), strict=True)
+        weight = np.array([weights[group] for group in groups], dtype=np.float64)
+        chance = np.minimum(1.0, rows * weight)
+        roles = np.array(table["role"].to_pylist(), dtype=np.str_)
+        heldout = (roles == "target") & seeding.heldout(ids, seed, holdout_fraction)
+        kept = (seeding.uniform(ids, seed, "sweep") < chance) & ~heldout
+        owners = np.array([owner or "" for owner in table["owner"].to_pylist()], dtype=np.str_)
+        share = np.where(roles == "target", 1 - holdout_fraction, 1.0)  # what is held out leaves its weight behind
+        rows_kept = ShardRows(ids[kept], means.unit_rows(table.filter(pa.array(kept))), (weight / chance / share)[kept])
+        parts.append(sweep.Sample(rows_kept, chance[kept], roles[kept], owners[kept]))
+    return sweep.join(parts)
+
+
+def _joined(*parts: sweep.Sample) -> tuple[sweep.Sample, int]:
+    whole = sweep.join(parts)
+    return whole, len(whole.roles)
+
+
+def _starts(sample: sweep.Sample, n_clusters: int, seed: int) -> Any:
+    set_threads(_THREADS)
+    return sweep.starts(sample, n_clusters, seed)
+
+
+def _sweep_row(sample: sweep.Sample, centers: list[Any], n_clusters: int, seed: int) -> sweep.SweepRow:
+    set_threads(_THREADS)
+    return sweep.sweep_row(sample, centers, n_clusters, seed)
 
 
 def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
@@ -104,7 +208,13 @@ def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
 
 
 def _fit(
-    embeddings: Artifact, means: centering.LanguageMeans, target: Artifact, config: ClusterConfig, seed: int
+    embeddings: Artifact,
+    means: centering.LanguageMeans,
+    target: Artifact,
+    config: ClusterConfig,
+    seed: int,
+    n_clusters: int,
+    why: Mapping[str, str],
 ) -> Receipt:
     import ray
 
@@ -112,10 +222,14 @@ def _fit(
 
     groups = _group_totals(embeddings)
     rows = sum(groups.values())
-    if rows < config.n_clusters:
+    if rows < n_clusters:
         raise TooFewSamples(
-            f"cluster.n_clusters: {config.n_clusters} clusters cannot be fitted on {rows} documents; "
-            "lower it or add data"
+            f"cluster.n_clusters: {n_clusters} clusters cannot be fitted on {rows} documents; lower it or add data"
+        )
+    if config.fit_rows < n_clusters:
+        raise TooFewSamples(
+            f"cluster.fit_rows: {n_clusters} clusters cannot be fitted on {config.fit_rows} rows "
+            f"(of {rows} documents); raise it or lower cluster.n_clusters"
         )
     rate = min(1.0, config.fit_rows / rows)
     weights = {group: weight / rate for group, weight in kernels.row_weights(groups, ROLE_MASS).items()}
@@ -131,12 +245,13 @@ def _fit(
         return answers
 
     n_features = int(embeddings.read(keys[0], ["vector"]).schema.field("vector").type.list_size)
-    initial = seed_centroids(broadcast, config.n_clusters, n_features, seed)
+    initial = seed_centroids(broadcast, n_clusters, n_features, seed)
     fit = lloyd(broadcast, initial, max_iterations=config.max_iterations, tol=config.tol)
     for actor in actors:
         ray.kill(actor)
-    thresholds, default = _thresholds(embeddings, keys, Codebook(fit.centroids, means, {}, -1.0), config)
-    summary = {"inertia": fit.inertia, "converged": fit.converged, "rows": rows, "sampling_rate": rate}
+    counts = map_keys(_similarities, keys, embeddings, Codebook(fit.centroids, means, {}, -1.0))
+    thresholds, default = outliers.thresholds(counts, config)
+    summary = {"inertia": fit.inertia, "converged": fit.converged, "rows": rows, "sampling_rate": rate, **why}
     return Codebook(fit.centroids, means, thresholds, default).write(target, summary)
 
 
@@ -184,41 +299,10 @@ def _fitting_rows(
     return ShardRows(records.ids_to_numpy(table["doc_id"]), means.unit_rows(table), row_weights)
 
 
-def _thresholds(
-    embeddings: Artifact, keys: list[str], codebook: Codebook, config: ClusterConfig
-) -> tuple[dict[str, float], float]:
-    """Outlier thresholds by language, from target and current documents alone."""
-    totals: dict[str, Any] = {}
-    for histograms in map_keys(_similarities, keys, embeddings, codebook):
-        for lang, (bins, counts) in histograms.items():
-            total = totals.setdefault(lang, np.zeros(kernels.SIMILARITY_BINS, dtype=np.int64))
-            total[bins] += counts
-    if not totals:
-        return {}, -1.0
-    tail = 1 - config.outlier_quantile
-    own = {
-        lang: kernels.similarity_quantile(total, tail)
-        for lang, total in sorted(totals.items())
-        if total.sum() >= config.outlier_min_rows
-    }
-    everyone = np.sum(list(totals.values()), axis=0)
-    return own, kernels.similarity_quantile(everyone, tail)
-
-
-def _similarities(key: str, embeddings: Artifact, codebook: Codebook) -> dict[str, tuple[Any, Any]]:
+def _similarities(key: str, embeddings: Artifact, codebook: Codebook) -> outliers.Counts:
     set_threads(_THREADS)
     table = _finite(embeddings.read(key, ["role", "lang", "vector"]))
-    table = table.filter(pc.not_equal(table["role"], "pool"))
-    if not table.num_rows:
-        return {}
-    _, similarity = kernels.nearest(codebook.means.unit_rows(table), codebook.centroids)
-    langs = np.array(table["lang"].to_pylist())
-    result = {}
-    for lang in np.unique(langs):
-        histogram = kernels.similarity_histogram(similarity[langs == lang])
-        bins = np.flatnonzero(histogram)
-        result[str(lang)] = (bins, histogram[bins])
-    return result
+    return outliers.count_similarities(table, kernels.nearest(codebook.means.unit_rows(table), codebook.centroids)[1])
 
 
 def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Artifact) -> Receipt:

@@ -72,7 +72,9 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
         raise
 
     embeddings = embed(documents, config.embed, session)
-    codebook = planned.frozen or fit_codebook(embeddings, planned.space, config.cluster, config.seed, session)
+    codebook = planned.frozen or fit_codebook(
+        embeddings, planned.space, config.cluster, config.seed, session, config.target.holdout_fraction
+    )
     owners = {owner for role, owner, _ in ingestion.document_counts(manifest) if role == "target" and owner}
     inputs = SampleInputs(
         documents=documents,

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from compass_ray import records
-from compass_ray.sample.mass import base_measure, bootstrap_interval, concentration, shrunk_mass
+from compass_ray.mass import base_measure, bootstrap_interval, concentration, shrunk_mass
 from compass_ray.sample.problem import OwnerProblem
 
 Vector = NDArray[np.float64]

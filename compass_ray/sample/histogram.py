@@ -16,8 +16,8 @@ _KEYS = ["owner", "role", "lang", "cluster"]
 
 def heldout_mask(assignments: pa.Table, seed: int, fraction: float) -> NDArray[np.bool_]:
     """Target rows that only the certificate may see. Equal documents fall on the same side."""
-    uniform = seeding.uniform(records.ids_to_numpy(assignments["doc_id"]), seed, "holdout")
-    return np.asarray(pc.equal(assignments["role"], "target")) & (uniform < fraction)
+    heldout = seeding.heldout(records.ids_to_numpy(assignments["doc_id"]), seed, fraction)
+    return np.asarray(pc.equal(assignments["role"], "target")) & heldout
 
 
 def eligible_mask(assignments: pa.Table, owner: str) -> NDArray[np.bool_]:

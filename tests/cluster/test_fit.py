@@ -316,7 +316,7 @@ def too_few(distinct: np.ndarray, wanted: int) -> str:
 def test_fewer_distinct_rows_than_clusters_is_an_error_that_counts_them() -> None:
     assert too_few(np.eye(3), 4) == (
         "cluster.n_clusters: 4 clusters need as many distinct documents, but only 3 were found; "
-        "lower n_clusters or add data"
+        "lower n_clusters, add data or raise cluster.fit_rows"
     )
 
 

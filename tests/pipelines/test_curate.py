@@ -25,6 +25,7 @@ from compass_ray.errors import (
     FingerprintMismatch,
     InfeasibleBudget,
     ResourcesMissing,
+    TooFewSamples,
     TooManyBadRows,
 )
 from compass_ray.vectors import from_column, unit_rows
@@ -315,3 +316,27 @@ def test_a_config_without_a_sample_section_is_for_adapt_alone(fresh: Make) -> No
     config = fresh().model_copy(update={"sample": None})
     with pytest.raises(ConfigError, match=r"sample: curate needs this section"):
         curate(config)
+
+
+def test_auto_says_what_it_chose_is_reused_whatever_the_actors_and_its_codebook_can_be_frozen(
+    demo: Make, finished_demo: CurationRun, tmp_path: Path
+) -> None:
+    auto = ("cluster.n_clusters=auto", "cluster.sweep={clusters: [6, 12], rows: 1000}")
+    run = curate(demo(*auto))
+    codebook = _artifact(run, "codebook")
+    summary = codebook.manifest().receipts["codebook"].summary
+    number = len(read_codebook(codebook).centroids)
+    assert codebook.read("sweep")["n_clusters"].to_pylist() == [6, 12]
+    assert summary["chosen"].startswith(f"{number} clusters: smallest within one standard error")
+    before = tree_bytes(codebook.url)
+    shutil.rmtree(codebook.url)
+    _read_manifest.cache_clear()
+    curate(demo(*auto, "cluster.actors=1"))
+    assert tree_bytes(codebook.url) == before
+    frozen = curate(demo(f"cluster.codebook={codebook.url}", "name=frozen-auto"))
+    assert tree_bytes(f"{frozen.path}/selection/sw") == tree_bytes(f"{run.path}/selection/sw")
+
+
+def test_fewer_fitting_rows_than_clusters_are_an_error_with_both_numbers(demo: Make) -> None:
+    with pytest.raises(TooFewSamples, match=r"fit_rows: 400 clusters cannot be fitted on 100 rows \(of \d+ documents"):
+        curate(demo("cluster.fit_rows=100", "cluster.n_clusters=400"))

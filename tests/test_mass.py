@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import dirichlet_multinomial
 
+from compass_ray.mass import base_measure, bootstrap_interval, concentration, shrunk_mass
 from compass_ray.sample.divergence import jsd
 from compass_ray.sample.gaps import owner_mass
-from compass_ray.sample.mass import base_measure, bootstrap_interval, concentration, shrunk_mass
 from compass_ray.sample.problem import OwnerProblem
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=10)
