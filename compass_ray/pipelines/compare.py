@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from compass_ray import storage
+from compass_ray.artifacts import Artifact
 from compass_ray.config import RunConfig
 from compass_ray.errors import ConfigError
 from compass_ray.pipelines.clustered import cluster_documents, plan
 from compass_ray.runtime.progress import Display
-from compass_ray.runtime.stage import Session
+from compass_ray.runtime.stage import Session, StageRecord
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.stage import DRAW, certificate, sample
 
@@ -70,18 +71,23 @@ def compare(config: RunConfig, strategies: Sequence[str], display: Display | Non
     rows = []
     for name, chosen in configs:
         sampled = sample(inputs, config.target, chosen, session)
-        record = session.stages[-1]
-        drawn = sampled.read(DRAW)
-        for owner, body in certificate(sampled).items():
-            counts = pc.value_counts(drawn.filter(pc.equal(drawn["owner"], owner))["lang"]).to_pylist()
-            counts.sort(key=lambda item: (-item["counts"], item["values"]))
-            total = sum(item["counts"] for item in counts)
-            shares = {item["values"]: item["counts"] / total for item in counts}
-            weights = np.array(list(shares.values()))
-            effective = float(np.exp(-(weights * np.log(weights)).sum())) if total else 0.0
-            seconds = 0.0 if record.reused else record.seconds
-            rows.append(Compared(name, owner, body, shares, effective, seconds))
+        rows += compared(name, sampled, session.stages[-1])
     return sorted(rows, key=lambda row: row.owner)
+
+
+def compared(strategy: str, sampled: Artifact, record: StageRecord) -> list[Compared]:
+    """What a sample artifact holds for each owner."""
+    drawn = sampled.read(DRAW)
+    rows = []
+    for owner, body in certificate(sampled).items():
+        counts = pc.value_counts(drawn.filter(pc.equal(drawn["owner"], owner))["lang"]).to_pylist()
+        counts.sort(key=lambda item: (-item["counts"], item["values"]))
+        total = sum(item["counts"] for item in counts)
+        shares = {item["values"]: item["counts"] / total for item in counts}
+        weights = np.array(list(shares.values()))
+        effective = float(np.exp(-(weights * np.log(weights)).sum())) if total else 0.0
+        rows.append(Compared(strategy, owner, body, shares, effective, 0.0 if record.reused else record.seconds))
+    return rows
 
 
 def with_strategy(config: SampleConfig, strategy: str) -> SampleConfig:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from compass_ray.configbase import Config
 
@@ -18,6 +18,11 @@ WITH_CLUSTER_QUOTAS = ("kl", "deficit", "hybrid")
 RANKING = ("nearest", "round_robin", "dsir", "importance")
 """Strategies that order the pool by a score of their own."""
 WITH_LANGUAGE_FEATURES = ("langsim", "hybrid")
+
+
+def _yaml_off(value: Any) -> Any:
+    """YAML reads a bare ``off`` as false."""
+    return "off" if value is False else value
 
 
 class TargetConfig(Config):
@@ -53,8 +58,8 @@ class SampleConfig(Config):
         gt=0,
         description="Draw documents by exp(similarity to the owner's usage in their cluster / this); all alike if null",
     )
-    near_duplicates: Literal["off", "within_language", "across_languages"] = Field(
-        default="within_language", description="Where near-duplicates of a selected document are passed over"
+    near_duplicates: Annotated[Literal["off", "within_language", "across_languages"], BeforeValidator(_yaml_off)] = (
+        Field(default="within_language", description="Where near-duplicates of a selected document are passed over")
     )
     near_duplicate_similarity: float = Field(
         default=0.95, gt=0, lt=1, description="Documents of a cluster with a higher cosine are near-duplicates"

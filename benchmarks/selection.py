@@ -1,0 +1,217 @@
+"""All strategies side by side: distance from held-out usage, hidden topics, languages, seconds.
+
+Five targets: SIB-200 in Swahili, Tamil, Polish and Amharic (``docs/examples/sib200.yaml``: two topics missing), and
+Japanese newsletters of 2022 (current data: earlier years; the pool: command descriptions, SIB-200 and OLDI sentences in
+all languages, a part of them by hash of the line). Artifacts up to assignments are made once for each seed. Topics are
+read here only, to score.
+
+    python benchmarks/selection.py --data ../shared/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from compass_ray import load_config, storage
+from compass_ray.config import RunConfig
+from compass_ray.pipelines.clustered import cluster_documents, plan
+from compass_ray.pipelines.compare import compared, with_strategy
+from compass_ray.runtime.progress import Display
+from compass_ray.runtime.stage import Session
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.stage import DRAW, sample
+
+ROOT = Path(__file__).parent.parent
+MISSING = {"geography", "entertainment"}
+STRATEGIES = (
+    "kl", "deficit", "hybrid", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest",
+    "round_robin", "dsir",
+)  # fmt: skip
+
+
+def sib200(data: Path, output: str, seed: int) -> RunConfig:
+    """Four owners whose usage lies in two topics that their current data lack."""
+    os.environ["DATA"] = str(data)
+    return load_config(str(ROOT / "docs" / "examples" / "sib200.yaml"), [f"output={output}", f"seed={seed}"])
+
+
+def newsletters(data: Path, output: str, seed: int, part: int) -> RunConfig:
+    """Japanese newsletters of 2022, after those of earlier years; one in ``part`` lines of the large pools."""
+    folder = Path(output) / "newsletters"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        lines = [json.loads(line) for line in _lines(data / "newsletters.jsonl.gz")]
+        for name, years in (("usage", ("2022",)), ("current", ("2019", "2020", "2021"))):
+            mine = [row for row in lines if row["lang"] == "ja" and row["date"][:4] in years]
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mine))
+        for name, paths in (
+            ("tldr", [data / "tldr_pages.jsonl.gz"]),
+            ("oldi", sorted((data / "oldi_seed").glob("*.jsonl.gz"))),
+        ):
+            with (folder / f"{name}.jsonl").open("w") as stream:
+                for path in paths:
+                    lang = {} if name == "tldr" else {"lang": path.name.split(".")[0]}
+                    for line in _lines(path):
+                        if zlib.crc32(line) % part == 0:
+                            stream.write(json.dumps({**json.loads(line), **lang}) + "\n")
+    text = {"columns": {"text": "text", "lang": "lang"}}
+    raw: dict[str, Any] = {
+        "name": "newsletters",
+        "output": output,
+        "seed": seed,
+        "sources": {
+            "usage": {"role": "target", "path": str(folder / "usage.jsonl"), **text},
+            "current": {"role": "current", "path": str(folder / "current.jsonl"), **text},
+            "tldr": {
+                "role": "pool",
+                "path": str(folder / "tldr.jsonl"),
+                "columns": {"prompt": "prompt", "completion": "completion", "lang": "lang"},
+            },
+            "oldi": {"role": "pool", "path": str(folder / "oldi.jsonl"), **text},
+            "sib": {
+                "role": "pool",
+                "path": f"{data}/sib200/*/test.tsv",
+                "columns": {"text": "text"},
+                "lang_pattern": "^(?P<lang>[a-z]{3}_[A-Z][a-z]{3})/",
+            },
+        },
+        "ingest": {"shard_bytes": 4 << 20, "max_bad_fraction": 0.2},
+        "sample": {"budget": 1000},
+    }
+    return load_config(raw)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with gzip.open(path) as stream:
+        yield from stream
+
+
+@cache
+def _topics(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [row["category"] for row in csv.DictReader(stream, delimiter="\t")]
+
+
+def measure(
+    config: RunConfig, features: str, strategies: Sequence[str], budgets: Sequence[int], topics: Path | None
+) -> list[dict[str, Any]]:
+    """One row for each owner, strategy and budget."""
+    session = Session(storage.absolute(config.output), config.ray, Display())
+    clustered = cluster_documents(config, plan(config), session)
+    missing = None if topics is None else _missing_ids(clustered.inputs.documents, topics)
+    rows = []
+    for name in strategies:
+        for budget in budgets if name != "all" else [0]:
+            given = SampleConfig(budget=budget or 1, language_features=features, shortfall="accept")
+            sampled = sample(clustered.inputs, config.target, with_strategy(given, name), session)
+            drawn = sampled.read(DRAW)
+            for found in compared(name, sampled, session.stages[-1]):
+                ids = drawn.filter(pc.equal(drawn["owner"], found.owner))["doc_id"].to_pylist()
+                body = found.certificate
+                rows.append(
+                    {
+                        "owner": found.owner,
+                        "strategy": name,
+                        "budget": budget,
+                        "seed": config.seed,
+                        "before": body["before"],
+                        "after": body["after"],
+                        "random": body["random"],
+                        "documents": body["selected_documents"],
+                        "near_duplicates": body["near_duplicates"],
+                        "effective_languages": round(found.effective_languages, 1),
+                        "own_language": round(found.languages.get(found.owner, 0.0), 4),
+                        "missing_topics": None
+                        if missing is None
+                        else round(sum(i in missing for i in ids) / len(ids), 4),
+                        "seconds": found.seconds,
+                    }
+                )
+    return rows
+
+
+def _missing_ids(documents: Any, topics: Path) -> set[bytes]:
+    """Pool documents of a topic that current data lack."""
+    found = set()
+    for key in documents.manifest().receipts:
+        table = documents.read(key, ["doc_id", "role", "uri", "row", "reject"])
+        for row in table.filter(table["reject"].is_null()).select(["doc_id", "role", "uri", "row"]).to_pylist():
+            if row["role"] == "pool" and _topics(topics / "sib200" / row["uri"])[row["row"]] in MISSING:
+                found.add(row["doc_id"])
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown: a table for each target and budget, means over seeds, and the interval of the first seed."""
+    lines = []
+    for owner in dict.fromkeys(row["owner"] for row in rows):
+        for budget in sorted({row["budget"] for row in rows if row["budget"]}):
+            mine = [row for row in rows if row["owner"] == owner and row["budget"] in (budget, 0)]
+            before = statistics.mean(row["before"]["jsd"] for row in mine)
+            lines += [f"\n**{owner}, budget {budget:,}** (before: {before:.3f})\n"]
+            lines += ["| strategy | held-out JSD | interval | missing topics | languages | own | passed over | s |"]
+            lines += ["|---|---|---|---|---|---|---|---|"]
+            for name in dict.fromkeys(row["strategy"] for row in mine):
+                group = [row for row in mine if row["strategy"] == name]
+
+                def mean(field: str, group: list[dict[str, Any]] = group) -> float:
+                    return statistics.mean(row[field] for row in group)
+
+                jsd = statistics.mean(row["after"]["jsd"] for row in group)
+                low = statistics.mean(row["after"]["low"] for row in group)
+                high = statistics.mean(row["after"]["high"] for row in group)
+                topics = "–" if group[0]["missing_topics"] is None else f"{mean('missing_topics'):.3f}"
+                lines.append(
+                    f"| `{name}` | {jsd:.3f} | [{low:.3f}, {high:.3f}] | {topics} | {mean('effective_languages'):.1f} | "
+                    f"{mean('own_language'):.0%} | {mean('near_duplicates'):.0f} | {mean('seconds'):.1f} |"
+                )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--targets", default="sib200,newsletters")
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--budgets", default="300,1000,5000")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--part", type=int, default=4, help="one in so many lines of tldr and OLDI")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/selection.json"))
+    arguments = parser.parse_args()
+    data = arguments.data.resolve()
+    budgets = [int(number) for number in arguments.budgets.split(",")]
+    rows: list[dict[str, Any]] = []
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "date": time.strftime("%Y-%m-%d")}
+    with tempfile.TemporaryDirectory() as output:
+        for seed in map(int, arguments.seeds.split(",")):
+            for target in arguments.targets.split(","):
+                made = (
+                    sib200(data, output, seed)
+                    if target == "sib200"
+                    else newsletters(data, output, seed, arguments.part)
+                )
+                topics = data if target == "sib200" else None
+                rows += measure(made, str(data / "linguistic"), arguments.strategies.split(","), budgets, topics)
+                body = {"machine": machine, "part": arguments.part, "rows": rows}
+                arguments.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(table(rows)))
+
+
+if __name__ == "__main__":
+    main()

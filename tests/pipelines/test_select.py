@@ -1,0 +1,135 @@
+"""Strategies, near-duplicates and explanations over the demo corpus, through Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import DEMO
+
+from compass_ray import CurationRun, RunConfig, curate
+from compass_ray.errors import ConfigError, InfeasibleBudget
+from compass_ray.pipelines.compare import Compared, compare
+from compass_ray.pipelines.explain import explain, open_run
+
+Make = Callable[..., RunConfig]
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URIEL tables in which Hindi is like Polish and unlike the others."""
+    folder = tmp_path_factory.mktemp("uriel")
+    langs = ["hin", "pol", "swh", "tam", "arb", "deu", "spa"]
+    data = np.array([[1, 1, 0], [1, 1, 0.2], [0, 0.1, 1], [0, 0.2, 1], [0, 0.1, 1], [0.1, 0, 1], [0.1, 0.1, 1]])
+    names = np.array(["S_A", "S_B", "P_C"])
+    np.savez(folder / "features.npz", feats=names, langs=np.array(langs), data=data.astype(np.float32)[..., None])
+    return str(folder)
+
+
+def by_strategy(rows: list[Compared], owner: str) -> dict[str, Compared]:
+    return {row.strategy: row for row in rows if row.owner == owner}
+
+
+def test_every_strategy_fills_the_same_budget_from_one_set_of_artifacts(demo: Make, features: str) -> None:
+    names = [
+        "kl", "deficit", "hybrid", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest",
+        "round_robin", "dsir",
+    ]  # fmt: skip
+    rows = compare(demo(f"sample.language_features={features}"), names)
+    assert {row.owner for row in rows} == {"hi", "sw", "ta"}
+    for owner in ("hi", "sw", "ta"):
+        mine = by_strategy(rows, owner)
+        assert list(mine) == names
+        assert all(mine[name].certificate["selected_documents"] == 40 for name in names if name != "all")
+        assert mine["kl"].certificate["after"]["jsd"] < mine["random"].certificate["after"]["jsd"]
+        assert all(sum(row.languages.values()) == pytest.approx(1) for row in mine.values())
+        assert mine["unimax"].effective_languages > 10
+    hindi = by_strategy(rows, "hi")
+    assert hindi["langsim"].languages["pl"] > 2 * hindi["langsim"].languages["sw"]
+    assert hindi["dsir"].languages["hi"] > 0.9, "no other language shares its words"
+
+
+def test_a_strategy_that_cannot_keep_to_the_config_is_named(demo: Make) -> None:
+    with pytest.raises(ConfigError, match=r"strategy 'dsir': .* needs a strategy with cluster quotas"):
+        compare(demo("sample.max_language_fraction=0.5"), ["kl", "dsir"])
+    with pytest.raises(ConfigError, match="strategy 'best'"):
+        compare(demo(), ["best"])
+
+
+def rows_of(run: CurationRun, owner: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = run.selection(owner).take_all()
+    return rows
+
+
+def test_caps_tokens_and_the_pull_of_usage_hold_in_the_selection(demo: Make) -> None:
+    run = curate(demo("sample.max_language_fraction=0.5", "sample.similarity_temperature=0.05"))
+    for owner in run.languages:
+        langs = [row["lang"] for row in rows_of(run, owner)]
+        assert len(langs) == 40
+        assert max(map(langs.count, langs)) <= 20
+    tokens = curate(demo("sample.budget=null", "sample.budget_tokens=900", "name=tokens"))
+    for owner, body in tokens.certificate.items():
+        assert 800 < body["selected_tokens"] <= 900
+        assert body["unused_budget"] == 900 - body["selected_tokens"]
+        assert all("within its quota of" in row["reason"] for row in rows_of(tokens, owner))
+
+
+def test_a_shortfall_is_refused_or_accepted(demo: Make) -> None:
+    with pytest.raises(InfeasibleBudget, match=r"take what there is with sample\.shortfall=accept"):
+        curate(demo("sample.budget=5000"))
+    run = curate(demo("sample.budget=5000", "sample.shortfall=accept"))
+    for body in run.certificate.values():
+        assert 0 < body["selected_documents"] < 5000
+        assert any("of the budget are not used" in note for note in body["notes"])
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Swahili pool rows again, each with another full stop at its end: other content, nearly the same vector."""
+    lines = (DEMO / "pool" / "sw.jsonl").read_bytes().splitlines()
+    texts = [row["text"] for line in lines if isinstance(row := json.loads(line), dict) and row.get("text")]
+    path = tmp_path_factory.mktemp("copies") / "copies.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{text} ."}) + "\n" for text in texts))
+    return str(path)
+
+
+def test_near_duplicates_are_passed_over_and_explained(fresh: Make, copies: str) -> None:
+    source = f"sources.copies={{role: pool, path: {copies}, lang: sw, columns: {{text: text}}}}"
+    run = curate(fresh(source, "sample.budget=60", "sample.shortfall=accept"))
+    chosen = [row["text"].removesuffix(" .") for row in rows_of(run, "sw")]
+    assert len(chosen) == len(set(chosen))
+    assert run.certificate["sw"]["near_duplicates"] > 0
+
+    with_copies = curate(
+        fresh(source, "sample.budget=60", "sample.shortfall=accept", "sample.near_duplicates=off", "name=kept")
+    )
+    texts = [row["text"].removesuffix(" .") for row in rows_of(with_copies, "sw")]
+    assert len(texts) > len(set(texts)), "the corpus holds near-duplicates that are drawn when nobody looks"
+
+    twins = [
+        row for row in rows_of(with_copies, "sw") if row["doc_id"] not in {r["doc_id"] for r in rows_of(run, "sw")}
+    ]
+    reasons = [
+        verdict.reason for row in twins for verdict in explain(run, row["doc_id"]).verdicts if verdict.owner == "sw"
+    ]
+    named = [reason for reason in reasons if reason.startswith("passed over: it nearly repeats document")]
+    assert named
+    other = named[0].split("document ")[1][:32]
+    assert next(v for v in explain(run, other).verdicts if v.owner == "sw").selected
+
+
+def test_every_document_has_an_explanation(finished_demo: CurationRun) -> None:
+    run = open_run(finished_demo.path)
+    row = rows_of(run, "sw")[0]
+    found = explain(run, row["doc_id"])
+    assert found.text == row["text"]
+    assert {v.owner: v.selected for v in found.verdicts}["sw"]
+    assert next(v for v in found.verdicts if v.owner == "sw").reason == row["reason"]
+    assert all(not v.selected or v.owner == "sw" or "rank" in v.reason for v in found.verdicts)
+    for bad, message in (("12", "expected 32 hexadecimal digits"), ("0" * 32, "has read no such document")):
+        with pytest.raises(ConfigError, match=message):
+            explain(run, bad)
