@@ -172,14 +172,12 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
                 def mean(field: str, group: list[dict[str, Any]] = group) -> float:
                     return statistics.mean(row[field] for row in group)
 
-                jsd = statistics.mean(row["after"]["jsd"] for row in group)
-                low = statistics.mean(row["after"]["low"] for row in group)
-                high = statistics.mean(row["after"]["high"] for row in group)
+                jsd, low, high = (statistics.mean(row["after"][end] for row in group) for end in ("jsd", "low", "high"))
                 topics = "–" if group[0]["missing_topics"] is None else f"{mean('missing_topics'):.3f}"
-                lines.append(
-                    f"| `{name}` | {jsd:.3f} | [{low:.3f}, {high:.3f}] | {topics} | {mean('effective_languages'):.1f} | "
-                    f"{mean('own_language'):.0%} | {mean('near_duplicates'):.0f} | {mean('seconds'):.1f} |"
-                )
+                cells = [f"`{name}`", f"{jsd:.3f}", f"[{low:.3f}, {high:.3f}]", topics]
+                cells += [f"{mean('effective_languages'):.1f}", f"{mean('own_language'):.0%}"]
+                cells += [f"{mean('near_duplicates'):.0f}", f"{mean('seconds'):.1f}"]
+                lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

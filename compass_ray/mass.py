@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
+from scipy.stats import beta
 
 Vector = NDArray[np.float64]
 
@@ -85,17 +86,24 @@ def shrunk_mass(counts: NDArray[np.int64], base: Vector, alpha: float) -> Vector
     return mass
 
 
-def bootstrap_interval(
-    counts: NDArray[np.int64], base: Vector, alpha: float, rng: np.random.Generator, draws: int = 1000
-) -> tuple[Vector, Vector]:
-    """2.5 % and 97.5 % quantiles of the shrunk mass over resampled target documents.
+def mass_interval(counts: NDArray[np.int64], mass: Vector) -> tuple[Vector, Vector]:
+    """95 % interval of each cluster's true share of usage, widened where it would not hold the shrunk one.
 
-    Resampling m documents with replacement changes counts by a multinomial draw, so no document is touched.
+    The Jeffreys interval of a binomial share, with a lower end of 0 where nothing was counted (Brown, Cai & DasGupta,
+    2001). It takes nothing from the base measure: resampling documents, or the posterior under it, covers too little
+    where usage and base are alike (measured: docs/selection.md).
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_clusters,), int64
+    mass : ndarray of shape (n_clusters,), float64
+        From :func:`shrunk_mass`.
+
+    Returns
+    -------
+    low, high : ndarray of shape (n_clusters,), float64
     """
-    total = int(counts.sum())
-    if total == 0:
-        return np.zeros(len(counts)), np.ones(len(counts))
-    resampled = rng.multinomial(total, counts / total, size=draws)
-    masses = (resampled + alpha * base) / (total + alpha)
-    low, high = np.quantile(masses, [0.025, 0.975], axis=0)
-    return low, high
+    others = counts.sum() - counts
+    low = np.where(counts == 0, 0.0, beta.ppf(0.025, counts + 0.5, others + 0.5))
+    high = np.where(others == 0, 1.0, beta.ppf(0.975, counts + 0.5, others + 0.5))
+    return np.minimum(low, mass), np.maximum(high, mass)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import dirichlet_multinomial
 
-from compass_ray.mass import base_measure, bootstrap_interval, concentration, shrunk_mass
+from compass_ray.mass import base_measure, concentration, mass_interval, shrunk_mass
 from compass_ray.sample.divergence import jsd
 from compass_ray.sample.gaps import owner_mass
 from compass_ray.sample.problem import OwnerProblem
@@ -115,8 +115,8 @@ def test_the_interval_holds_the_mass_and_narrows_with_more_documents() -> None:
     widths = []
     for times in (1, 100):
         counts = np.array([10, 20, 30, 40]) * times
-        low, high = bootstrap_interval(counts, base, 5.0, np.random.default_rng(0))
         mass = shrunk_mass(counts, base, 5.0)
+        low, high = mass_interval(counts, mass)
         assert (low < mass).all()
         assert (mass < high).all()
         widths.append((high - low).max())
@@ -124,16 +124,57 @@ def test_the_interval_holds_the_mass_and_narrows_with_more_documents() -> None:
 
 
 def test_the_interval_is_the_binomial_one() -> None:
-    """With α → 0 and 400 documents a share of ½ has a standard error of 0.025."""
-    low, high = bootstrap_interval(
-        np.array([200, 200]), np.array([0.5, 0.5]), 1e-2, np.random.default_rng(0), draws=20_000
-    )
+    """With 400 documents a share of ½ has a standard error of 0.025."""
+    low, high = mass_interval(np.array([200, 200]), np.array([0.5, 0.5]))
     assert (high - low).tolist() == pytest.approx([2 * 1.96 * 0.025] * 2, rel=0.05)
 
 
+def test_the_interval_of_a_cluster_that_nobody_asked_starts_at_zero_and_has_a_width() -> None:
+    low, high = mass_interval(np.array([0, 100]), np.array([0.01, 0.99]))
+    assert low[0] == 0
+    assert 0.01 < high[0] < 0.04
+    assert 0.96 < low[1] < 0.99
+    assert high[1] == 1
+
+
+def test_an_estimate_outside_is_taken_in() -> None:
+    low, high = mass_interval(np.array([0, 1000]), np.array([0.2, 0.8]))
+    assert high[0] == 0.2
+    assert low[1] == 0.8
+
+
 def test_without_documents_the_interval_is_everything() -> None:
-    low, high = bootstrap_interval(np.zeros(3, dtype=np.int64), np.full(3, 1 / 3), 1.0, np.random.default_rng(0))
+    low, high = mass_interval(np.zeros(3, dtype=np.int64), np.full(3, 1 / 3))
     assert (low.tolist(), high.tolist()) == ([0, 0, 0], [1, 1, 1])
+
+
+def truths(n_clusters: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Distributions of usage of several shapes."""
+    zipf = rng.permutation(1 / np.arange(1, n_clusters + 1))
+    return {
+        "flat": rng.dirichlet(np.full(n_clusters, 5.0)),
+        "uneven": rng.dirichlet(np.full(n_clusters, 1.0)),
+        "peaked": rng.dirichlet(np.full(n_clusters, 0.2)),
+        "zipf": zipf / zipf.sum(),
+    }
+
+
+@pytest.mark.parametrize("documents", [285, 1000, 10_000])
+def test_intervals_cover_the_truth_and_shrinking_brings_the_estimate_nearer_on_average(documents: int) -> None:
+    """A light version of ``benchmarks/coverage.py``."""
+    rng = np.random.default_rng(0)
+    covered, shrunk_jsd, raw_jsd = [], [], []
+    for _ in range(8):
+        for truth in truths(100, rng).values():
+            counts = rng.multinomial(documents, truth)
+            base = base_measure(counts, counts * 0, rng.multinomial(20_000, 0.7 * truth + 0.003))
+            mass = shrunk_mass(counts, base, concentration(counts, base))
+            low, high = mass_interval(counts, mass)
+            covered.append(((low <= truth) & (truth <= high)).mean())
+            shrunk_jsd.append(float(jsd(mass, truth)))
+            raw_jsd.append(float(jsd(counts / documents, truth)))
+    assert 0.93 < np.mean(covered) < 0.975
+    assert np.mean(shrunk_jsd) < np.mean(raw_jsd)
 
 
 def problem(target: list[int], current: list[int], capacity: list[int]) -> OwnerProblem:
@@ -152,7 +193,7 @@ def problem(target: list[int], current: list[int], capacity: list[int]) -> Owner
 
 
 def test_clusters_that_no_document_can_serve_leave_the_problem_and_are_reported() -> None:
-    mass = owner_mass(problem([50, 40, 10], [0, 0, 5], [9, 0, 0]), np.random.default_rng(0))
+    mass = owner_mass(problem([50, 40, 10], [0, 0, 5], [9, 0, 0]))
     assert mass.target[1] == 0
     assert (mass.target[[0, 2]] > 0).all()  # a pool, or current documents
     assert mass.target.sum() == pytest.approx(1)
@@ -161,12 +202,12 @@ def test_clusters_that_no_document_can_serve_leave_the_problem_and_are_reported(
 
 
 def test_a_deficit_is_target_above_current_and_never_negative() -> None:
-    mass = owner_mass(problem([500, 500], [90, 10], [9, 9]), np.random.default_rng(0))
+    mass = owner_mass(problem([500, 500], [90, 10], [9, 9]))
     assert mass.deficit.tolist() == pytest.approx([0, mass.target[1] - 0.1])
     assert mass.current is not None
 
 
 def test_without_current_data_the_deficit_is_the_target() -> None:
-    mass = owner_mass(problem([3, 1], [0, 0], [9, 9]), np.random.default_rng(0))
+    mass = owner_mass(problem([3, 1], [0, 0], [9, 9]))
     assert mass.current is None
     assert mass.deficit.tolist() == mass.target.tolist()

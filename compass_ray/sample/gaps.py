@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from compass_ray import records
-from compass_ray.mass import base_measure, bootstrap_interval, concentration, shrunk_mass
+from compass_ray.mass import base_measure, concentration, mass_interval, shrunk_mass
 from compass_ray.sample.problem import OwnerProblem
 
 Vector = NDArray[np.float64]
@@ -51,14 +51,14 @@ class OwnerMass:
         return self.target if self.current is None else np.maximum(0.0, self.target - self.current)
 
 
-def owner_mass(problem: OwnerProblem, rng: np.random.Generator) -> OwnerMass:
+def owner_mass(problem: OwnerProblem) -> OwnerMass:
     """Shrink the observed shares, and set aside what no document could ever serve."""
     counts = problem.target[:-1]
     capacity = problem.cluster_capacity
     base = base_measure(counts, problem.other_targets, capacity)
     alpha = concentration(counts, base)
     mass = shrunk_mass(counts, base, alpha)
-    low, high = bootstrap_interval(counts, base, alpha, rng)
+    low, high = mass_interval(counts, mass)
     current = problem.current[:-1]
     reachable = (current > 0) | (capacity > 0)
     unreachable = float(mass[~reachable].sum())

@@ -23,6 +23,7 @@ from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.strategies import STRATEGIES
 
 MAX_SOLUTIONS = 10
+_MERGE_ROWS = 1 << 18
 _SPARE = {"documents": 64, "tokens": 64 * 256}
 
 Cell = tuple[int | None, str | None]
@@ -42,6 +43,7 @@ class OwnerDraw:
         self._short: set[Cell] = set()  # cells to be asked for twice as many
         self._touched: set[Cell] = set()  # cells whose decisions are not final
         self._rows = records.SUPPRESSED.empty_table()  # candidates; ``duplicate_of`` is null where one is accepted
+        self._new: list[pa.Table] = []  # candidates that are not merged yet
         self._solutions = 0
         self._solve(problem)
 
@@ -63,9 +65,15 @@ class OwnerDraw:
         return sum(self._depth.values())
 
     def add(self, candidates: pa.Table) -> None:
-        """Take candidates; the best of all shards are kept."""
-        new = candidates.append_column("duplicate_of", pa.nulls(candidates.num_rows, records.ID))
-        self._rows = keep_best(pa.concat_tables([self._rows, new]), self._table(self._depth), self._config.unit)
+        """Take one shard's candidates."""
+        self._new.append(candidates.append_column("duplicate_of", pa.nulls(candidates.num_rows, records.ID)))
+        if sum(table.num_rows for table in self._new) > _MERGE_ROWS:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Keep the best of all shards."""
+        rows = pa.concat_tables([self._rows, *self._new])
+        self._rows, self._new = keep_best(rows, self._table(self._depth), self._config.unit), []
 
     def undecided(self) -> pa.Table:
         """Candidates among which near-duplicates have to be looked for.
@@ -73,6 +81,7 @@ class OwnerDraw:
         Schema CANDIDATE, ``position``, and ``cell`` with its ``room``: rows beyond that make no difference. Empty if
         near-duplicates are not suppressed.
         """
+        self._merge()
         cells = Cells(self._table(self._wanted))
         cell = cells.of(self._rows)
         group = group_codes(self._rows, self._config.near_duplicates)

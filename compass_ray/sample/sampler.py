@@ -92,7 +92,7 @@ class Sampler:
                     f"owner '{problem.owner}': no target document is left outside the held-out part and the outliers; "
                     "add target data or lower target.holdout_fraction"
                 )
-            mass = owner_mass(problem, self._rng("interval", problem.owner))
+            mass = owner_mass(problem)
             in_tokens = self._config.unit == "tokens"
             self._problems[problem.owner] = problem
             self._draws[problem.owner] = OwnerDraw(

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from compass_ray.sample.certificate import certify, divergence, random_divergence
+from compass_ray.sample.certificate import certify, divergence, random_divergence, reduction
 from compass_ray.sample.divergence import jsd
 
 HELDOUT = np.array([40, 30, 20, 10, 2])
@@ -138,3 +138,28 @@ def test_the_correction_takes_away_most_of_the_mean_error(samples: int, distance
     plugin_error = np.mean([estimate.plugin for estimate in estimates]) - true_value
     assert plugin_error > 0
     assert abs(np.mean([estimate.jsd for estimate in estimates]) - true_value) < 0.55 * plugin_error
+
+
+def test_a_reduction_is_the_difference_of_two_divergences_with_a_narrower_interval_than_theirs() -> None:
+    body = certify(HELDOUT, CURRENT, TOWARDS, CAPACITY, rng())
+    found = body["reduction"]
+    assert found["plugin"] == pytest.approx(body["before"]["plugin"] - body["after"]["plugin"], abs=1e-5)
+    assert found["low"] <= found["jsd"] <= found["high"]
+    assert found["low"] > 0
+    assert body["reduction_over_random"]["low"] > 0
+    widths = [body[name]["high"] - body[name]["low"] for name in ("before", "after")]
+    assert found["high"] - found["low"] < np.hypot(*widths)
+
+
+def test_a_selection_that_changes_nothing_reduces_nothing() -> None:
+    found = reduction(HELDOUT, CURRENT, 3 * CURRENT, rng())
+    assert (found["jsd"], found["low"], found["high"]) == pytest.approx((0, 0, 0), abs=1e-6)
+    assert certify(HELDOUT, NOTHING, TOWARDS, CAPACITY, rng())["reduction"] is None
+
+
+def test_the_interval_of_a_reduction_covers_the_true_one() -> None:
+    truth = rng(3).dirichlet(np.full(30, 1.0))
+    one, other = rng(4).dirichlet(np.full(30, 1.0)), 0.5 * truth + 0.5 * rng(5).dirichlet(np.full(30, 1.0))
+    true_value = float(jsd(truth, one) - jsd(truth, other))
+    found = [reduction(rng(3000 + seed).multinomial(300, truth), one, other, rng(seed)) for seed in range(100)]
+    assert np.mean([r["low"] <= true_value <= r["high"] for r in found]) >= 0.88

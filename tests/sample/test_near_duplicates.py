@@ -181,7 +181,7 @@ def test_drawn_documents_are_distinct_fill_the_budget_and_do_not_depend_on_shard
     rows, vectors = of_families(1500, 700)
     problem = problem_of(rows)
     config = SampleConfig(strategy=strategy, near_duplicates=scope, **{unit: 300})
-    mass = owner_mass(problem, np.random.default_rng(0))
+    mass = owner_mass(problem)
     answers = []
     for edges in ([], [100, 700], [5, 6, 900]):
         in_tokens = unit == "budget_tokens"
@@ -204,7 +204,7 @@ def test_drawn_documents_are_distinct_fill_the_budget_and_do_not_depend_on_shard
 def test_random_is_the_first_distinct_documents_of_the_sorted_pool() -> None:
     rows, vectors = of_families(800, 35)
     config = SampleConfig(strategy="random", budget=120)
-    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows), np.random.default_rng(0)), config)
+    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config)
     asked = run(draw, [rows], vectors, config)
     assert len(asked) > 1, "the pool repeats itself: the first depth cannot suffice"
     taken: list[dict[str, object]] = []
@@ -221,7 +221,7 @@ def test_what_an_exhausted_cell_cannot_give_is_asked_of_the_others() -> None:
     mine = [row for row in rows.to_pylist() if (row["cluster"], row["lang"]) == (0, "en")]
     vectors |= {row["doc_id"]: vectors[mine[0]["doc_id"]] for row in mine}
     config = SampleConfig(budget=200)
-    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows), np.random.default_rng(0)), config)
+    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config)
     first = draw.quotas.copy()
     run(draw, [rows], vectors, config)
     drawn = draw.drawn().to_pylist()
@@ -232,7 +232,7 @@ def test_what_an_exhausted_cell_cannot_give_is_asked_of_the_others() -> None:
 
 def test_too_few_distinct_documents_are_refused_or_accepted() -> None:
     rows, vectors = of_families(400, 5)
-    mass = owner_mass(problem_of(rows), np.random.default_rng(0))
+    mass = owner_mass(problem_of(rows))
     config = SampleConfig(budget=390)
     with pytest.raises(InfeasibleBudget, match=r"asks for 390 documents but only \d+ .* no near-duplicate of another"):
         run(OwnerDraw(problem_of(rows), mass, config), [rows], vectors, config)
@@ -245,6 +245,6 @@ def test_too_few_distinct_documents_are_refused_or_accepted() -> None:
 def test_without_suppression_copies_are_drawn() -> None:
     rows, vectors = of_families(400, 5)
     config = SampleConfig(budget=390, near_duplicates="off")
-    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows), np.random.default_rng(0)), config)
+    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config)
     assert run(draw, [rows], vectors, config) == [390]
     assert draw.drawn().num_rows == 390

@@ -30,7 +30,7 @@ def owner_problem(capacity: np.ndarray, *, current: list[int], target: list[int]
         capacity_tokens=10 * capacity,
         usage_tokens=3 * np.array(target),
     )
-    return problem, owner_mass(problem, np.random.default_rng(0))
+    return problem, owner_mass(problem)
 
 
 def quotas(strategy: str, problem: OwnerProblem, mass: OwnerMass, **config: Any) -> np.ndarray:
