@@ -41,6 +41,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/sib200_selection.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/encoder.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/adapt.py
+	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/selection.py --data $(COMPASS_DATA)
 
 clean:
 	rm -rf $(VENV) compass-demo

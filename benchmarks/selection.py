@@ -132,6 +132,7 @@ def measure(
                         "before": body["before"],
                         "after": body["after"],
                         "random": body["random"],
+                        "reduction_over_random": body["reduction_over_random"],
                         "documents": body["selected_documents"],
                         "near_duplicates": body["near_duplicates"],
                         "effective_languages": round(found.effective_languages, 1),
