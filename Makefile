@@ -21,13 +21,13 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not release and not data and not faults and not gpu"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not data and not faults and not gpu"
+	$(BIN)/python -m pytest -m "slow and not release and not data and not faults and not gpu"
 
 test-release: $(STAMP)
 	$(BIN)/python -m pytest -m "release and not gpu"
 
 test-data: $(STAMP)
-	$(BIN)/python -m pytest -m "data and not gpu"
+	$(BIN)/python -m pytest -m "data and not release and not gpu"
 
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m "faults and not gpu"

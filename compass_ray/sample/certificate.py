@@ -56,9 +56,7 @@ def divergence(heldout: Counts, training: Counts, rng: np.random.Generator) -> E
     return Estimate(float(np.clip(plugin - bias, 0, 1)), float(low), float(high), plugin)
 
 
-def reduction(
-    heldout: Counts, one: NDArray[Any], other: NDArray[Any], rng: np.random.Generator
-) -> dict[str, float]:
+def reduction(heldout: Counts, one: NDArray[Any], other: NDArray[Any], rng: np.random.Generator) -> dict[str, float]:
     """By how much ``other`` is nearer to usage than ``one``: JSD(one) - JSD(other), in [-1, 1], with its interval.
 
     Both are compared with the same resampled usage, whose scatter they share for the most part: the interval is much

@@ -14,6 +14,7 @@ DATA = Path(os.environ.get("COMPASS_DATA", ROOT.parent / "shared" / "data"))
 
 pytestmark = [
     pytest.mark.data,
+    pytest.mark.release,  # eleven minutes
     pytest.mark.skipif(not (DATA / "sib200").is_dir(), reason=f"no shared data at {DATA}; set COMPASS_DATA"),
     pytest.mark.usefixtures("local_ray"),
     pytest.mark.timeout(1500),

@@ -34,7 +34,9 @@ Make = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
-@pytest.mark.parametrize("actors", [1, 2, 4])
+@pytest.mark.parametrize(
+    "actors", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 4]
+)
 def test_any_number_of_actors_gives_the_same_codebook_and_selection(
     actors: int, fresh: Make, finished_demo: CurationRun
 ) -> None:
@@ -48,6 +50,7 @@ def _codebook(run: CurationRun) -> bytes:
     return (folder / "codebook.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_byte_ranges_of_any_size_give_the_same_selection(fresh: Make, finished_demo: CurationRun) -> None:
     run = curate(fresh("ingest.range_bytes=3000"))
     assert tree_bytes(f"{run.path}/selection") == tree_bytes(f"{finished_demo.path}/selection")

@@ -50,7 +50,6 @@ def test_every_strategy_fills_the_same_budget_from_one_set_of_artifacts(demo: Ma
         assert mine["unimax"].effective_languages > 10
     hindi = by_strategy(rows, "hi")
     assert hindi["langsim"].languages["pl"] > 2 * hindi["langsim"].languages["sw"]
-    assert hindi["dsir"].languages["hi"] > 0.9, "no other language shares its words"
 
 
 def test_a_strategy_that_cannot_keep_to_the_config_is_named(demo: Make) -> None:
@@ -100,26 +99,24 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_near_duplicates_are_passed_over_and_explained(fresh: Make, copies: str) -> None:
     source = f"sources.copies={{role: pool, path: {copies}, lang: sw, columns: {{text: text}}}}"
     run = curate(fresh(source, "sample.budget=60", "sample.shortfall=accept"))
-    chosen = [row["text"].removesuffix(" .") for row in rows_of(run, "sw")]
+    drawn = rows_of(run, "sw")
+    chosen = [row["text"].removesuffix(" .") for row in drawn]
     assert len(chosen) == len(set(chosen))
     assert run.certificate["sw"]["near_duplicates"] > 0
 
-    with_copies = curate(
-        fresh(source, "sample.budget=60", "sample.shortfall=accept", "sample.near_duplicates=off", "name=kept")
+    with_copies = rows_of(
+        curate(fresh(source, "sample.budget=60", "sample.near_duplicates=off", "name=kept")),
+        "sw",
     )
-    texts = [row["text"].removesuffix(" .") for row in rows_of(with_copies, "sw")]
+    texts = [row["text"].removesuffix(" .") for row in with_copies]
     assert len(texts) > len(set(texts)), "the corpus holds near-duplicates that are drawn when nobody looks"
 
-    twins = [
-        row for row in rows_of(with_copies, "sw") if row["doc_id"] not in {r["doc_id"] for r in rows_of(run, "sw")}
-    ]
-    reasons = [
-        verdict.reason for row in twins for verdict in explain(run, row["doc_id"]).verdicts if verdict.owner == "sw"
-    ]
-    named = [reason for reason in reasons if reason.startswith("passed over: it nearly repeats document")]
-    assert named
-    other = named[0].split("document ")[1][:32]
-    assert next(v for v in explain(run, other).verdicts if v.owner == "sw").selected
+    ids = {row["doc_id"] for row in drawn}
+    twin = next(row for row in with_copies if row["doc_id"] not in ids and row["text"].removesuffix(" .") in chosen)
+    verdict = next(verdict for verdict in explain(run, twin["doc_id"]).verdicts if verdict.owner == "sw")
+    assert not verdict.selected
+    assert verdict.reason.startswith("passed over: it nearly repeats document")
+    assert verdict.reason.split("document ")[1][:32] in ids
 
 
 def test_every_document_has_an_explanation(finished_demo: CurationRun) -> None:
