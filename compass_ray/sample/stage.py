@@ -143,9 +143,10 @@ def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, keys: list[s
         while (question := ray.get(sampler.next_pass.remote())) is not None:
             ray.get([sampler.add_part.remote(part) for part in map_keys(_gather, keys, inputs, scorer, question)])
             ray.get(sampler.conclude_pass.remote())
-        known = sampler.known.remote()
-        found = map_keys(_candidates_of_shard, keys, inputs, config, scorer, requests, ray.get(known))
-        ray.get([sampler.add_candidates.remote(table) for table in found])
+        if requests.num_rows:  # quotas that changed may need no more candidates than there are
+            known = ray.get(sampler.known.remote())
+            found = map_keys(_candidates_of_shard, keys, inputs, config, scorer, requests, known)
+            ray.get([sampler.add_candidates.remote(table) for table in found])
         undecided = ray.get(sampler.undecided.remote())
         if undecided.num_rows:
             parts = min(2 * cluster_cpus(), inputs.n_clusters)
