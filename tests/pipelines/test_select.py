@@ -64,6 +64,7 @@ def rows_of(run: CurationRun, owner: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_caps_tokens_and_the_pull_of_usage_hold_in_the_selection(demo: Make) -> None:
     run = curate(demo("sample.max_language_fraction=0.5", "sample.similarity_temperature=0.05"))
     for owner in run.languages:
@@ -96,6 +97,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_near_duplicates_are_passed_over_and_explained(fresh: Make, copies: str) -> None:
     source = f"sources.copies={{role: pool, path: {copies}, lang: sw, columns: {{text: text}}}}"
     run = curate(fresh(source, "sample.budget=60", "sample.shortfall=accept"))
