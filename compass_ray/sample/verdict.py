@@ -116,8 +116,8 @@ def _is_outranked(
     lowest = float(pc.min(rivals["key"]).as_py())
     where = f"from its language and {about}" if by_clusters else f"by '{of.config.strategy}'"
     key = _key(assignment, owner, of.config, of.seed)
-    own = "its key is not among" if key is None else f"its key {key:.4f} is below"
-    return f"outranked: {own} the keys of the {rivals.num_rows} documents drawn {where}; the lowest is {lowest:.4f}"
+    own = "its key is below" if key is None else f"its key {key:.4f} is below"
+    return f"outranked: {own} the lowest of those drawn {where}: {lowest:.4f} ({rivals.num_rows} drawn)"
 
 
 def _key(assignment: Mapping[str, Any], owner: str, config: SampleConfig, seed: int) -> float | None:
