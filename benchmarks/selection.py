@@ -11,7 +11,6 @@ read here only, to score.
 from __future__ import annotations
 
 import argparse
-import csv
 import gzip
 import json
 import os
@@ -21,11 +20,11 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+from sib200_selection import MISSING, topics_of  # beside this file
 
 from compass_ray import load_config, storage
 from compass_ray.config import RunConfig
@@ -37,7 +36,6 @@ from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.stage import DRAW, sample
 
 ROOT = Path(__file__).parent.parent
-MISSING = {"geography", "entertainment"}
 STRATEGIES = (
     "kl", "deficit", "hybrid", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest",
     "round_robin", "dsir",
@@ -101,12 +99,6 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from stream
 
 
-@cache
-def _topics(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [row["category"] for row in csv.DictReader(stream, delimiter="\t")]
-
-
 def measure(
     config: RunConfig, features: str, strategies: Sequence[str], budgets: Sequence[int], topics: Path | None
 ) -> list[dict[str, Any]]:
@@ -152,7 +144,7 @@ def _missing_ids(documents: Any, topics: Path) -> set[bytes]:
     for key in documents.manifest().receipts:
         table = documents.read(key, ["doc_id", "role", "uri", "row", "reject"])
         for row in table.filter(table["reject"].is_null()).select(["doc_id", "role", "uri", "row"]).to_pylist():
-            if row["role"] == "pool" and _topics(topics / "sib200" / row["uri"])[row["row"]] in MISSING:
+            if row["role"] == "pool" and topics_of(topics / "sib200" / row["uri"])[row["row"]] in MISSING:
                 found.add(row["doc_id"])
     return found
 

@@ -32,11 +32,11 @@ def missing_share(run_path: str, owner: str, data: Path) -> float:
     import pyarrow.dataset as ds
 
     rows = ds.dataset(f"{run_path}/selection/{owner}", format="parquet").to_table(["uri", "row"]).to_pylist()
-    return sum(_topics(data / "sib200" / row["uri"])[row["row"]] in MISSING for row in rows) / len(rows)
+    return sum(topics_of(data / "sib200" / row["uri"])[row["row"]] in MISSING for row in rows) / len(rows)
 
 
 @cache
-def _topics(path: Path) -> list[str]:
+def topics_of(path: Path) -> list[str]:
     with path.open(encoding="utf-8", newline="") as stream:
         return [row["category"] for row in csv.DictReader(stream, delimiter="\t")]
 

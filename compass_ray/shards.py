@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 MAX_SHARDS = 1 << 16
 _FIXED_SCALE = 2.0**52
 
+VECTOR_SUM_SCALE = 2.0**-22
+"""Fixed point ends at 2^10, a sum of unit vectors at their number: scaled by this there is room for 2^32 of them."""
+
 
 def shard_count(input_bytes: int, shard_bytes: int) -> int:
     """The power of two that makes shards of at most about ``shard_bytes`` input bytes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,13 +27,9 @@ def command(
 
     found = explain(open_run(run), doc_id, address)
     if as_json:
-        print_json(_as_json(found))
+        print_json(asdict(found))
     else:
         _print(found)
-
-
-def _as_json(found: Explanation) -> dict[str, Any]:
-    return asdict(found)
 
 
 def _print(found: Explanation) -> None:

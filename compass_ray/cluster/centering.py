@@ -20,9 +20,7 @@ from compass_ray.vectors import from_column, unit_rows
 
 KEY = "means"
 Sums = dict[str, tuple[int, NDArray[np.int64]]]
-"""Documents, and sum of vectors (d,) times ``_SCALE`` in fixed point, by language."""
-_SCALE = 2.0**-22
-"""Sums over n unit vectors reach n, and fixed point ends at 2^10: this makes room for 2^32 documents."""
+"""Documents, and sum of vectors (d,) times ``shards.VECTOR_SUM_SCALE`` in fixed point, by language."""
 MIN_DOCUMENTS = 20
 """A language with fewer has no mean of its own: what is left of them without it would be noise."""
 
@@ -66,7 +64,10 @@ def language_sums(embeddings: pa.Table) -> Sums:
     rows = unit_rows(from_column(embeddings["vector"])).astype(np.float64)
     langs = np.array(embeddings["lang"].to_pylist(), dtype=np.str_)
     return {
-        str(lang): (int((langs == lang).sum()), shards.to_fixed(rows[langs == lang].sum(axis=0) * _SCALE))
+        str(lang): (
+            int((langs == lang).sum()),
+            shards.to_fixed(rows[langs == lang].sum(axis=0) * shards.VECTOR_SUM_SCALE),
+        )
         for lang in np.unique(langs)
     }
 
@@ -82,7 +83,7 @@ def language_means(parts: Iterable[Sums]) -> LanguageMeans:
                 sums[name] = sums[name] + total if name in sums else total
     return LanguageMeans(
         {
-            name: (shards.from_fixed(total) / _SCALE / counts[name]).astype(np.float32)
+            name: (shards.from_fixed(total) / shards.VECTOR_SUM_SCALE / counts[name]).astype(np.float32)
             for name, total in sums.items()
             if counts[name] >= MIN_DOCUMENTS or not name
         }

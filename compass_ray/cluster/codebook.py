@@ -39,6 +39,10 @@ class Codebook:
     thresholds: Mapping[str, float]
     default_threshold: float
 
+    def threshold(self, lang: str) -> float:
+        """The similarity below which a document of a language is an outlier."""
+        return self.thresholds.get(lang, self.default_threshold)
+
     def write(self, target: Artifact, summary: Mapping[str, Any]) -> Receipt:
         """Write centroids and thresholds; the means are written before, as the fit needs them."""
         n_clusters, n_features = self.centroids.shape

@@ -309,7 +309,7 @@ def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Ar
     set_threads(_THREADS)
     table = _finite(embeddings.read(key))
     labels, similarity = kernels.nearest(codebook.means.unit_rows(table), codebook.centroids)
-    limits = [codebook.thresholds.get(lang, codebook.default_threshold) for lang in table["lang"].to_pylist()]
+    limits = [codebook.threshold(lang) for lang in table["lang"].to_pylist()]
     outlier = similarity < np.array(limits, dtype=np.float64)
     assigned = table.drop_columns(["vector"])
     for name, values in (("cluster", labels), ("similarity", similarity), ("outlier", outlier)):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from compass_ray import seeding
 from compass_ray.cluster import kernels
-from compass_ray.cluster.fit import RowGroup, ShardRows, draw_centers, lloyd
+from compass_ray.cluster.fit import Broadcast, RowGroup, ShardRows, draw_centers, lloyd
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
 from compass_ray.errors import TooFewSamples
 
@@ -70,8 +70,13 @@ def join(parts: Sequence[Sample]) -> Sample:
 
 def starts(sample: Sample, n_clusters: int, seed: int) -> NDArray[np.float32]:
     """Centers of one seed, shape (at most ``n_clusters``, d): fewer if the sample has fewer distinct rows."""
+    return draw_centers(_alone(sample), n_clusters, sample.rows.x.shape[1], seed)
+
+
+def _alone(sample: Sample) -> Broadcast:
+    """What calls the one row group of this process."""
     group = RowGroup([sample.rows])
-    return draw_centers(lambda method, *args: [getattr(group, method)(*args)], n_clusters, sample.rows.x.shape[1], seed)
+    return lambda method, *args: [getattr(group, method)(*args)]
 
 
 def usable(clusters: Sequence[int], found: int, rows: int) -> list[int]:
@@ -96,18 +101,13 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
     from sklearn.metrics import adjusted_rand_score
 
     x, weights = sample.rows.x, sample.rows.weights
-    group = RowGroup([sample.rows])
+    broadcast = _alone(sample)
     is_usage, is_pool = sample.roles == "target", sample.roles == "pool"
     owners = np.unique(sample.owners[is_usage], return_inverse=True)[1].astype(np.int32)
     folds = (seeding.uniform(sample.rows.ids[is_usage], seed, "fold") * _FOLDS).astype(np.int32)
     labels, inertias, silhouettes, gains = [], [], [], []
     for start in centers:
-        fit = lloyd(
-            lambda method, *args: [getattr(group, method)(*args)],
-            start[:n_clusters],
-            max_iterations=_ITERATIONS,
-            tol=_TOL,
-        )
+        fit = lloyd(broadcast, start[:n_clusters], max_iterations=_ITERATIONS, tol=_TOL)
         found, similarity = kernels.nearest(x, fit.centroids)
         pool = np.bincount(found[is_pool], weights=1 / sample.inclusion[is_pool], minlength=n_clusters)
         labels.append(found)

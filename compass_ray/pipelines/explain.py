@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from compass_ray import records, storage
 from compass_ray.artifacts import Artifact, open_artifact
-from compass_ray.cluster.codebook import Codebook, read_codebook
+from compass_ray.cluster.codebook import read_codebook
 from compass_ray.errors import ConfigError
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.cluster import connect, ray_errors
@@ -48,7 +48,7 @@ class Explanation:
 
 def open_run(path: str) -> CurationRun:
     """A run that somebody else has finished."""
-    return CurationRun(storage.absolute(path).rstrip("/"))
+    return CurationRun(storage.absolute(path))
 
 
 def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explanation:
@@ -89,8 +89,7 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
     assignment = mine[0]
     verdicts = []
     if assignment["role"] == "pool":
-        codebook = read_codebook(open_artifact(record["codebook"]))
-        threshold = _threshold(codebook, assignment)
+        threshold = read_codebook(open_artifact(record["codebook"])).threshold(assignment["lang"])
         drawing = drawing_of(sampled, record["seed"])
         verdicts = [verdict(assignment, same_content, threshold, owner, drawing) for owner in drawing.owners]
     kept = {name: assignment[name] for name in ("cluster", "similarity", "outlier", "tokens")}
@@ -117,7 +116,3 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     names = ("source", "uri", "row", "role", "owner", "lang")
     reject = row["reject"]
     return {**{name: row[name] for name in names}, "reject": reject and {k: reject[k] for k in ("reason", "message")}}
-
-
-def _threshold(codebook: Codebook, assignment: Mapping[str, Any]) -> float:
-    return codebook.thresholds.get(assignment["lang"], codebook.default_threshold)

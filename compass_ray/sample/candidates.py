@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from compass_ray import records
 from compass_ray.sample.draw import Cells, Unit, keep_best
 from compass_ray.sample.scorer import Scorer
-from compass_ray.sample.shard import Shard
+from compass_ray.sample.shard import Positions, Shard
 
 
 def candidates(shard: Shard, requests: pa.Table, scorer: Scorer, known: Mapping[str, Any], unit: Unit) -> pa.Table:
@@ -32,7 +32,7 @@ def candidates(shard: Shard, requests: pa.Table, scorer: Scorer, known: Mapping[
     for owner in pc.unique(requests["owner"]).to_pylist():
         wanted = requests.filter(pc.equal(requests["owner"], owner))
         positions = shard.pool(owner)
-        rows = _rows(shard, positions, owner, np.zeros(len(positions)))
+        rows = _without_keys(shard, positions, owner)
         inside = Cells(wanted).of(rows) >= 0
         positions, rows = positions[inside], rows.filter(pa.array(inside))
         keys = scorer.keys(shard, positions, owner, known.get(owner))
@@ -41,14 +41,15 @@ def candidates(shard: Shard, requests: pa.Table, scorer: Scorer, known: Mapping[
     return pa.concat_tables(parts)
 
 
-def _rows(shard: Shard, positions: Any, owner: str, keys: Any) -> pa.Table:
+def _without_keys(shard: Shard, positions: Positions, owner: str) -> pa.Table:
+    """The rows as candidates whose keys are null still: scorers look only at rows that a cell asks for."""
     rows = shard.assignments.take(pa.array(positions))
     count = rows.num_rows
     columns = {
         "owner": pa.array([owner] * count, pa.string()),
         "cluster": rows["cluster"],
         "lang": rows["lang"],
-        "key": pa.array(keys, pa.float64()),
+        "key": pa.nulls(count, pa.float64()),
         "doc_id": rows["doc_id"],
         "tokens": rows["tokens"].cast(pa.int64()),
         "similarity": rows["similarity"],

@@ -107,7 +107,8 @@ def round_robin(neighbours: Neighbours, count: int) -> NDArray[np.uint8]:
     ndarray of shape (n, 16), uint8
         Ids in the order in which they were taken: ``count``, or fewer where the lists end before.
     """
-    lists = [iter([bytes(i) for i in ids[sims > -np.inf]]) for sims, ids in zip(*_columns(neighbours), strict=True)]
+    targets = zip(neighbours.similarity, neighbours.ids, strict=True)
+    lists = [iter([bytes(row) for row in ids[similarity > -np.inf]]) for similarity, ids in targets]
     taken: dict[bytes, None] = {}
     while lists and len(taken) < count:
         going = []
@@ -121,10 +122,6 @@ def round_robin(neighbours: Neighbours, count: int) -> NDArray[np.uint8]:
                 break
         lists = going
     return np.frombuffer(b"".join(taken), dtype=np.uint8).reshape(-1, 16)
-
-
-def _columns(neighbours: Neighbours) -> tuple[Rows, NDArray[np.uint8]]:
-    return neighbours.similarity, neighbours.ids
 
 
 def _index(x: Rows) -> Any:

@@ -11,9 +11,6 @@ from compass_ray.sample.scorer import Keys, Question, Scorer, noise
 from compass_ray.sample.shard import Positions, Shard
 from compass_ray.vectors import unit_rows
 
-_SCALE = 2.0**-22
-"""Fixed point ends at 2^10, a sum of unit vectors at their number: this makes room for 2^32 usage documents."""
-
 
 class UsageSimilarity(Scorer):
     """Weight ``exp(similarity / τ)`` with the owner's mean usage in the cluster; 1 in clusters without usage.
@@ -39,7 +36,7 @@ class UsageSimilarity(Scorer):
         rows = shard.vectors(positions).astype(np.float64)
         sums = np.zeros((len(question.mass.target), rows.shape[1]))
         np.add.at(sums, shard.clusters(positions), rows)
-        return shards.to_fixed(sums * _SCALE)
+        return shards.to_fixed(sums * shards.VECTOR_SUM_SCALE)
 
     def merge(self, one: Any, other: Any) -> Any:
         """Integers add up in any order."""

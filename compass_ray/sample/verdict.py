@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 
 from compass_ray import seeding
 from compass_ray.sample.config import WITH_CLUSTER_QUOTAS, SampleConfig
-from compass_ray.sample.reasons import reason
+from compass_ray.sample.reasons import about, reason
+from compass_ray.sample.scorer import Scorer
+from compass_ray.sample.strategies import STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -91,40 +93,37 @@ def _outlies(assignment: Mapping[str, Any], threshold: float) -> str | None:
 
 def _nearly_repeats(assignment: Mapping[str, Any], owner: str, of: Drawing) -> str | None:
     rows = of.suppressed.filter(pc.equal(of.suppressed["owner"], owner)).select(["doc_id", "duplicate_of"]).to_pylist()
-    for row in rows:
-        if row["doc_id"] == assignment["doc_id"]:
-            return (
-                f"passed over: it nearly repeats document {row['duplicate_of'].hex()} (similarity above "
-                f"{of.config.near_duplicate_similarity}), which was drawn before it"
-            )
-    return None
+    better = {row["doc_id"]: row["duplicate_of"] for row in rows}.get(assignment["doc_id"])
+    if better is None:
+        return None
+    return (
+        f"passed over: it nearly repeats document {better.hex()} (similarity above "
+        f"{of.config.near_duplicate_similarity}), which was drawn before it"
+    )
 
 
 def _is_outranked(
     assignment: Mapping[str, Any], owner: str, gap: Mapping[str, Any], cluster: pa.Table, of: Drawing
 ) -> str:
-    current = "no current data" if gap["p_current"] is None else f"{gap['p_current']:.1%} of current"
-    about = f"cluster “{gap['label']}”: {gap['p_target']:.1%} of usage, {current}"
-    by_clusters = of.config.strategy in WITH_CLUSTER_QUOTAS
-    if by_clusters and not gap["quota"]:
-        return f"not asked for: {about}; its quota is 0"
-    rivals = cluster.filter(pc.equal(cluster["lang"], assignment["lang"])) if by_clusters else cluster
-    if not by_clusters:
-        rivals = of.drawn.filter(pc.equal(of.drawn["owner"], owner))
+    if of.config.strategy in WITH_CLUSTER_QUOTAS:
+        if not gap["quota"]:
+            return f"not asked for: {about(gap)}; its quota is 0"
+        rivals, where = (
+            cluster.filter(pc.equal(cluster["lang"], assignment["lang"])),
+            f"from its language and {about(gap)}",
+        )
+    else:
+        rivals, where = of.drawn.filter(pc.equal(of.drawn["owner"], owner)), f"by '{of.config.strategy}'"
     if not rivals.num_rows:
-        return f"not asked for: {about}; language '{assignment['lang']}' got none of its quota of {gap['quota']}"
+        return f"not asked for: {about(gap)}; language '{assignment['lang']}' got none of its quota of {gap['quota']}"
     lowest = float(pc.min(rivals["key"]).as_py())
-    where = f"from its language and {about}" if by_clusters else f"by '{of.config.strategy}'"
     key = _key(assignment, owner, of.config, of.seed)
-    own = "its key is below" if key is None else f"its key {key:.4f} is below"
-    return f"outranked: {own} the lowest of those drawn {where}: {lowest:.4f} ({rivals.num_rows} drawn)"
+    own = "its key" if key is None else f"its key {key:.4f}"
+    return f"outranked: {own} is below the lowest of those drawn {where}: {lowest:.4f} ({rivals.num_rows} drawn)"
 
 
 def _key(assignment: Mapping[str, Any], owner: str, config: SampleConfig, seed: int) -> float | None:
     """The key of a document among documents with the same chance; None where keys come from scores."""
-    from compass_ray.sample.scorer import Scorer
-    from compass_ray.sample.strategies import STRATEGIES
-
     if type(STRATEGIES[config.strategy].scorer(config)) is not Scorer:
         return None
     ids = np.frombuffer(assignment["doc_id"], dtype=np.uint8)[None]

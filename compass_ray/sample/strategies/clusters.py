@@ -17,12 +17,6 @@ def by_cluster_and_language(
     return capped_quotas(allocate, problem.capacity, weights, caps(problem, config), config.amount or 0)
 
 
-def capacity_weights(problem: OwnerProblem, config: SampleConfig) -> NDArray[np.float64]:
-    """``capacity ** language_temperature``, zero where there is no document, shape (n_clusters, n_languages)."""
-    capacity = problem.capacity.astype(np.float64)
-    return np.where(capacity > 0, capacity**config.language_temperature, 0.0)
-
-
 def caps(problem: OwnerProblem, config: SampleConfig) -> Caps:
     """The caps of the config in the unit of the budget, rounded up so that a language always has room for one."""
     fractions = config.max_language_fraction

@@ -9,13 +9,14 @@ from compass_ray.sample.allocation import proportional_quotas
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.problem import OwnerProblem
-from compass_ray.sample.strategies.clusters import by_cluster_and_language, capacity_weights
+from compass_ray.sample.strategies.clusters import by_cluster_and_language
+from compass_ray.sample.strategies.languages import capacity_weights
 
 
 def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
     """Proportional to the deficit; to the target mass where no cluster has one."""
     wanted = mass.deficit if mass.deficit.any() else mass.target
-    weights = capacity_weights(problem, config)
+    weights = capacity_weights(problem.capacity, config)
     return by_cluster_and_language(
         lambda capacity, budget: proportional_quotas(wanted, capacity, budget), problem, weights, config
     )

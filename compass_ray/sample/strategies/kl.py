@@ -10,12 +10,13 @@ from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.languages import Allocate
 from compass_ray.sample.problem import OwnerProblem
-from compass_ray.sample.strategies.clusters import by_cluster_and_language, capacity_weights
+from compass_ray.sample.strategies.clusters import by_cluster_and_language
+from compass_ray.sample.strategies.languages import capacity_weights
 
 
 def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
     """Exact integer optimum over clusters, then languages inside each cluster."""
-    return by_cluster_and_language(closest(problem, mass), problem, capacity_weights(problem, config), config)
+    return by_cluster_and_language(closest(problem, mass), problem, capacity_weights(problem.capacity, config), config)
 
 
 def closest(problem: OwnerProblem, mass: OwnerMass) -> Allocate:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.sample.allocation import proportional_quotas
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.strategies.languages import by_language
 from compass_ray.sample.uriel import read_features
 
 
 def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
     """Proportional to similarity to a power, shape (n_languages,); usage has no say."""
-    capacity = problem.capacity.sum(axis=0)
-    return proportional_quotas(
-        language_weights(problem, config), capacity, min(config.amount or 0, int(capacity.sum()))
-    )
+    return by_language(language_weights(problem, config), problem, config)
 
 
 def language_weights(problem: OwnerProblem, config: SampleConfig) -> NDArray[np.float64]:
