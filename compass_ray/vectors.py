@@ -45,3 +45,8 @@ def to_column(vectors: NDArray[Any], missing: NDArray[np.bool_] | None = None) -
     half = np.ascontiguousarray(vectors, dtype=np.float16)
     mask = None if missing is None else pa.array(missing)
     return pa.FixedSizeListArray.from_arrays(pa.array(half.ravel()), half.shape[1], mask=mask)
+
+
+def finite_rows(embeddings: pa.Table) -> pa.Table:
+    """The rows of an embedding table that have a vector; those whose vector was not finite have none."""
+    return embeddings.filter(embeddings["vector"].is_valid())

@@ -39,6 +39,8 @@ WITH_RAY = (
     "embed.stage",
     "embed.training.trainer",
     "cluster.stage",
+    "cluster.actors",
+    "cluster.sampling",
     "sample.stage",
     "adapt.training",
 )

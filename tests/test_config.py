@@ -328,7 +328,7 @@ def identity_leaves(values: dict[str, Any], prefix: str = "") -> set[str]:
 @pytest.mark.parametrize(
     ("config", "execution"),
     [
-        (ClusterConfig(), {"codebook", "actors"}),
+        (ClusterConfig(), {"codebook", "actors", "device"}),
         (EmbedConfig(), {"num_gpus", "num_cpus", "actors"}),
         (IngestConfig(), {"range_bytes"}),
         (

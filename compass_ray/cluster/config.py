@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from compass_ray.configbase import EXECUTION, Config
@@ -30,13 +30,28 @@ class SweepConfig(Config):
     rows: int = Field(default=20_000, ge=100, description="Rows that each of them is tried on, about")
 
 
-class ClusterConfig(Config):
-    """Spherical k-means, or a codebook that exists."""
+class HdbscanConfig(Config):
+    """Clusters as dense regions, found in a bounded sample; their medoids are the centroids."""
 
+    rows: int = Field(default=10_000, ge=100, description="Rows of the sample, about; time grows with their square")
+    min_cluster_size: int = Field(default=5, ge=2, description="Rows of the sample that make a cluster, at least")
+    min_samples: int | None = Field(
+        default=None, ge=1, description="Neighbours that make a row dense; as min_cluster_size if not given"
+    )
+    components: int = Field(default=15, ge=2, description="Principal axes in which density is measured")
+
+
+class ClusterConfig(Config):
+    """Spherical k-means, dense regions, or a codebook that exists."""
+
+    method: Literal["kmeans", "hdbscan"] = Field(
+        default="kmeans", description="How the codebook is fitted; hdbscan finds the number of clusters by itself"
+    )
     n_clusters: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = Field(
         default=100, description="Clusters; the literature on this method uses 80-120. 'auto' tries those of sweep"
     )
     sweep: SweepConfig = SweepConfig()
+    hdbscan: HdbscanConfig = HdbscanConfig()
     codebook: Annotated[str, EXECUTION] = Field(
         default="fit", description="'fit', or the folder of a codebook artifact to use as it is"
     )
@@ -56,6 +71,17 @@ class ClusterConfig(Config):
         description="With fewer target and current rows, a language uses the quantile of its pool rows; with fewer of "
         "these as well, the global one",
     )
-    actors: Annotated[int | None, EXECUTION] = Field(
-        default=None, ge=1, description="Actors that hold the rows; one per CPU if not given"
+    device: Annotated[Literal["auto", "cpu", "gpu"], EXECUTION] = Field(
+        default="auto", description="Where centroids are compared; auto: GPUs if the cluster and faiss have them"
     )
+    actors: Annotated[int | None, EXECUTION] = Field(
+        default=None, ge=1, description="Actors that hold the rows; one per CPU or GPU if not given"
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_the_number(self) -> ClusterConfig:
+        if self.method == "hdbscan" and "n_clusters" in self.model_fields_set:
+            raise ValueError(
+                "n_clusters has no meaning for hdbscan, which finds it: leave it out, or set hdbscan.min_cluster_size"
+            )
+        return self

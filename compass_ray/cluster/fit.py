@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from compass_ray import seeding, shards
 from compass_ray.cluster import kernels
+from compass_ray.cluster.device import Nearest
 from compass_ray.errors import TooFewSamples
 
 _SAME_POINT = 1e-6
@@ -52,8 +53,8 @@ class Fit:
 class RowGroup:
     """Some shards' rows, and what k-means asks of them."""
 
-    def __init__(self, members: Sequence[ShardRows]) -> None:
-        self._members = list(members)
+    def __init__(self, members: Sequence[ShardRows], nearest: Nearest = kernels.nearest) -> None:
+        self._members, self._nearest = list(members), nearest
         self._closest: list[NDArray[np.float32]] = []
         self._known_centers = 0
 
@@ -91,7 +92,7 @@ class RowGroup:
         """Sums (K, d), mass (K,) and inertia (1,) of this group's rows in fixed point."""
         total: tuple[NDArray[np.int64], ...] | None = None
         for member in self._members:
-            labels, similarity = kernels.nearest(member.x, centroids)
+            labels, similarity = self._nearest(member.x, centroids)
             sums, mass = kernels.partial_sums(member.x, member.weights, labels, len(centroids))
             inertia = np.array([kernels.weighted_inertia(similarity, member.weights)])
             fixed = (shards.to_fixed(sums), shards.to_fixed(mass), shards.to_fixed(inertia))
@@ -105,7 +106,7 @@ class RowGroup:
         """The rows least similar to their nearest centroid, at most ``count``, the lowest similarity first."""
         found: list[Point] = []
         for member in self._members:
-            _, similarity = kernels.nearest(member.x, centroids)
+            _, similarity = self._nearest(member.x, centroids)
             found += _lowest(member, similarity.astype(np.float64), count)
         return sorted(found, key=_order)[:count]
 

@@ -1,13 +1,14 @@
 """Cluster: embeddings -> codebook and assignments.
 
-The fit runs on long-lived shard actors that hold a memory-bounded sample of rows; one full pass of
-tasks then assigns every document. The driver sees K×d sums, K points and counts.
+A codebook is fitted on actors (:mod:`~compass_ray.cluster.actors`) or found in a bounded sample
+(:mod:`~compass_ray.cluster.density`); one full pass of tasks then assigns every document.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,17 @@ import pyarrow as pa
 from compass_ray import records, seeding, storage
 from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.cluster import centering, kernels, outliers, sweep
+from compass_ray.cluster.actors import fit_on_actors
 from compass_ray.cluster.codebook import KEY, Codebook, open_codebook, read_codebook
-from compass_ray.cluster.config import ClusterConfig, SweepConfig
-from compass_ray.cluster.fit import RowGroup, ShardRows, lloyd, seed_centroids
+from compass_ray.cluster.config import ClusterConfig
+from compass_ray.cluster.density import DenseClusters, dense_clusters
+from compass_ray.cluster.device import TASK_GPUS, Device, nearest_on
+from compass_ray.cluster.sampling import Sample, collect
 from compass_ray.configbase import identity
 from compass_ray.errors import TooFewSamples
 from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
+from compass_ray.vectors import finite_rows
 
 VERSION = 2
 SWEEP = "sweep"
@@ -41,187 +46,125 @@ def frozen_codebook(config: ClusterConfig, space: Mapping[str, str]) -> Artifact
     return None if config.codebook == "fit" else open_codebook(storage.absolute(config.codebook), space)
 
 
-def fit_codebook(
-    embeddings: Artifact,
-    space: Mapping[str, str],
-    config: ClusterConfig,
-    seed: int,
-    session: Session,
-    holdout_fraction: float,
-) -> Artifact:
-    """Fit a codebook to the embeddings.
+@dataclass(frozen=True)
+class Fitting:
+    """What a codebook is fitted with.
 
-    Parameters
-    ----------
-    embeddings : Artifact
-    space : mapping
-        What makes vectors comparable: the encoder's identity, and ``center``.
-    config : ClusterConfig
-    seed : int
-    session : Session
-    holdout_fraction : float
-        Share of target documents that ``n_clusters: auto`` may not look at.
+    ``space`` says what makes vectors comparable: the encoder's identity, and ``center``. ``holdout_fraction`` is the
+    share of target documents that ``n_clusters: auto`` and HDBSCAN may not look at.
+    """
+
+    config: ClusterConfig
+    space: Mapping[str, str]
+    seed: int
+    holdout_fraction: float
+    device: Device
+
+    @property
+    def samples(self) -> bool:
+        """Whether a bounded sample of rows is drawn, from which held-out usage is left out."""
+        return self.config.method == "hdbscan" or self.config.n_clusters == "auto"
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the codebook's content, beside the embeddings."""
+        config = identity(self.config)
+        unread = {"kmeans": ["hdbscan"], "hdbscan": ["n_clusters", "sweep", "max_iterations", "tol", "fit_rows"]}
+        if self.config.n_clusters != "auto":
+            unread["kmeans"].append("sweep")
+        body: dict[str, Any] = {
+            "space": dict(self.space),
+            "config": {name: value for name, value in config.items() if name not in unread[self.config.method]},
+            "seed": self.seed,
+        }
+        if self.samples:
+            body["holdout_fraction"] = self.holdout_fraction
+        return body | _device_identity(self.device)
+
+
+def fit_codebook(embeddings: Artifact, fitting: Fitting, session: Session) -> Artifact:
+    """Fit a codebook to the embeddings.
 
     Raises
     ------
     TooFewSamples
-        If there are fewer documents than clusters.
+        If there are fewer documents than clusters, or no dense regions.
     """
-    body: dict[str, Any] = {
-        "version": VERSION,
-        "embeddings": embeddings.fingerprint,
-        "space": dict(space),
-        "config": identity(config),
-        "seed": seed,
-    }
-    if config.n_clusters == "auto":
-        body["holdout_fraction"] = holdout_fraction
-    else:
-        del body["config"]["sweep"]
+    body = {"version": VERSION, "embeddings": embeddings.fingerprint, **fitting.identity()}
     target = artifact(session.output, "codebook", body)
     keys = [KEY]
-    if space["center"] == "language":
+    if fitting.space["center"] == "language":
         keys.append(centering.KEY)
-    if config.n_clusters == "auto":
+    if fitting.config.method == "kmeans" and fitting.config.n_clusters == "auto":
         keys.append(SWEEP)
-    manifest = session.complete(
-        target, keys, lambda missing: _make_codebook(missing, embeddings, target, config, seed, holdout_fraction)
-    )
-    if config.n_clusters == "auto":
+    manifest = session.complete(target, keys, lambda missing: _make_codebook(missing, embeddings, target, fitting))
+    if "chosen" in manifest.receipts[KEY].summary:
         session.display.say(manifest.receipts[KEY].summary["chosen"])
     return target
 
 
-def assign(embeddings: Artifact, codebook: Artifact, session: Session) -> Artifact:
+def assign(embeddings: Artifact, codebook: Artifact, session: Session, device: Device = "cpu") -> Artifact:
     """Give every document with a finite vector its nearest cluster."""
     body = {"version": VERSION, "embeddings": embeddings.fingerprint, "codebook": codebook.fingerprint}
-    target = artifact(session.output, "assign", body)
+    target = artifact(session.output, "assign", body | _device_identity(device))
     keys = list(embeddings.manifest().receipts)
     session.complete(
-        target, keys, lambda missing: map_keys(_assign_shard, missing, embeddings, read_codebook(codebook), target)
+        target,
+        keys,
+        lambda missing: map_keys(
+            _assign_shard, missing, embeddings, read_codebook(codebook), target, device, num_gpus=_task_gpus(device)
+        ),
     )
     return target
 
 
-def _make_codebook(
-    missing: list[str],
-    embeddings: Artifact,
-    target: Artifact,
-    config: ClusterConfig,
-    seed: int,
-    holdout_fraction: float,
-) -> Iterator[Receipt]:
+def _device_identity(device: Device) -> dict[str, str]:
+    """GPUs may decide near ties otherwise than CPUs, whose fingerprints stay as they were."""
+    return {} if device == "cpu" else {"device": device}
+
+
+def _task_gpus(device: Device) -> float:
+    return 0 if device == "cpu" else TASK_GPUS
+
+
+def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, fitting: Fitting) -> Iterator[Receipt]:
     """The means first, if there are to be any; an interrupted fit computes them again, to the same bits."""
     means = centering.LanguageMeans({})
-    if target.identity["space"]["center"] == "language":
+    if fitting.space["center"] == "language":
         keys = list(embeddings.manifest().receipts)
         means = centering.language_means(map_keys(_language_sums, keys, embeddings))
     if centering.KEY in missing:
         yield means.write(target)
     if KEY not in missing:
         return
-    if config.n_clusters != "auto":
-        yield _fit(embeddings, means, target, config, seed, config.n_clusters, {})
-        return
-    rows = _sweep(embeddings, means, config.sweep, seed, holdout_fraction)
-    n_clusters, why = sweep.choose(rows)
-    if SWEEP in missing:
-        yield target.write(SWEEP, sweep.to_table(rows))
-    yield _fit(embeddings, means, target, config, seed, n_clusters, {"chosen": why})
-
-
-def _sweep(
-    embeddings: Artifact, means: centering.LanguageMeans, config: SweepConfig, seed: int, holdout_fraction: float
-) -> list[sweep.SweepRow]:
-    """Tasks read the sample, draw centers for each seed, and try each number: no row comes to the driver."""
-    import ray
-
-    from compass_ray.runtime.cluster import cluster_cpus
-
-    weights = kernels.row_weights(_group_totals(embeddings), ROLE_MASS)
-    keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
-    count = min(len(keys), cluster_cpus())
-    read, join, draw, score = (
-        ray.remote(num_cpus=1, max_retries=5)(task) for task in (_sweep_sample, _joined, _starts, _sweep_row)
-    )
-    shared_means = ray.put(means)
-    parts = [
-        read.remote(embeddings, keys[part::count], weights, config.rows, seed, holdout_fraction, shared_means)
-        for part in range(count)
-    ]
-    sample, found = join.options(num_returns=2).remote(*parts)
-    most = max(config.clusters)
-    seeds = [seeding.child_seed(seed, "sweep", str(number)) for number in range(sweep.SEEDS)]
-    starts: list[Any] = ray.get([draw.remote(sample, most, one) for one in seeds])
-    numbers = sweep.usable(config.clusters, min(map(len, starts)), ray.get(found))
-    centers = ray.put(starts)
-    rows: list[sweep.SweepRow] = ray.get([score.remote(sample, centers, number, seed) for number in numbers[::-1]])
-    return rows
-
-
-def _sweep_sample(
-    embeddings: Artifact,
-    keys: list[str],
-    weights: Mapping[tuple[str, str], float],
-    rows: int,
-    seed: int,
-    holdout_fraction: float,
-    means: centering.LanguageMeans,
-) -> sweep.Sample:
-    """About ``rows`` rows over all tasks, each with a chance that follows its weight, so that usage is not lost."""
-    set_threads(_THREADS)
-    parts = []
-    for key in keys:
-        table = _finite(embeddings.read(key, ["doc_id", "role", "owner", "lang", "vector"]))
-        ids = records.ids_to_numpy(table["doc_id"])
-        groups = zip(table["role"].to_pylist(), table["lang"].to_pylist(), strict=True)
-        weight = np.array([weights[group] for group in groups], dtype=np.float64)
-        chance = np.minimum(1.0, rows * weight)
-        roles = np.array(table["role"].to_pylist(), dtype=np.str_)
-        heldout = (roles == "target") & seeding.heldout(ids, seed, holdout_fraction)
-        kept = (seeding.uniform(ids, seed, "sweep") < chance) & ~heldout
-        owners = np.array([owner or "" for owner in table["owner"].to_pylist()], dtype=np.str_)
-        share = np.where(roles == "target", 1 - holdout_fraction, 1.0)  # what is held out leaves its weight behind
-        rows_kept = ShardRows(ids[kept], means.unit_rows(table.filter(pa.array(kept))), (weight / chance / share)[kept])
-        parts.append(sweep.Sample(rows_kept, chance[kept], roles[kept], owners[kept]))
-    return sweep.join(parts)
-
-
-def _joined(*parts: sweep.Sample) -> tuple[sweep.Sample, int]:
-    whole = sweep.join(parts)
-    return whole, len(whole.roles)
-
-
-def _starts(sample: sweep.Sample, n_clusters: int, seed: int) -> Any:
-    set_threads(_THREADS)
-    return sweep.starts(sample, n_clusters, seed)
-
-
-def _sweep_row(sample: sweep.Sample, centers: list[Any], n_clusters: int, seed: int) -> sweep.SweepRow:
-    set_threads(_THREADS)
-    return sweep.sweep_row(sample, centers, n_clusters, seed)
-
-
-def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
-    set_threads(_THREADS)
-    return centering.language_sums(_finite(embeddings.read(key, ["lang", "vector"])))
-
-
-def _fit(
-    embeddings: Artifact,
-    means: centering.LanguageMeans,
-    target: Artifact,
-    config: ClusterConfig,
-    seed: int,
-    n_clusters: int,
-    why: Mapping[str, str],
-) -> Receipt:
-    import ray
-
-    from compass_ray.runtime.cluster import cluster_cpus
-
     groups = _group_totals(embeddings)
-    rows = sum(groups.values())
+    if fitting.config.method == "hdbscan":
+        centroids, summary = _dense(embeddings, means, groups, fitting)
+    else:
+        n_clusters, chosen = fitting.config.n_clusters, {}
+        if n_clusters == "auto":
+            rows = _sweep(embeddings, means, groups, fitting)
+            n_clusters, why = sweep.choose(rows)
+            chosen = {"chosen": why}
+            if SWEEP in missing:
+                yield target.write(SWEEP, sweep.to_table(rows))
+        centroids, summary = _kmeans(embeddings, means, groups, fitting, n_clusters)
+        summary |= chosen
+    keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
+    bare = Codebook(centroids, means, {}, -1.0)
+    counts = map_keys(_similarities, keys, embeddings, bare, fitting.device, num_gpus=_task_gpus(fitting.device))
+    thresholds, default = outliers.thresholds(counts, fitting.config)
+    yield Codebook(centroids, means, thresholds, default).write(target, {"rows": groups.total(), **summary})
+
+
+def _kmeans(
+    embeddings: Artifact,
+    means: centering.LanguageMeans,
+    groups: Counter[tuple[str, str]],
+    fitting: Fitting,
+    n_clusters: int,
+) -> tuple[Any, dict[str, Any]]:
+    """Centroids by weighted spherical k-means over a sample that all actors together can hold."""
+    config, rows = fitting.config, groups.total()
     if rows < n_clusters:
         raise TooFewSamples(
             f"cluster.n_clusters: {n_clusters} clusters cannot be fitted on {rows} documents; lower it or add data"
@@ -233,26 +176,68 @@ def _fit(
         )
     rate = min(1.0, config.fit_rows / rows)
     weights = {group: weight / rate for group, weight in kernels.row_weights(groups, ROLE_MASS).items()}
-    keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
-    count = min(len(keys), config.actors or cluster_cpus(), cluster_cpus())
-    remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(FitActor)
-    shared_means = ray.put(means)
-    actors = [remote.remote(embeddings, keys[part::count], weights, seed, rate, shared_means) for part in range(count)]
+    fit = fit_on_actors(embeddings, means, weights, rate, config, n_clusters, fitting.seed, fitting.device)
+    return fit.centroids, {"inertia": fit.inertia, "converged": fit.converged, "sampling_rate": rate}
 
-    def broadcast(method: str, *args: Any) -> list[Any]:
-        shared = [ray.put(value) if isinstance(value, np.ndarray) else value for value in args]
-        answers: list[Any] = ray.get([actor.call.remote(method, *shared) for actor in actors])
-        return answers
 
-    n_features = int(embeddings.read(keys[0], ["vector"]).schema.field("vector").type.list_size)
-    initial = seed_centroids(broadcast, n_clusters, n_features, seed)
-    fit = lloyd(broadcast, initial, max_iterations=config.max_iterations, tol=config.tol)
-    for actor in actors:
-        ray.kill(actor)
-    counts = map_keys(_similarities, keys, embeddings, Codebook(fit.centroids, means, {}, -1.0))
-    thresholds, default = outliers.thresholds(counts, config)
-    summary = {"inertia": fit.inertia, "converged": fit.converged, "rows": rows, "sampling_rate": rate, **why}
-    return Codebook(fit.centroids, means, thresholds, default).write(target, summary)
+def _dense(
+    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[tuple[str, str]], fitting: Fitting
+) -> tuple[Any, dict[str, Any]]:
+    """Medoids of dense regions in a bounded sample; one task looks at all of it."""
+    import ray
+
+    config = fitting.config.hdbscan
+    weights = kernels.row_weights(groups, ROLE_MASS)
+    sample, found = collect(embeddings, means, weights, config.rows, fitting.seed, fitting.holdout_fraction)
+    dense: DenseClusters = ray.get(ray.remote(num_cpus=1, max_retries=5)(_dense_clusters).remote(sample, config))
+    why = (
+        f"{len(dense.medoids)} clusters: HDBSCAN over {found:,} rows, DBCV {dense.dbcv:.2f}; "
+        f"{dense.noise_fraction:.0%} of their weight lies in none and goes to the nearest"
+    )
+    return dense.medoids, {
+        "chosen": why,
+        "dbcv": dense.dbcv,
+        "noise_fraction": dense.noise_fraction,
+        "sampled_rows": found,
+    }
+
+
+def _dense_clusters(sample: Sample, config: Any) -> DenseClusters:
+    set_threads(_THREADS)
+    return dense_clusters(sample.rows.x, sample.rows.weights, config)
+
+
+def _sweep(
+    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[tuple[str, str]], fitting: Fitting
+) -> list[sweep.SweepRow]:
+    """Tasks draw centers of a sample for each seed, and try each number: no row comes to the driver."""
+    import ray
+
+    config, seed = fitting.config.sweep, fitting.seed
+    weights = kernels.row_weights(groups, ROLE_MASS)
+    sample, found = collect(embeddings, means, weights, config.rows, seed, fitting.holdout_fraction)
+    draw, score = (ray.remote(num_cpus=1, max_retries=5)(task) for task in (_starts, _sweep_row))
+    seeds = [seeding.child_seed(seed, "sweep", str(number)) for number in range(sweep.SEEDS)]
+    starts: list[Any] = ray.get([draw.remote(sample, max(config.clusters), one) for one in seeds])
+    numbers = sweep.usable(config.clusters, min(map(len, starts)), found)
+    centers = ray.put(starts)
+    rows: list[sweep.SweepRow] = ray.get([score.remote(sample, centers, number, seed) for number in numbers[::-1]])
+    return rows
+
+
+def _starts(sample: Sample, n_clusters: int, seed: int) -> Any:
+    set_threads(_THREADS)
+    return sweep.starts(sample, n_clusters, seed)
+
+
+def _sweep_row(sample: Sample, centers: list[Any], n_clusters: int, seed: int) -> sweep.SweepRow:
+    set_threads(_THREADS)
+    return sweep.sweep_row(sample, centers, n_clusters, seed)
+
+
+def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
+    set_threads(_THREADS)
+    return centering.language_sums(finite_rows(embeddings.read(key, ["lang", "vector"])))
 
 
 def _group_totals(embeddings: Artifact) -> Counter[tuple[str, str]]:
@@ -263,59 +248,20 @@ def _group_totals(embeddings: Artifact) -> Counter[tuple[str, str]]:
     return groups
 
 
-class FitActor:
-    """A Ray actor around :class:`RowGroup`; a restarted one reads its shards again."""
-
-    def __init__(
-        self,
-        embeddings: Artifact,
-        keys: list[str],
-        weights: dict[tuple[str, str], float],
-        seed: int,
-        rate: float,
-        means: centering.LanguageMeans,
-    ) -> None:
-        set_threads(_THREADS)
-        self._group = RowGroup([_fitting_rows(embeddings, key, weights, seed, rate, means) for key in keys])
-
-    def call(self, method: str, *args: Any) -> Any:
-        return getattr(self._group, method)(*args)
-
-
-def _fitting_rows(
-    embeddings: Artifact,
-    key: str,
-    weights: Mapping[tuple[str, str], float],
-    seed: int,
-    rate: float,
-    means: centering.LanguageMeans,
-) -> ShardRows:
-    table = _finite(embeddings.read(key, ["doc_id", "role", "lang", "vector"]))
-    ids = records.ids_to_numpy(table["doc_id"])
-    kept = pa.array(seeding.uniform(ids, seed, "fit") < rate)
-    table = table.filter(kept)
-    groups = zip(table["role"].to_pylist(), table["lang"].to_pylist(), strict=True)
-    row_weights = np.array([weights[group] for group in groups], dtype=np.float64)
-    return ShardRows(records.ids_to_numpy(table["doc_id"]), means.unit_rows(table), row_weights)
-
-
-def _similarities(key: str, embeddings: Artifact, codebook: Codebook) -> outliers.Counts:
+def _similarities(key: str, embeddings: Artifact, codebook: Codebook, device: Device) -> outliers.Counts:
     set_threads(_THREADS)
-    table = _finite(embeddings.read(key, ["role", "lang", "vector"]))
-    return outliers.count_similarities(table, kernels.nearest(codebook.means.unit_rows(table), codebook.centroids)[1])
+    table = finite_rows(embeddings.read(key, ["role", "lang", "vector"]))
+    similarity = nearest_on(device)(codebook.means.unit_rows(table), codebook.centroids)[1]
+    return outliers.count_similarities(table, similarity)
 
 
-def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Artifact) -> Receipt:
+def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Artifact, device: Device) -> Receipt:
     set_threads(_THREADS)
-    table = _finite(embeddings.read(key))
-    labels, similarity = kernels.nearest(codebook.means.unit_rows(table), codebook.centroids)
+    table = finite_rows(embeddings.read(key))
+    labels, similarity = nearest_on(device)(codebook.means.unit_rows(table), codebook.centroids)
     limits = [codebook.threshold(lang) for lang in table["lang"].to_pylist()]
     outlier = similarity < np.array(limits, dtype=np.float64)
     assigned = table.drop_columns(["vector"])
     for name, values in (("cluster", labels), ("similarity", similarity), ("outlier", outlier)):
         assigned = assigned.append_column(name, pa.array(values))
     return target.write(key, assigned.cast(records.ASSIGNMENT), {"outliers": int(outlier.sum())})
-
-
-def _finite(table: pa.Table) -> pa.Table:
-    return table.filter(table["vector"].is_valid())

@@ -1,9 +1,8 @@
 """How many clusters: one sample clustered with each number of a range, and the number that usage speaks for.
 
-The sample is bounded and read in the order of ids, and no task shares a sum with another: the choice has the same bits
-for any number of workers. k-means++ draws centers one after another, so the first K centers of the largest number are
-the centers of K: each seed is seeded once. Cost: ``2·n·K·d`` FLOP an iteration for each number and seed; a worker
-holds the sample, ``4·d`` bytes a row.
+No task shares a sum with another: the choice has the same bits for any number of workers. k-means++ draws centers one
+after another, so the first K centers of the largest number are the centers of K: each seed is seeded once. Cost:
+``2·n·K·d`` FLOP an iteration for each number and seed; a worker holds the sample, ``4·d`` bytes a row.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 from compass_ray import seeding
 from compass_ray.cluster import kernels
-from compass_ray.cluster.fit import Broadcast, RowGroup, ShardRows, draw_centers, lloyd
+from compass_ray.cluster.fit import Broadcast, RowGroup, draw_centers, lloyd
+from compass_ray.cluster.sampling import Sample
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
 from compass_ray.errors import TooFewSamples
 
@@ -32,16 +32,6 @@ _ITERATIONS, _TOL = 50, 1e-3
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Fitting rows, and what of them is usage and pool; without held-out usage."""
-
-    rows: ShardRows
-    inclusion: NDArray[np.float64]  # (n,), the chance that the row had to be in the sample
-    roles: NDArray[np.str_]  # (n,)
-    owners: NDArray[np.str_]  # (n,), empty for the pool
-
-
-@dataclass(frozen=True)
 class SweepRow:
     """What one number of clusters is like; means over seeds."""
 
@@ -51,21 +41,6 @@ class SweepRow:
     stability: float  # adjusted Rand index of two seeds (Hubert & Arabie, 1985)
     usage_gain: float | None  # bits a target document; None without any
     usage_gain_error: float | None  # standard error of the mean over documents
-
-
-def join(parts: Sequence[Sample]) -> Sample:
-    """One sample in the order of ids, however it was split."""
-    ids = np.concatenate([part.rows.ids for part in parts])
-    words = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2)
-    order = np.lexsort((words[:, 1], words[:, 0]))
-    x = np.concatenate([part.rows.x for part in parts])[order]
-    weights = np.concatenate([part.rows.weights for part in parts])[order]
-    return Sample(
-        ShardRows(ids[order], x, weights),
-        np.concatenate([part.inclusion for part in parts])[order],
-        np.concatenate([part.roles for part in parts])[order],
-        np.concatenate([part.owners for part in parts])[order],
-    )
 
 
 def starts(sample: Sample, n_clusters: int, seed: int) -> NDArray[np.float32]:

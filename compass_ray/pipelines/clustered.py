@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from compass_ray import storage
 from compass_ray.artifacts import Artifact
 from compass_ray.cluster.codebook import read_codebook
-from compass_ray.cluster.stage import assign, fit_codebook, frozen_codebook
+from compass_ray.cluster.device import Device, device_for
+from compass_ray.cluster.stage import Fitting, assign, fit_codebook, frozen_codebook
 from compass_ray.config import RunConfig
 from compass_ray.embed.stage import embed, vector_space
 from compass_ray.errors import DataError
@@ -28,6 +29,7 @@ class Plan:
     ingest: IngestPlan
     space: Mapping[str, str]
     frozen: Artifact | None  # a codebook that the config names
+    device: Device  # where centroids are compared
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Clustered:
 
 
 def plan(config: RunConfig) -> Plan:
-    """List files and check the encoder and a frozen codebook.
+    """List files and check the encoder, a frozen codebook and the device.
 
     Raises
     ------
@@ -50,8 +52,15 @@ def plan(config: RunConfig) -> Plan:
     output = storage.absolute(config.output)
     space = vector_space(config.embed)
     frozen = frozen_codebook(config.cluster, space)
+    device = device_for(config.cluster.device, lambda: _cluster_gpus(config))
     ingest = ingestion.plan(config.sources, config.ingest, config.embed.view, output)
-    return Plan(CurationRun(storage.join(output, "runs", config.name)), ingest, space, frozen)
+    return Plan(CurationRun(storage.join(output, "runs", config.name)), ingest, space, frozen, device)
+
+
+def _cluster_gpus(config: RunConfig) -> float:
+    from compass_ray.runtime.cluster import cluster_gpus
+
+    return cluster_gpus(config.ray)
 
 
 def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clustered:
@@ -72,14 +81,13 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
         raise
 
     embeddings = embed(documents, config.embed, session)
-    codebook = planned.frozen or fit_codebook(
-        embeddings, planned.space, config.cluster, config.seed, session, config.target.holdout_fraction
-    )
+    fitting = Fitting(config.cluster, planned.space, config.seed, config.target.holdout_fraction, planned.device)
+    codebook = planned.frozen or fit_codebook(embeddings, fitting, session)
     owners = {owner for role, owner, _ in ingestion.document_counts(manifest) if role == "target" and owner}
     inputs = SampleInputs(
         documents=documents,
         embeddings=embeddings,
-        assignments=assign(embeddings, codebook, session),
+        assignments=assign(embeddings, codebook, session, planned.device),
         owners=tuple(sorted(owners)),
         n_clusters=len(read_codebook(codebook).centroids),
         seed=config.seed,

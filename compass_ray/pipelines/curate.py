@@ -38,11 +38,11 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
         raise ConfigError("sample: curate needs this section; give at least sample.budget")
     session = Session(storage.absolute(config.output), config.ray, display or Display())
     planned = plan(config)
-    run_identity = publish.identity_of(config, planned.ingest.artifact, planned.space, planned.frozen)
+    run_identity = publish.identity_of(config, planned)
     publish.refuse_other_identity(planned.run, run_identity)
 
     clustered = cluster_documents(config, planned, session)
     sampled = sample(clustered.inputs, config.target, config.sample, session)
     selected = select(clustered.inputs, config.sample, sampled, session)
-    publish.write_run(planned.run, config, run_identity, sampled, selected, clustered, session)
+    publish.write_run(planned, config, run_identity, sampled, selected, clustered, session)
     return CurationRun(planned.run.path, tuple(session.stages))

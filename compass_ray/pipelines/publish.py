@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import compass_ray
 from compass_ray import records, storage
 from compass_ray.artifacts import Artifact, canonical_json, digest, to_parquet
+from compass_ray.cluster.codebook import KEY
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import ConfigError
@@ -29,7 +30,7 @@ from compass_ray.runtime.stage import Session
 from compass_ray.sample.stage import DRAW, GAPS, HISTOGRAMS, certificate
 
 if TYPE_CHECKING:
-    from compass_ray.pipelines.clustered import Clustered
+    from compass_ray.pipelines.clustered import Clustered, Plan
 
 ROWS_PER_FILE = 100_000
 _VERSIONED = (
@@ -38,13 +39,14 @@ _VERSIONED = (
 )  # fmt: skip
 
 
-def identity_of(config: RunConfig, documents: Artifact, space: Mapping[str, str], codebook: Artifact | None) -> str:
-    """Hash of all that decides the content of a run: its config's identity, inputs, model and frozen codebook."""
+def identity_of(config: RunConfig, planned: Plan) -> str:
+    """Hash of all that decides the content of a run: its config's identity, inputs, model, frozen codebook, device."""
     body: dict[str, Any] = {
         "config": identity(config),
-        "documents": documents.fingerprint,
-        "space": dict(space),
-        "codebook": None if codebook is None else codebook.fingerprint,
+        "documents": planned.ingest.artifact.fingerprint,
+        "space": dict(planned.space),
+        "codebook": None if planned.frozen is None else planned.frozen.fingerprint,
+        "cluster_device": planned.device,
     }
     if config.adapt is not None and config.adapt.data == "selection":
         body["trained_on"] = "selection"
@@ -88,7 +90,7 @@ def write_quarantine(run: CurationRun, quarantined: Artifact) -> None:
 
 
 def write_run(
-    run: CurationRun,
+    planned: Plan,
     config: RunConfig,
     run_identity: str,
     sampled: Artifact,
@@ -97,6 +99,7 @@ def write_run(
     session: Session,
 ) -> None:
     """Write the run's folder; ``run.json`` last."""
+    run = planned.run
     _clear(run)
     owners = certificate(sampled)
     rows = {owner: _write_selection(run, owner, sampled, selected) for owner in sorted(owners)}
@@ -111,14 +114,22 @@ def write_run(
         "config": config.unexpanded,
         "seed": config.seed,
         "versions": versions(),
-        "numerics": _numerics(config) | _embedding_faults(embeddings),
+        "numerics": _numerics(config) | {"cluster_device": planned.device} | _embedding_faults(embeddings),
         "stages": {record.stage: asdict(record) for record in session.stages},
         "codebook": clustered.codebook.url,
+        "clusters": _clusters(clustered),
         "encoder": embeddings.manifest().identity["encoder"],
         "selected": rows,
         "driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     _put(run, "run.json", canonical_json(body).encode())
+
+
+def _clusters(clustered: Clustered) -> dict[str, Any]:
+    """How many clusters there are and, where the number was found and not given, why."""
+    summary = clustered.codebook.manifest().receipts[KEY].summary
+    told = ("chosen", "dbcv", "noise_fraction")
+    return {"n_clusters": clustered.inputs.n_clusters} | {name: summary[name] for name in told if name in summary}
 
 
 def _clear(run: CurationRun) -> None:

@@ -85,6 +85,12 @@ def cluster_cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
+def cluster_gpus(config: RayConfig) -> float:
+    """GPUs of the cluster, which is joined or started if it has not been."""
+    connect(config)
+    return float(ray.cluster_resources().get("GPU", 0))
+
+
 def room_for(num_cpus: float, num_gpus: float, section: str) -> int:
     """How many actors of this size the cluster holds.
 

@@ -94,7 +94,9 @@ class Session:
         self.display.say(f"{artifact.stage:<10} {manifest.rows:>9,} {unit}  {how}")
 
 
-def map_keys(function: Callable[..., Any], keys: Iterable[str], *shared: Any, num_cpus: float = 1) -> Iterator[Any]:
+def map_keys(
+    function: Callable[..., Any], keys: Iterable[str], *shared: Any, num_cpus: float = 1, num_gpus: float = 0
+) -> Iterator[Any]:
     """Run ``function(key, *shared)`` as Ray tasks and yield results as they finish.
 
     ``shared`` travels once. At most four tasks per CPU are in flight, so the driver holds no queue
@@ -104,7 +106,7 @@ def map_keys(function: Callable[..., Any], keys: Iterable[str], *shared: Any, nu
 
     from compass_ray.runtime.cluster import cluster_cpus
 
-    task = ray.remote(num_cpus=num_cpus, max_retries=5)(function)
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=5)(function)
     references = [ray.put(value) for value in shared]
     waiting = list(keys)[::-1]
     running: list[Any] = []

@@ -85,9 +85,10 @@ class SampleConfig(Config):
     def _fields_that_the_strategy_reads(self) -> SampleConfig:
         problems = []
         if self.strategy not in WITH_CLUSTER_QUOTAS:
-            given = [n for n in ("max_language_fraction", "max_cluster_language_fraction") if getattr(self, n)]
             problems += [
-                f"{name} needs a strategy with cluster quotas ({', '.join(WITH_CLUSTER_QUOTAS)})" for name in given
+                f"{name} needs a strategy with cluster quotas ({', '.join(WITH_CLUSTER_QUOTAS)})"
+                for name in ("max_language_fraction", "max_cluster_language_fraction")
+                if getattr(self, name) is not None
             ]
         if self.strategy in RANKING and self.similarity_temperature is not None:
             problems.append(
@@ -96,7 +97,7 @@ class SampleConfig(Config):
         if self.strategy in WITH_LANGUAGE_FEATURES and self.language_features is None:
             problems.append(f"language_features is needed by '{self.strategy}': a folder with URIEL's features.npz")
         fractions = self.max_language_fraction
-        values = fractions.values() if isinstance(fractions, dict) else [fractions or 1.0]
+        values = fractions.values() if isinstance(fractions, dict) else [] if fractions is None else [fractions]
         if not all(0 < value <= 1 for value in values):
             problems.append("max_language_fraction lies above 0 and at most at 1")
         if problems:

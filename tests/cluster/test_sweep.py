@@ -7,8 +7,9 @@ import pytest
 
 from compass_ray.cluster.fit import ShardRows
 from compass_ray.cluster.kernels import nearest
+from compass_ray.cluster.sampling import Sample, join
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
-from compass_ray.cluster.sweep import Sample, SweepRow, choose, join, starts, sweep_row, usable
+from compass_ray.cluster.sweep import SweepRow, choose, starts, sweep_row, usable
 from compass_ray.errors import TooFewSamples
 from compass_ray.vectors import unit_rows
 

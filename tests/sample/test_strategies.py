@@ -104,6 +104,7 @@ def test_in_tokens_mass_follows_the_length_of_usage() -> None:
         ({}, "one of budget and budget_tokens"),
         ({"strategy": "all", "budget_tokens": 9}, "'all', which takes none"),
         ({"budget": 5, "max_language_fraction": {"sw": 1.5}}, "above 0 and at most at 1"),
+        ({"budget": 5, "max_language_fraction": 0}, "above 0 and at most at 1"),
     ],
 )
 def test_fields_that_a_strategy_cannot_keep_to_are_refused(fields: dict[str, Any], message: str) -> None:

@@ -1,0 +1,99 @@
+"""k-means on Ray: long-lived actors hold a memory-bounded part of the rows, the driver sees K×d sums and K points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from compass_ray import records, seeding
+from compass_ray.artifacts import Artifact
+from compass_ray.cluster.centering import LanguageMeans
+from compass_ray.cluster.config import ClusterConfig
+from compass_ray.cluster.device import Device, nearest_on
+from compass_ray.cluster.fit import Fit, RowGroup, ShardRows, lloyd, seed_centroids
+from compass_ray.runtime.threads import set_threads
+from compass_ray.vectors import finite_rows
+
+
+def fit_on_actors(
+    embeddings: Artifact,
+    means: LanguageMeans,
+    weights: Mapping[tuple[str, str], float],
+    rate: float,
+    config: ClusterConfig,
+    n_clusters: int,
+    seed: int,
+    device: Device,
+) -> Fit:
+    """Seed and fit, each row taken with probability ``rate``; the same bytes for any number of actors.
+
+    Raises
+    ------
+    TooFewSamples
+        If there are fewer distinct rows than clusters.
+    """
+    import ray
+
+    from compass_ray.runtime.cluster import cluster_cpus, room_for
+
+    num_gpus = 1 if device == "gpu" else 0
+    keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
+    room = room_for(1, num_gpus, "cluster.device") if num_gpus else cluster_cpus()
+    count = min(len(keys), config.actors or room, room)
+    remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_restarts=-1, max_task_retries=-1)(FitActor)
+    shared = ray.put(means)
+    actors = [
+        remote.remote(embeddings, keys[part::count], weights, seed, rate, shared, device) for part in range(count)
+    ]
+
+    def broadcast(method: str, *args: Any) -> list[Any]:
+        given = [ray.put(value) if isinstance(value, np.ndarray) else value for value in args]
+        answers: list[Any] = ray.get([actor.call.remote(method, *given) for actor in actors])
+        return answers
+
+    n_features = int(embeddings.read(keys[0], ["vector"]).schema.field("vector").type.list_size)
+    initial = seed_centroids(broadcast, n_clusters, n_features, seed)
+    fit = lloyd(broadcast, initial, max_iterations=config.max_iterations, tol=config.tol)
+    for actor in actors:
+        ray.kill(actor)
+    return fit
+
+
+class FitActor:
+    """A Ray actor around :class:`RowGroup`; a restarted one reads its shards again."""
+
+    def __init__(
+        self,
+        embeddings: Artifact,
+        keys: list[str],
+        weights: Mapping[tuple[str, str], float],
+        seed: int,
+        rate: float,
+        means: LanguageMeans,
+        device: Device,
+    ) -> None:
+        set_threads(1)
+        members = [_fitting_rows(embeddings, key, weights, seed, rate, means) for key in keys]
+        self._group = RowGroup(members, nearest_on(device))
+
+    def call(self, method: str, *args: Any) -> Any:
+        return getattr(self._group, method)(*args)
+
+
+def _fitting_rows(
+    embeddings: Artifact,
+    key: str,
+    weights: Mapping[tuple[str, str], float],
+    seed: int,
+    rate: float,
+    means: LanguageMeans,
+) -> ShardRows:
+    table = finite_rows(embeddings.read(key, ["doc_id", "role", "lang", "vector"]))
+    ids = records.ids_to_numpy(table["doc_id"])
+    table = table.filter(pa.array(seeding.uniform(ids, seed, "fit") < rate))
+    groups = zip(table["role"].to_pylist(), table["lang"].to_pylist(), strict=True)
+    row_weights = np.array([weights[group] for group in groups], dtype=np.float64)
+    return ShardRows(records.ids_to_numpy(table["doc_id"]), means.unit_rows(table), row_weights)
