@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from compass_ray.configbase import EXECUTION, Config
@@ -45,7 +45,8 @@ class ClusterConfig(Config):
     """Spherical k-means, dense regions, or a codebook that exists."""
 
     method: Literal["kmeans", "hdbscan"] = Field(
-        default="kmeans", description="How the codebook is fitted; hdbscan finds the number of clusters by itself"
+        default="kmeans",
+        description="How the codebook is fitted; hdbscan finds the number of clusters itself and reads no n_clusters",
     )
     n_clusters: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = Field(
         default=100, description="Clusters; the literature on this method uses 80-120. 'auto' tries those of sweep"
@@ -77,11 +78,3 @@ class ClusterConfig(Config):
     actors: Annotated[int | None, EXECUTION] = Field(
         default=None, ge=1, description="Actors that hold the rows; one per CPU or GPU if not given"
     )
-
-    @model_validator(mode="after")
-    def _one_way_to_the_number(self) -> ClusterConfig:
-        if self.method == "hdbscan" and "n_clusters" in self.model_fields_set:
-            raise ValueError(
-                "n_clusters has no meaning for hdbscan, which finds it: leave it out, or set hdbscan.min_cluster_size"
-            )
-        return self

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import regex
 
 from compass_ray import records
 from compass_ray.sample.histogram import heldout_mask
@@ -81,9 +82,9 @@ def wanted_documents(nearest: pa.Table, owners: Sequence[str]) -> pa.Table:
 def name_clusters(documents: pa.Table, owner: str, n_clusters: int) -> dict[int, ClusterName]:
     """Label and exemplar of each cluster for one owner.
 
-    Terms come from documents in the owner's language; in clusters with few of them from the fallback language,
-    else from whatever language the cluster has most of. The exemplar is the owner's usage nearest to the
-    centroid, else the nearest document.
+    Terms come from documents in the owner's language; in clusters with few of them from the fallback language, if that
+    has more; without either, from whatever language the cluster has most of. The exemplar is the owner's usage nearest
+    to the centroid, else the nearest document.
 
     Parameters
     ----------
@@ -98,19 +99,32 @@ def name_clusters(documents: pa.Table, owner: str, n_clusters: int) -> dict[int,
         rank = (role == "target" and of == owner, lang == owner, similarity)
         if cluster not in best or rank > best[cluster][0]:
             best[cluster] = (rank, text)
-    terms = {lang: class_terms(members) for lang, members in texts.items()}
+    terms = {lang: class_terms(members, lang) for lang, members in texts.items()}
     result = {}
     for cluster in range(n_clusters):
-        lang = _language_for(cluster, owner, texts)
-        label = " · ".join(terms[lang].get(cluster, [])) if lang is not None else ""
-        exemplar = best[cluster][1][:_EXEMPLAR_CHARACTERS] if cluster in best else None
+        found = (terms[lang].get(cluster, []) for lang in _languages_for(cluster, owner, texts))
+        label = " · ".join(next(filter(None, found), []))
+        exemplar = shorten(best[cluster][1], _EXEMPLAR_CHARACTERS) if cluster in best else None
         result[cluster] = ClusterName(label or f"cluster {cluster}", exemplar)
     return result
 
 
-def _language_for(cluster: int, owner: str, texts: dict[str, dict[int, list[str]]]) -> str | None:
+def _languages_for(cluster: int, owner: str, texts: dict[str, dict[int, list[str]]]) -> list[str]:
+    """Whose terms may name a cluster, best first."""
     sizes = {lang: len(members[cluster]) for lang, members in texts.items() if cluster in members}
-    for lang in (owner, FALLBACK_LANGUAGE):
-        if sizes.get(lang, 0) >= _MIN_DOCUMENTS:
-            return lang
-    return max(sizes, key=lambda lang: (sizes[lang], lang), default=None)
+    known = [lang for lang in (owner, FALLBACK_LANGUAGE) if lang in sizes]
+    enough = [lang for lang in known if sizes[lang] >= _MIN_DOCUMENTS]
+    return [*enough, *known, *sorted(sizes, key=lambda lang: (-sizes[lang], lang))]
+
+
+def shorten(text: str, characters: int) -> str:
+    """The start of a text in one line, cut between words where there are spaces, and marked with an ellipsis."""
+    line = " ".join(text.split())
+    if len(line) <= characters:
+        return line
+    start = ""
+    for grapheme in regex.findall(r"\X", line[: characters + 1])[:-1]:  # the last one may be cut
+        if len(start) + len(grapheme) < characters:
+            start += grapheme
+    words, space, _ = start.rpartition(" ")
+    return (words if space and len(words) > characters // 2 else start).rstrip() + "…"

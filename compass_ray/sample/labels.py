@@ -1,17 +1,20 @@
 """Names for clusters that a reader of the owner's language can check.
 
 Terms are scored by class TF-IDF (Grootendorst, 2022): a cluster's documents are one class, and a term counts
-by how often it occurs there against how often elsewhere. Scripts written without spaces are cut into
-character n-grams, of which the longest that carry a score survive.
+by how often it occurs there against how often elsewhere. Where a script has no spaces, terms are runs of kanji or
+katakana in Japanese, and otherwise n-grams between function words, of which the longest that are repeated survive.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import combinations
 
 import regex
+import stopwordsiso
 
 TERMS = 4
 DOCUMENTS_PER_CLUSTER = 32
@@ -21,38 +24,81 @@ _FUNCTION_WORD_SHARE = 0.1
 _FEW_DOCUMENTS = 4
 """A term in more than a tenth of a language's documents, and in more than a few, is taken for a function word."""
 
+_LONGEST = 12
+"""Graphemes of an n-gram, at most."""
+_MOSTLY = 0.7
+"""An n-gram is part of a longer term if that is in so many of its documents."""
+
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _RUN = regex.compile(rf"[{_UNSPACED}ー]+|[\p{{L}}\p{{M}}&&[^{_UNSPACED}]]+", regex.VERSION1)
 _UNSPACED_RUN = regex.compile(rf"[{_UNSPACED}ー]", regex.VERSION1)
-_KANA_ONLY = regex.compile(r"\p{Hiragana}+")
+_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
+_JAPANESE_WORD = regex.compile(r"\p{Han}{2,}|[\p{Katakana}ー]{2,}")
 _HANGUL = regex.compile(r"\p{Hangul}{2}")
 _GRAPHEME = regex.compile(r"\X")
+_PARTICLES = regex.compile("[的了是吗嗎呢吧这這那与與]")
+"""Chinese characters that join and end phrases and hardly occur inside of words: n-grams do not cross them."""
+_ENDS_IN_A_LEADING_VOWEL = regex.compile(r"\p{Logical_Order_Exception}$")
 
 
-def terms_of(text: str) -> list[str]:
-    """Words in lower case, or n-grams of 2 to 4 graphemes where a script has no spaces.
+@cache
+def function_words(lang: str) -> frozenset[str]:
+    """What tells no topic in a language, from stopwords-iso; nothing where it has no list.
 
-    >>> terms_of("Rain fell")
+    >>> "the" in function_words("en")
+    True
+    """
+    base = lang.partition("-")[0]
+    return frozenset(stopwordsiso.stopwords(base)) if stopwordsiso.has_lang(base) else frozenset()
+
+
+@cache
+def _pieces_of_function_words(lang: str) -> frozenset[str]:
+    """Function words of a script without spaces, and what n-grams would cut out of them."""
+    unspaced = [word for word in function_words(lang) if _UNSPACED_RUN.match(word)]
+    return frozenset(piece for word in unspaced for piece in [word, *_parts(_GRAPHEME.findall(word))])
+
+
+def terms_of(text: str, lang: str = "") -> list[str]:
+    """Words in lower case without function words; in scripts without spaces n-grams of 2 to 12 graphemes.
+
+    >>> terms_of("The rain fell", "en")
     ['rain', 'fell']
     """
     terms: list[str] = []
-    for run in _RUN.findall(text.lower()):
-        if _UNSPACED_RUN.match(run):
-            graphemes = _GRAPHEME.findall(run)
-            for size in (2, 3, 4):
-                terms += ["".join(graphemes[i : i + size]) for i in range(len(graphemes) - size + 1)]
-        elif len(run) > 2 or _HANGUL.match(run):  # most Korean nouns have two syllables
-            terms.append(run)
-    return [term for term in terms if not _KANA_ONLY.fullmatch(term)]  # particles and inflections
+    japanese = _KANA.search(text) is not None
+    for run in _RUN.findall(text.lower().replace("i\u0307", "i")):  # Turkish İ becomes an i and a dot
+        if not _UNSPACED_RUN.match(run):
+            if len(run) > 2 or _HANGUL.match(run):  # most Korean nouns have two syllables
+                terms.append(run)
+        elif japanese:  # hiragana are particles and inflections
+            terms += _JAPANESE_WORD.findall(run)
+        else:
+            terms += _ngrams(run, lang)
+    words = function_words(lang)
+    return [term for term in terms if term not in words]
 
 
-def class_terms(documents: Mapping[int, Sequence[str]], count: int = TERMS) -> dict[int, list[str]]:
+def _ngrams(run: str, lang: str) -> Iterator[str]:
+    known = _pieces_of_function_words(lang)
+    for piece in _PARTICLES.split(run):
+        graphemes = _GRAPHEME.findall(piece)
+        for size in range(2, _LONGEST + 1):
+            for start in range(len(graphemes) - size + 1):
+                term = "".join(graphemes[start : start + size])
+                if term not in known and not _ENDS_IN_A_LEADING_VOWEL.search(term):
+                    yield term
+
+
+def class_terms(documents: Mapping[int, Sequence[str]], lang: str = "", count: int = TERMS) -> dict[int, list[str]]:
     """The most telling terms of each class.
 
     Parameters
     ----------
     documents : mapping of class to texts
         All in one language, so that function words are common to all classes.
+    lang : str
+        That language, whose function words are left out as far as they are known.
     count : int
         Terms per class, at most.
 
@@ -61,7 +107,7 @@ def class_terms(documents: Mapping[int, Sequence[str]], count: int = TERMS) -> d
     dict of class to terms, best first
         Deterministic; ties by the term itself.
     """
-    texts = {label: [terms_of(text) for text in members] for label, members in documents.items()}
+    texts = {label: [terms_of(text, lang) for text in members] for label, members in documents.items()}
     frequency = {label: Counter(term for terms in members for term in terms) for label, members in texts.items()}
     total: Counter[str] = sum(frequency.values(), Counter())
     average = total.total() / max(1, len(texts))
@@ -71,7 +117,7 @@ def class_terms(documents: Mapping[int, Sequence[str]], count: int = TERMS) -> d
     for label, counts in frequency.items():
         spread = Counter(term for terms in texts[label] for term in set(terms))
         telling = [term for term in counts if documents_with[term] <= ceiling]
-        repeated = [term for term in telling if spread[term] > 1] or telling
+        repeated = _whole([term for term in telling if spread[term] > 1] or telling, spread)
         size = max(1, counts.total())
         scores = {
             term: counts[term] / size * math.log1p(average / total[term]) * math.sqrt(len(term)) for term in repeated
@@ -80,12 +126,37 @@ def class_terms(documents: Mapping[int, Sequence[str]], count: int = TERMS) -> d
     return result
 
 
+def _whole(terms: Sequence[str], spread: Mapping[str, int]) -> list[str]:
+    """Without the n-grams that mostly occur as part of a longer one."""
+    longer: dict[str, int] = {}
+    for term in terms:
+        if _UNSPACED_RUN.match(term):
+            for part in _parts(_GRAPHEME.findall(term)):
+                longer[part] = max(longer.get(part, 0), spread[term])
+    return [term for term in terms if longer.get(term, 0) < _MOSTLY * spread[term]]
+
+
+def _parts(graphemes: Sequence[str]) -> Iterator[str]:
+    """All n-grams of two graphemes and more that are shorter than the whole."""
+    for start, end in combinations(range(len(graphemes) + 1), 2):
+        if 2 <= end - start < len(graphemes):
+            yield "".join(graphemes[start:end])
+
+
 def _without_parts(ranked: Sequence[str], count: int) -> list[str]:
-    """The first terms that are neither part of, nor hold, one already chosen."""
+    """The first terms that neither hold, nor are part of, nor overlap one already chosen."""
     chosen: list[str] = []
     for term in ranked:
         if len(chosen) == count:
             break
-        if not any(term in other or other in term for other in chosen):
+        if not any(term in other or other in term or _overlap(term, other) for other in chosen):
             chosen.append(term)
     return chosen
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two n-grams may be cut from the same word: the end of one is the start of the other."""
+    if not (_UNSPACED_RUN.match(one) and _UNSPACED_RUN.match(other)):
+        return False
+    sizes = range(2, min(len(one), len(other)))
+    return any(one[-size:] == other[:size] or other[-size:] == one[:size] for size in sizes)

@@ -33,7 +33,7 @@ from compass_ray.sample.verdict import Drawing
 from compass_ray.shards import shard_key
 from compass_ray.vectors import from_column, unit_rows
 
-VERSION = 3
+VERSION = 4
 GAPS, HISTOGRAMS, DRAW, SUPPRESSED = "gaps", "histograms", "draw", "suppressed"
 
 

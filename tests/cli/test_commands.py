@@ -87,6 +87,7 @@ def test_config_schema_is_json_schema(tmp_path: Path) -> None:
         ("sources.usage.path=nowhere.tsv", 3, "sources.usage.path: no file matches nowhere.tsv"),
         ("embed.model=./no-such-model", 2, "embed.model: './no-such-model' is neither"),
         ("ray.address=127.0.0.1:1", 4, "ray.address: no cluster answers at 127.0.0.1:1"),
+        ("cluster.device=gpu", 4, "pip install 'compass_ray[gpu]'"),
         ("sample.strategy=best", 2, "sample.strategy"),
     ],
 )

@@ -96,5 +96,7 @@ def test_too_few_rows_or_no_regions_say_what_was_found_and_what_to_do() -> None:
         "cluster.hdbscan.rows or add data"
     )
     scattered = unit_rows(np.random.default_rng(0).normal(size=(300, 64)))
-    with pytest.raises(TooFewSamples, match=r"\d dense regions were found in 300 rows with min_cluster_size 100; lower"):
+    with pytest.raises(
+        TooFewSamples, match=r"\d dense regions were found in 300 rows with min_cluster_size 100; lower"
+    ):
         dense_clusters(scattered, np.ones(300), HdbscanConfig(min_cluster_size=100))

@@ -324,22 +324,31 @@ def test_a_config_without_a_sample_section_is_for_adapt_alone(fresh: Make) -> No
         curate(config)
 
 
-def test_auto_says_what_it_chose_is_reused_whatever_the_actors_and_its_codebook_can_be_frozen(
-    demo: Make, finished_demo: CurationRun, tmp_path: Path
+AUTO = ("cluster.n_clusters=auto", "cluster.sweep={clusters: [6, 12], rows: 1000}")
+HDBSCAN = ("cluster.method=hdbscan", "cluster.hdbscan={rows: 1000}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        pytest.param(AUTO, "clusters: smallest within one standard error of the best usage gain", id="auto"),
+        pytest.param(HDBSCAN, "clusters: HDBSCAN over", id="hdbscan"),
+    ],
+)
+def test_a_found_number_of_clusters_is_explained_the_same_for_any_actors_and_can_be_frozen(
+    overrides: tuple[str, ...], why: str, demo: Make, finished_demo: CurationRun
 ) -> None:
-    auto = ("cluster.n_clusters=auto", "cluster.sweep={clusters: [6, 12], rows: 1000}")
-    run = curate(demo(*auto))
+    run = curate(demo(*overrides))
     codebook = _artifact(run, "codebook")
-    summary = codebook.manifest().receipts["codebook"].summary
     number = len(read_codebook(codebook).centroids)
-    assert codebook.read("sweep")["n_clusters"].to_pylist() == [6, 12]
-    assert summary["chosen"].startswith(f"{number} clusters: smallest within one standard error")
+    assert run.record["clusters"]["n_clusters"] == number
+    assert run.record["clusters"]["chosen"].startswith(f"{number} {why}")
     before = tree_bytes(codebook.url)
     shutil.rmtree(codebook.url)
     _read_manifest.cache_clear()
-    curate(demo(*auto, "cluster.actors=1"))
+    curate(demo(*overrides, "cluster.actors=1"))
     assert tree_bytes(codebook.url) == before
-    frozen = curate(demo(f"cluster.codebook={codebook.url}", "name=frozen-auto"))
+    frozen = curate(demo(f"cluster.codebook={codebook.url}", f"name=frozen-{number}"))
     assert tree_bytes(f"{frozen.path}/selection/sw") == tree_bytes(f"{run.path}/selection/sw")
 
 

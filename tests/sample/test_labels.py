@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from compass_ray.sample.labels import TERMS, class_terms, terms_of
+from compass_ray.sample.labels import TERMS, class_terms, function_words, terms_of
 
 SWAHILI = {
     0: [
@@ -94,7 +94,7 @@ CORPORA = {"sw": SWAHILI, "ta": TAMIL, "ja": JAPANESE, "zh": CHINESE, "th": THAI
     ],
 )
 def test_labels_of_spaced_scripts_hold_the_word_that_tells_the_topic(lang: str, telling: list[str]) -> None:
-    labels = class_terms(CORPORA[lang])
+    labels = class_terms(CORPORA[lang], lang)
     assert [word in labels[topic] for topic, word in enumerate(telling)] == [True] * 3, labels
 
 
@@ -107,7 +107,7 @@ def test_labels_of_spaced_scripts_hold_the_word_that_tells_the_topic(lang: str, 
     ],
 )
 def test_labels_of_unspaced_scripts_are_pieces_of_the_topics_word(lang: str, telling: list[str]) -> None:
-    labels = class_terms(CORPORA[lang])
+    labels = class_terms(CORPORA[lang], lang)
     for topic, word in enumerate(telling):
         assert any(term in word or word in term for term in labels[topic]), labels[topic]
 
@@ -116,19 +116,19 @@ def test_labels_of_unspaced_scripts_are_pieces_of_the_topics_word(lang: str, tel
     ("lang", "topic", "word"), [("zh", 0, "流行感冒"), ("zh", 1, "股票市场"), ("ja", 0, "天気予報")]
 )
 def test_a_word_of_four_characters_is_shown_whole(lang: str, topic: int, word: str) -> None:
-    assert word in class_terms(CORPORA[lang])[topic]
+    assert word in class_terms(CORPORA[lang], lang)[topic]
 
 
 @pytest.mark.parametrize("lang", CORPORA)
 def test_a_label_never_names_the_topic_of_another_class(lang: str) -> None:
-    labels = class_terms(CORPORA[lang])
+    labels = class_terms(CORPORA[lang], lang)
     for one, other in itertools.permutations(labels, 2):
         assert not set(labels[one]) & set(labels[other])
 
 
 @pytest.mark.parametrize("lang", CORPORA)
 def test_every_term_occurs_in_its_class_and_holds_no_other_term(lang: str) -> None:
-    for topic, terms in class_terms(CORPORA[lang]).items():
+    for topic, terms in class_terms(CORPORA[lang], lang).items():
         assert 1 <= len(terms) <= TERMS
         text = "\n".join(CORPORA[lang][topic]).lower()
         assert all(term in text for term in terms)
@@ -139,7 +139,7 @@ def test_every_term_occurs_in_its_class_and_holds_no_other_term(lang: str) -> No
 def test_labels_do_not_depend_on_the_order_of_classes_or_documents(lang: str) -> None:
     corpus = CORPORA[lang]
     turned = {topic: list(reversed(corpus[topic])) for topic in reversed(corpus)}
-    assert class_terms(turned) == class_terms(corpus)
+    assert class_terms(turned, lang) == class_terms(corpus, lang)
 
 
 def test_words_that_all_classes_share_are_left_out() -> None:
@@ -176,7 +176,8 @@ def test_one_class_alone_has_a_label() -> None:
         ("东京", ["东京"]),
         ("新幹線", ["新幹", "幹線", "新幹線"]),
         ("ください", []),  # inflections in hiragana tell nothing
-        ("ラーメン", ["ラー", "ーメ", "メン", "ラーメ", "ーメン", "ラーメン"]),
+        ("ラーメンの作り方", ["ラーメン"]),  # in Japanese runs of katakana and kanji are words
+        ("İstanbul", ["istanbul"]),
         ("GPU价格", ["gpu", "价格"]),
         ("น้ำดี", ["น้ำดี"]),  # two graphemes, five code points
         ("", []),
@@ -184,6 +185,43 @@ def test_one_class_alone_has_a_label() -> None:
 )
 def test_terms_are_words_or_grapheme_ngrams(text: str, expected: list[str]) -> None:
     assert terms_of(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("lang", "text", "expected"),
+    [
+        ("en", "Where is the railway?", ["railway"]),
+        ("sw", "Mtoto wangu ana homa", ["mtoto", "wangu", "ana", "homa"]),
+        ("zh-Hant", "表面的張力", ["表面", "張力"]),
+        ("zh", "这是流行感冒吗", ["流行", "行感", "感冒", "流行感", "行感冒", "流行感冒"]),
+    ],
+)
+def test_function_words_and_their_pieces_are_left_out_where_a_list_is_known(
+    lang: str, text: str, expected: list[str]
+) -> None:
+    assert set(terms_of(text, lang)) == set(expected)
+
+
+def test_ngrams_of_thai_are_no_pieces_of_function_words_and_end_in_no_vowel_that_leads_a_syllable() -> None:
+    terms = set(terms_of("หลังจากกินไข่ไก่", "th"))
+    assert {"กิน", "ไข่ไก่"} <= terms
+    assert not {"หลังจาก", "หลัง", "จาก", "ลังจาก"} & terms
+    assert not [term for term in terms if term[-1] in "เแโใไ"]
+
+
+def test_a_language_without_a_list_keeps_all_its_words() -> None:
+    assert not function_words("ta")
+    assert terms_of("இது ஒரு வீடு", "ta") == ["இது", "ஒரு", "வீடு"]
+
+
+def test_a_repeated_word_of_an_unspaced_script_is_shown_once_and_whole() -> None:
+    """การแข่งขัน is a competition: its n-grams of four graphemes were shown, four to a label."""
+    texts = {
+        0: ["การแข่งขันว่ายน้ำ", "ชนะการแข่งขันเมื่อวาน", "ดูการแข่งขันสด"],
+        1: ["ฝนตกหนักในกรุงเทพ", "วันนี้ฝนตกหนักไหม", "ฝนตกหนักทุกวัน"],
+        2: ["ราคาข้าวหอมมะลิ", "ปลูกข้าวหอมมะลิ", "ข้าวหอมมะลิใหม่"],
+    }
+    assert class_terms(texts, "th") == {0: ["การแข่งขัน"], 1: ["ฝนตกหนัก"], 2: ["ข้าวหอมมะลิ"]}
 
 
 def test_korean_nouns_of_two_syllables_are_terms() -> None:
