@@ -86,7 +86,7 @@ def certificates(n_clusters: int, documents: int, repetitions: int) -> list[dict
                 width.append(estimate.high - estimate.low)
                 if share:
                     change = reduction(heldout, far, training.astype(np.float64), rng)
-                    paired.append(change["low"] <= true_reduction <= change["high"])
+                    paired.append(change.low <= true_reduction <= change.high)
             rows.append(
                 {
                     "clusters": n_clusters,

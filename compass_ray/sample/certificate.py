@@ -7,6 +7,7 @@ estimates are corrected for its bias and intervals resample it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A divergence in bits with its 95 % interval; ``plugin`` is the value without bias correction."""
+    """A divergence, or a difference of two, in bits with its 95 % interval; ``plugin`` is without bias correction."""
 
     jsd: float
     low: float
@@ -39,10 +40,9 @@ class Estimate:
 def divergence(heldout: Counts, training: Counts, rng: np.random.Generator) -> Estimate:
     """Divergence of training data from usage.
 
-    A few dozen documents over a hundred clusters look farther from anything than usage itself is. By how much is
-    found by a parametric bootstrap (Efron & Tibshirani, 1993): samples of the same size are drawn from the held-out
-    shares shrunk towards uniform, whose divergence is known. In simulations of 85 documents over 100 clusters the
-    interval holds the truth 80-95 % of the time, at 600 documents 97 %.
+    A few dozen documents over a hundred clusters look farther from anything than usage itself is; see
+    :func:`_estimate`. In simulations of 85 to 3,000 documents over 30 and 100 clusters the interval holds the truth in
+    0.92 and more of the cases (docs/selection.md).
 
     Parameters
     ----------
@@ -50,13 +50,12 @@ def divergence(heldout: Counts, training: Counts, rng: np.random.Generator) -> E
         Documents by cluster; neither may be all zero.
     """
     q = training / training.sum()
-    plugin = float(jsd(heldout / heldout.sum(), q))
-    bias, spread = _sampling_error(heldout, q, rng)
-    low, high = np.clip(plugin - bias + np.quantile(spread, [0.025, 0.975]), 0, 1)
-    return Estimate(float(np.clip(plugin - bias, 0, 1)), float(low), float(high), plugin)
+    found = _estimate(heldout, lambda usage: jsd(usage, q), rng)
+    value, low, high = np.clip([found.jsd, found.low, found.high], 0, 1)
+    return Estimate(float(value), float(low), float(high), found.plugin)
 
 
-def reduction(heldout: Counts, one: NDArray[Any], other: NDArray[Any], rng: np.random.Generator) -> dict[str, float]:
+def reduction(heldout: Counts, one: NDArray[Any], other: NDArray[Any], rng: np.random.Generator) -> Estimate:
     """By how much ``other`` is nearer to usage than ``one``: JSD(one) - JSD(other), in [-1, 1], with its interval.
 
     Both are compared with the same resampled usage, whose scatter they share for the most part: the interval is much
@@ -68,45 +67,47 @@ def reduction(heldout: Counts, one: NDArray[Any], other: NDArray[Any], rng: np.r
     one, other : ndarray of shape (n_bins,), float64
         Shares or counts of training data.
     """
-    samples = int(heldout.sum())
-    usage = _usage(heldout)
     p, q = one / one.sum(), other / other.sum()
-    drawn = rng.multinomial(samples, usage, size=_BOOTSTRAP_DRAWS) / samples
-    values = jsd(drawn, p) - jsd(drawn, q)
+    return _estimate(heldout, lambda usage: jsd(usage, p) - jsd(usage, q), rng)
+
+
+def _estimate(heldout: Counts, statistic: Callable[[NDArray[Any]], NDArray[Any]], rng: np.random.Generator) -> Estimate:
+    """What a statistic of usage is, given a sample of it.
+
+    By how much samples of this size miss it is found by a parametric bootstrap (Efron & Tibshirani, 1993) from a usage
+    whose statistic is known. Which usage is the question where documents are few: clusters without any may be rare or
+    not be used at all. So there are two, the observed shares and these shrunk towards uniform. The interval holds those
+    of both, and the estimate is corrected by the bias of their mean.
+    """
+    samples = int(heldout.sum())
     observed = heldout / samples
-    plugin = float(jsd(observed, p) - jsd(observed, q))
-    estimate = plugin - float(values.mean() - (jsd(usage, p) - jsd(usage, q)))
-    low, high = estimate + np.quantile(values - values.mean(), [0.025, 0.975])
-    found = {"jsd": estimate, "low": float(low), "high": float(high), "plugin": plugin}
-    return {name: round(value, 6) for name, value in found.items()}
+    uniform = np.full(len(heldout), 1 / len(heldout))
+    shrunk = shrunk_mass(heldout, uniform, concentration(heldout, uniform))
+    plugin = float(statistic(observed))
+
+    def errors(usage: NDArray[np.float64]) -> NDArray[Any]:
+        drawn = rng.multinomial(samples, usage, size=_BOOTSTRAP_DRAWS) / samples
+        missed: NDArray[Any] = statistic(drawn) - statistic(usage)
+        return missed
+
+    # the value less its bias, plus the scatter around that
+    ends = [plugin - 2 * e.mean() + np.quantile(e, [0.025, 0.975]) for e in (errors(observed), errors(shrunk))]
+    value = plugin - float(errors((observed + shrunk) / 2).mean())
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    return Estimate(value, min(float(low), value), max(float(high), value), plugin)
 
 
 def random_divergence(
     heldout: Counts, current: Counts, capacity: Counts, budget: int, rng: np.random.Generator
 ) -> Estimate:
     """What a random selection of the same budget would reach: mean and 95 % range of 200 draws."""
-    total = current.sum() + budget
-    bias, _ = _sampling_error(heldout, (current + budget * capacity / capacity.sum()) / total, rng)
+    expected = current + budget * capacity / capacity.sum()
+    found = _estimate(heldout, lambda usage: jsd(usage, expected / expected.sum()), rng)
     training = hypergeometric_quotas(capacity, budget, rng, _RANDOM_DRAWS) + current
-    q = training / training.sum(axis=1, keepdims=True)
-    plugin = jsd(heldout / heldout.sum(), q)
-    values = np.clip(plugin - bias, 0, 1)
+    plugin = jsd(heldout / heldout.sum(), training / training.sum(axis=1, keepdims=True))
+    values = np.clip(plugin - (found.plugin - found.jsd), 0, 1)
     low, high = np.quantile(values, [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high), float(plugin.mean()))
-
-
-def _sampling_error(heldout: Counts, q: NDArray[np.float64], rng: np.random.Generator) -> tuple[float, Any]:
-    """By how much samples of usage exceed its divergence from q on average, and how they scatter around that."""
-    samples = int(heldout.sum())
-    usage = _usage(heldout)
-    values = jsd(rng.multinomial(samples, usage, size=_BOOTSTRAP_DRAWS) / samples, q)
-    return float(values.mean() - jsd(usage, q)), values - values.mean()
-
-
-def _usage(heldout: Counts) -> NDArray[np.float64]:
-    """What held-out usage may be a sample of: its shares shrunk towards uniform."""
-    uniform = np.full(len(heldout), 1 / len(heldout))
-    return shrunk_mass(heldout, uniform, concentration(heldout, uniform))
 
 
 def certify(
@@ -138,9 +139,11 @@ def certify(
             body["before"] = divergence(heldout, current, np.random.default_rng(seed)).to_json()
         body["after"] = divergence(heldout, current + selected, np.random.default_rng(seed)).to_json()
         chance = current + selected.sum() * capacity / max(1, capacity.sum())
-        body["reduction_over_random"] = reduction(heldout, chance, current + selected, np.random.default_rng(seed))
+        over_random = reduction(heldout, chance, current + selected, np.random.default_rng(seed))
+        body["reduction_over_random"] = over_random.to_json()
         if current.sum():
-            body["reduction"] = reduction(heldout, current, current + selected, np.random.default_rng(seed))
+            gained = reduction(heldout, current, current + selected, np.random.default_rng(seed))
+            body["reduction"] = gained.to_json()
         body["random"] = random_divergence(
             heldout, current, capacity, int(selected.sum()), np.random.default_rng(seed)
         ).to_json()

@@ -113,7 +113,7 @@ def test_the_interval_covers_also_where_usage_is_thin_over_many_clusters() -> No
     training = np.round(1e5 * (truth + other) / 2).astype(np.int64) + 1
     true_value = float(jsd(truth, shares(training)))
     estimates = [divergence(rng(2000 + seed).multinomial(85, truth), training, rng(seed)) for seed in range(60)]
-    assert np.mean([estimate.low <= true_value <= estimate.high for estimate in estimates]) >= 0.5
+    assert np.mean([estimate.low <= true_value <= estimate.high for estimate in estimates]) >= 0.9
 
 
 def test_more_held_out_usage_narrows_the_interval() -> None:
@@ -153,7 +153,7 @@ def test_a_reduction_is_the_difference_of_two_divergences_with_a_narrower_interv
 
 def test_a_selection_that_changes_nothing_reduces_nothing() -> None:
     found = reduction(HELDOUT, CURRENT, 3 * CURRENT, rng())
-    assert (found["jsd"], found["low"], found["high"]) == pytest.approx((0, 0, 0), abs=1e-6)
+    assert (found.jsd, found.low, found.high) == pytest.approx((0, 0, 0), abs=1e-6)
     assert certify(HELDOUT, NOTHING, TOWARDS, CAPACITY, rng())["reduction"] is None
 
 
@@ -162,4 +162,4 @@ def test_the_interval_of_a_reduction_covers_the_true_one() -> None:
     one, other = rng(4).dirichlet(np.full(30, 1.0)), 0.5 * truth + 0.5 * rng(5).dirichlet(np.full(30, 1.0))
     true_value = float(jsd(truth, one) - jsd(truth, other))
     found = [reduction(rng(3000 + seed).multinomial(300, truth), one, other, rng(seed)) for seed in range(100)]
-    assert np.mean([r["low"] <= true_value <= r["high"] for r in found]) >= 0.88
+    assert np.mean([r.low <= true_value <= r.high for r in found]) >= 0.88
