@@ -16,11 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.mass import base_measure, concentration, mass_interval, shrunk_mass
+from compass_ray.mass import base_measure, concentration, mass_interval, shrunk_mass, spread
 from compass_ray.sample.certificate import divergence, reduction
 from compass_ray.sample.divergence import jsd
+from compass_ray.vectors import unit_rows
 
 Vector = NDArray[np.float64]
+
+
+TOPICS = {"three topics": 3, "ten topics": 10, "thirty topics": 30, "hundred topics": 100, "no topics": 0}
+POPULATION = 20_000
 
 
 def truths(n_clusters: int, rng: np.random.Generator) -> dict[str, Vector]:
@@ -36,18 +41,32 @@ def truths(n_clusters: int, rng: np.random.Generator) -> dict[str, Vector]:
     }
 
 
+def populations(n_clusters: int, rng: np.random.Generator) -> dict[str, Vector]:
+    """Cosines of many documents with the centroids: a few topics on a sphere, or each document on its own."""
+    centroids = unit_rows(rng.normal(size=(n_clusters, 16)))
+    found = {}
+    for name, topics in TOPICS.items():
+        around = unit_rows(rng.normal(size=(topics, 16)))[rng.integers(0, topics, POPULATION)] if topics else 0
+        documents = unit_rows(around + rng.normal(size=(POPULATION, 16)) * 0.15)
+        found[name] = (documents @ centroids.T).astype(np.float16)
+    return found
+
+
 def masses(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, Any]]:
     """Coverage of the intervals of masses, and the distance of p̃ and p̂ from the truth."""
     rng = np.random.default_rng(0)
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for _ in range(repetitions):
-        for shape, truth in truths(n_clusters, rng).items():
-            for near in (True, False):
-                other = rng.dirichlet(np.ones(n_clusters))
-                pool = rng.multinomial(50_000, 0.7 * truth + 0.3 / n_clusters if near else other)
-                others = rng.multinomial(3 * documents, 0.5 * truth + 0.5 * other if near else other)
-                counts = rng.multinomial(documents, truth)
-                base = base_measure(counts, others, pool)
+        everybody = populations(n_clusters, rng)
+        for shape, cosines in everybody.items():
+            clusters = cosines.argmax(axis=1)
+            truth = np.bincount(clusters, minlength=n_clusters) / POPULATION
+            own = rng.integers(0, POPULATION, documents)
+            counts = np.bincount(clusters[own], minlength=n_clusters)
+            unlike = everybody["ten topics" if shape != "ten topics" else "thirty topics"]
+            for kind, others in (("none", cosines[:0]), ("like", cosines), ("unlike", unlike)):
+                drawn = others[rng.integers(0, POPULATION, 3 * documents)] if len(others) else others
+                base = base_measure(spread(np.concatenate([cosines[own], drawn])).sum(axis=0))
                 mass = shrunk_mass(counts, base, concentration(counts, base))
                 low, high = mass_interval(counts, mass)
                 covered = (low <= truth + 1e-15) & (truth <= high)
@@ -59,12 +78,12 @@ def masses(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, 
                     float(jsd(mass, truth)),
                     float(jsd(counts / documents, truth)),
                 )
-                found.setdefault((shape, "like" if near else "unlike"), []).append(row)
+                found.setdefault((shape, kind), []).append(row)
     names = ("coverage", "coverage_large", "width", "jsd_shrunk", "jsd_observed")
     return [
-        {"clusters": n_clusters, "documents": documents, "truth": shape, "pool_and_others": likeness}
-        | dict(zip(names, np.round(np.mean(rows, axis=0), 4).tolist(), strict=True))
-        for (shape, likeness), rows in found.items()
+        {"clusters": n_clusters, "documents": documents, "usage": shape, "other_owners": kind}
+        | dict(zip(names, np.round(np.mean(rows, axis=0), 5).tolist(), strict=True))
+        for (shape, kind), rows in found.items()
     ]
 
 
@@ -116,7 +135,10 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.monotonic()
     of_masses = [
-        row for n in (30, 100) for m in (285, 1000, 10_000) for row in masses(n, m, max(1, arguments.repetitions // 2))
+        row
+        for n in (30, 100)
+        for m in (12, 30, 285, 1000, 10_000)
+        for row in masses(n, m, max(1, arguments.repetitions // 2))
     ]
     of_certificates = [
         row for n in (30, 100) for m in (85, 300, 600, 3000) for row in certificates(n, m, arguments.repetitions)

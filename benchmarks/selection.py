@@ -135,13 +135,14 @@ def measure(
     missing = None if topics is None else _missing_ids(clustered.inputs.documents, topics)
     unseen = {} if topics is None else unseen_usage(config, clustered, session)
     n_clusters = clustered.inputs.n_clusters
+    nothing = np.zeros(n_clusters)  # the certificate does not ask what selections go by
     rows = []
     for name in strategies:
         for budget in budgets if name != "all" else [0]:
             given = SampleConfig(budget=budget or 1, language_features=features, shortfall="accept")
             sampled = sample(clustered.inputs, config.target, with_strategy(given, name), session)
             drawn = sampled.read(DRAW)
-            problems = {p.owner: p for p in build_problems(sampled.read(HISTOGRAMS), n_clusters)}
+            problems = {p.owner: p for p in build_problems(sampled.read(HISTOGRAMS), nothing, n_clusters)}
             for found in compared(name, sampled, session.stages[-1]):
                 mine = drawn.filter(pc.equal(drawn["owner"], found.owner))
                 ids = mine["doc_id"].to_pylist()

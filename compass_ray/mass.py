@@ -1,7 +1,8 @@
-"""From counts of target documents to the mass that clusters deserve.
+"""From target documents to the mass that clusters deserve.
 
 A few hundred questions over a hundred clusters are mostly noise, so observed shares are shrunk
-towards a base measure by an amount that the counts themselves justify.
+towards a base measure by an amount that the counts themselves justify. The base is usage again, each document
+shared among the clusters near it: where few were counted, what is near counts too.
 """
 
 from __future__ import annotations
@@ -9,55 +10,59 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import gammaln
+from scipy.special import gammaln, softmax
 from scipy.stats import beta
 
 Vector = NDArray[np.float64]
 
+BANDWIDTH = 0.9
+"""Width of the kernel that shares a document among clusters, in standard deviations of its similarities. Narrower, and
+a few documents foretell too little of the next ones; wider, and they lose their topic (measured: docs/selection.md)."""
+
 _ALPHA_RANGE = (1e-2, 1e6)
 _EPSILON = 1e-3
-_LEAST_USAGE = 0.5
 
 
-def base_measure(own: NDArray[np.int64], others: NDArray[np.int64], pool: NDArray[np.int64]) -> Vector:
-    """What usage looks like before one's own documents count: usage of all languages and the pool.
+def spread(similarity: NDArray[np.floating]) -> Vector:
+    """Share documents among all clusters, by similarity to their centroids.
 
-    Usage has a share λ of at least a half. It has more where the *other* languages' usage foretells the owner's better
-    than the pool does: λ maximises the likelihood of the owner's documents under λ·others + (1-λ)·pool (interpolation
-    with held-out data; Jelinek & Mercer, 1980). A fixed half would leave half of the mass on the pool however much
-    the languages agree.
+    Each document gives ``exp(similarity / width)``, as a kernel on the sphere does (Hall, Watson & Cabrera, 1987), over
+    its sum. The width is ``BANDWIDTH`` standard deviations of the document's own similarities, so that encoders whose
+    cosines all lie near 0.8 are treated like others.
 
     Parameters
     ----------
-    own, others, pool : ndarray of shape (n_clusters,), int64
-        Target documents of the owner, of all other owners, and eligible pool documents.
+    similarity : ndarray of shape (n, n_clusters), float
+        Cosines.
+
+    Returns
+    -------
+    ndarray of shape (n, n_clusters), float64
+        Rows sum to one.
+    """
+    rows = similarity.astype(np.float64)
+    scale = rows.std(axis=1, keepdims=True)
+    shares: Vector = softmax(rows / np.where(scale == 0, 1, BANDWIDTH * scale), axis=1)
+    return shares
+
+
+def base_measure(usage: Vector) -> Vector:
+    """What usage looks like before one's own counts: all owners' documents, spread, and a little of everything.
+
+    Parameters
+    ----------
+    usage : ndarray of shape (n_clusters,), float64
+        Sum of :func:`spread` over the target documents of all owners.
 
     Returns
     -------
     ndarray of shape (n_clusters,), float64
-        λ·(own + others) + (1-λ)·pool and a little of everything: positive, sums to one.
+        Positive, sums to one; uniform without documents.
     """
-    share = _usage_share(own, others, pool)
-    mixed: Vector = share * _share(own + others) + (1 - share) * _share(pool) + _EPSILON / len(pool)
-    mixed /= mixed.sum()
+    total = usage.sum()
+    share = usage / total if total else np.full(len(usage), 1 / len(usage))
+    mixed: Vector = (share + _EPSILON / len(usage)) / (1 + _EPSILON)
     return mixed
-
-
-def _usage_share(own: NDArray[np.int64], others: NDArray[np.int64], pool: NDArray[np.int64]) -> float:
-    if not (own.any() and others.any()):
-        return _LEAST_USAGE
-    smallest = _EPSILON / len(pool)
-    usage, supply = _share(others) + smallest, _share(pool) + smallest
-
-    def negative_log_likelihood(share: float) -> float:
-        return float(-(own * np.log(share * usage + (1 - share) * supply)).sum())
-
-    return float(minimize_scalar(negative_log_likelihood, bounds=(_LEAST_USAGE, 1.0), method="bounded").x)
-
-
-def _share(counts: NDArray[np.int64]) -> Vector:
-    share: Vector = counts / max(1, counts.sum())
-    return share
 
 
 def concentration(counts: NDArray[np.int64], base: Vector) -> float:

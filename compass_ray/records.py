@@ -91,6 +91,7 @@ ASSIGNMENT = pa.schema(
         pa.field("cluster", pa.int32()),  # the nearest centroid, for outliers too
         pa.field("similarity", pa.float32()),  # cosine with that centroid
         pa.field("outlier", pa.bool_()),
+        pa.field("similarities", pa.list_(pa.float16())),  # of target rows: cosine with every centroid; else null
     ]
 )
 

@@ -36,6 +36,7 @@ def simplified_silhouette(
 
 def usage_gains(
     clusters: NDArray[np.int32],
+    shares: NDArray[np.float64],
     owners: NDArray[np.int32],
     folds: NDArray[np.int32],
     pool: NDArray[np.int64],
@@ -52,6 +53,8 @@ def usage_gains(
     ----------
     clusters, owners, folds : ndarray of shape (n_target,), int32
         Of each target document: its cluster, the number of its owner, and its fold.
+    shares : ndarray of shape (n_target, n_clusters), float64
+        How each target document is shared among clusters: :func:`compass_ray.mass.spread`.
     pool : ndarray of shape (n_clusters,), int64
         Pool documents.
 
@@ -59,14 +62,14 @@ def usage_gains(
     -------
     ndarray of shape (n_target,), float64
     """
-    none = np.zeros_like(pool)
     share = pool / max(1, pool.sum())
     gains = np.zeros(len(clusters))
     for owner in np.unique(owners):
         mine = owners == owner
         for fold in np.unique(folds[mine]):
-            counts = np.bincount(clusters[mine & (folds != fold)], minlength=len(pool))
-            base = base_measure(counts, none, pool)
+            known = mine & (folds != fold)
+            counts = np.bincount(clusters[known], minlength=len(pool))
+            base = base_measure(shares[known].sum(axis=0))
             mass = shrunk_mass(counts, base, concentration(counts, base))
             asked = np.flatnonzero(mine & (folds == fold))
             there = clusters[asked]

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from compass_ray import records, seeding, storage
 from compass_ray.artifacts import Artifact, Receipt, artifact
@@ -29,7 +31,7 @@ from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
-VERSION = 2
+VERSION = 3
 SWEEP = "sweep"
 ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
 _THREADS = 1
@@ -258,10 +260,20 @@ def _similarities(key: str, embeddings: Artifact, codebook: Codebook, device: De
 def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Artifact, device: Device) -> Receipt:
     set_threads(_THREADS)
     table = finite_rows(embeddings.read(key))
-    labels, similarity = nearest_on(device)(codebook.means.unit_rows(table), codebook.centroids)
+    x = codebook.means.unit_rows(table)
+    labels, similarity = nearest_on(device)(x, codebook.centroids)
     limits = [codebook.threshold(lang) for lang in table["lang"].to_pylist()]
     outlier = similarity < np.array(limits, dtype=np.float64)
     assigned = table.drop_columns(["vector"])
     for name, values in (("cluster", labels), ("similarity", similarity), ("outlier", outlier)):
         assigned = assigned.append_column(name, pa.array(values))
+    assigned = assigned.append_column("similarities", _similarities_of_usage(table, x, codebook))
     return target.write(key, assigned.cast(records.ASSIGNMENT), {"outliers": int(outlier.sum())})
+
+
+def _similarities_of_usage(embeddings: pa.Table, x: NDArray[np.float32], codebook: Codebook) -> pa.Array:
+    """Cosines of target rows with all centroids, null for other rows."""
+    is_usage = np.asarray(pc.equal(embeddings["role"], "target"))
+    products = (x[is_usage] @ codebook.centroids.T).astype(np.float16)
+    offsets = np.append(0, np.cumsum(is_usage)) * len(codebook.centroids)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(products.ravel()), mask=pa.array(~is_usage))

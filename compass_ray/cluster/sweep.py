@@ -22,6 +22,7 @@ from compass_ray.cluster.fit import Broadcast, RowGroup, draw_centers, lloyd
 from compass_ray.cluster.sampling import Sample
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
 from compass_ray.errors import TooFewSamples
+from compass_ray.mass import spread
 
 SEEDS = 4
 """Clusterings of each number: one alone says more of its seed than of the number (measured: docs/selection.md)."""
@@ -88,7 +89,8 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
         labels.append(found)
         inertias.append(kernels.weighted_inertia(similarity, weights))
         silhouettes.append(simplified_silhouette(x, weights, fit.centroids))
-        gains.append(usage_gains(found[is_usage], owners, folds, np.rint(pool).astype(np.int64)))
+        shares = spread(x[is_usage] @ fit.centroids.T)
+        gains.append(usage_gains(found[is_usage], shares, owners, folds, np.rint(pool).astype(np.int64)))
     agreement = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
     by_document = np.mean(gains, axis=0)
     some = len(by_document) > 1

@@ -10,6 +10,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import records, seeding
+from compass_ray.mass import spread
+
+SPREAD_UNIT = 2.0**-20
+"""Documents that one unit of :func:`shard_spread` is."""
 
 _KEYS = ["owner", "role", "lang", "cluster"]
 
@@ -72,6 +76,27 @@ def shard_histogram(
         barred = barred.set_column(0, "owner", pa.array([owner] * barred.num_rows, pa.string()))
         parts.append(barred.set_column(1, "role", pa.array(["ineligible"] * barred.num_rows, pa.string())))
     return merge(parts)
+
+
+def shard_spread(assignments: pa.Table, n_clusters: int, seed: int, holdout_fraction: float) -> NDArray[np.int64]:
+    """Target documents of a shard, each shared among the clusters near it, in units of ``2^-20`` documents.
+
+    Held-out rows and outliers stay out. Whole numbers, so that sums are the same in any order.
+
+    Parameters
+    ----------
+    assignments : Table of schema ASSIGNMENT
+
+    Returns
+    -------
+    ndarray of shape (n_clusters,), int64
+    """
+    known = np.asarray(pc.equal(assignments["role"], "target")) & ~np.asarray(assignments["outlier"])
+    rows = assignments.filter(pa.array(known & ~heldout_mask(assignments, seed, holdout_fraction)))
+    similarity = rows["similarities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    shares = spread(similarity.reshape(rows.num_rows, n_clusters))
+    units: NDArray[np.int64] = np.rint(shares.sum(axis=0) / SPREAD_UNIT).astype(np.int64)
+    return units
 
 
 def merge(histograms: Iterable[pa.Table]) -> pa.Table:

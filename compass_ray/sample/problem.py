@@ -26,6 +26,7 @@ class OwnerProblem:
     current: NDArray[np.int64]  # (K + 1,)
     capacity: NDArray[np.int64]  # (K, L), eligible pool documents
     other_targets: NDArray[np.int64]  # (K,), target documents of all other owners, without the held-out part
+    spread: NDArray[np.float64]  # (K,), those of all owners, each shared among the clusters near it
     current_tokens: NDArray[np.int64]  # (K + 1,)
     capacity_tokens: NDArray[np.int64]  # (K, L)
     usage_tokens: NDArray[np.int64]  # (K,), tokens of all owners' target documents, without the held-out part
@@ -45,13 +46,15 @@ class OwnerProblem:
         return replace(self, capacity=capacity)
 
 
-def build_problems(histogram: pa.Table, n_clusters: int) -> list[OwnerProblem]:
+def build_problems(histogram: pa.Table, spread: NDArray[np.float64], n_clusters: int) -> list[OwnerProblem]:
     """One problem for each owner with target documents, in alphabetical order.
 
     Parameters
     ----------
     histogram : Table of schema HISTOGRAM
         Merged over all shards.
+    spread : ndarray of shape (n_clusters,), float64
+        Target documents of all owners, shared among clusters; see :func:`compass_ray.mass.spread`.
     """
     targets = _where(histogram, role="target")
     heldout = _where(histogram, role="heldout")
@@ -74,6 +77,7 @@ def build_problems(histogram: pa.Table, n_clusters: int) -> list[OwnerProblem]:
             current=_counts(_where(histogram, role="current", owner=owner), n_clusters),
             capacity=eligible(owner, "documents"),
             other_targets=(all_targets - by_owner[owner])[:n_clusters],
+            spread=spread,
             current_tokens=_counts(_where(histogram, role="current", owner=owner), n_clusters, "tokens"),
             capacity_tokens=eligible(owner, "tokens"),
             usage_tokens=_counts(targets, n_clusters, "tokens")[:n_clusters],

@@ -20,7 +20,7 @@ from compass_ray.sample import exemplars
 from compass_ray.sample.certificate import certify
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import gap_table, owner_mass
-from compass_ray.sample.histogram import merge
+from compass_ray.sample.histogram import SPREAD_UNIT, merge
 from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem, build_problems
 from compass_ray.sample.scorer import Question
@@ -53,15 +53,17 @@ class Sampler:
         self._config, self._n_clusters, self._seed, self._with_current = config, n_clusters, seed, with_current
         self._scorer = STRATEGIES[config.strategy].scorer(config)
         self._histogram = records.HISTOGRAM.empty_table()
+        self._spread = np.zeros(n_clusters, dtype=np.int64)
         self._nearest: pa.Table | None = None
         self._problems: dict[str, OwnerProblem] = {}  # in documents
         self._draws: dict[str, OwnerDraw] = {}
         self._known: dict[str, Any] = {}
         self._parts: dict[str, Any] = {}
 
-    def add_counts(self, histogram: pa.Table, nearest: pa.Table | None) -> None:
-        """Take one shard's histogram and, from some shards, its documents nearest to the centroids."""
+    def add_counts(self, histogram: pa.Table, spread: NDArray[np.int64], nearest: pa.Table | None) -> None:
+        """Take one shard's histogram and spread and, from some shards, its documents nearest to the centroids."""
         self._histogram = merge([self._histogram, histogram])
+        self._spread += spread
         if nearest is not None:
             parts = [nearest] if self._nearest is None else [self._nearest, nearest]
             self._nearest = exemplars.keep_nearest(parts)
@@ -86,7 +88,8 @@ class Sampler:
         trained_on = self._histogram
         if not self._with_current:
             trained_on = trained_on.filter(pc.not_equal(trained_on["role"], "current"))
-        for problem in build_problems(trained_on, self._n_clusters):
+        spread = self._spread.astype(np.float64) * SPREAD_UNIT
+        for problem in build_problems(trained_on, spread, self._n_clusters):
             if not problem.target[:-1].any():
                 raise EmptyInput(
                     f"owner '{problem.owner}': no target document is left outside the held-out part and the outliers; "

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.artifacts import Artifact, Receipt, artifact
@@ -23,7 +25,7 @@ from compass_ray.runtime.threads import set_threads
 from compass_ray.sample import exemplars, near_duplicates, uriel
 from compass_ray.sample.candidates import candidates
 from compass_ray.sample.config import SampleConfig, TargetConfig
-from compass_ray.sample.histogram import shard_histogram
+from compass_ray.sample.histogram import shard_histogram, shard_spread
 from compass_ray.sample.reasons import reason
 from compass_ray.sample.sampler import Outcome, Pass, Sampler
 from compass_ray.sample.scorer import Scorer
@@ -122,12 +124,13 @@ def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterat
     yield out.write(GAPS, gaps, {"certificate": outcome.certificate})
 
 
-def _count_shard(key: str, inputs: SampleInputs) -> tuple[pa.Table, pa.Table | None]:
+def _count_shard(key: str, inputs: SampleInputs) -> tuple[pa.Table, NDArray[np.int64], pa.Table | None]:
     assignments = inputs.assignments.read(key)
     histogram = shard_histogram(assignments, inputs.owners, inputs.n_clusters, inputs.seed, inputs.holdout_fraction)
+    spread = shard_spread(assignments, inputs.n_clusters, inputs.seed, inputs.holdout_fraction)
     if int(key) >= exemplars.SHARDS:
-        return histogram, None
-    return histogram, exemplars.nearest_documents(assignments, int(key), inputs.seed, inputs.holdout_fraction)
+        return histogram, spread, None
+    return histogram, spread, exemplars.nearest_documents(assignments, int(key), inputs.seed, inputs.holdout_fraction)
 
 
 def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, keys: list[str]) -> None:

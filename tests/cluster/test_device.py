@@ -80,6 +80,7 @@ def test_pieces_are_put_together_as_one_search(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not device._faiss_uses_gpus(), reason="needs the extra 'gpu' in the place of 'cpu'")
 def test_a_gpu_assigns_as_a_cpu_does_but_for_near_ties() -> None:
     assert_same_but_for_near_ties(rows(200_000, 384, 0), rows(1000, 384, 1))
     clustered = rows(50_000, 64, 2)

@@ -11,6 +11,7 @@ from compass_ray.cluster.sampling import Sample, join
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
 from compass_ray.cluster.sweep import SweepRow, choose, starts, sweep_row, usable
 from compass_ray.errors import TooFewSamples
+from compass_ray.mass import spread
 from compass_ray.vectors import unit_rows
 
 TOPICS = 6
@@ -44,9 +45,16 @@ def test_the_silhouette_is_that_of_distances_to_the_two_nearest_centroids() -> N
     assert simplified_silhouette(x, weights, centroids) == pytest.approx(expected, abs=1e-4)
 
 
+def one_hot(clusters: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Documents that lie at a centroid, far from all others."""
+    return np.eye(n_clusters)[clusters]
+
+
 def test_usage_that_gathers_where_the_pool_is_thin_gains_about_log2_of_the_ratio() -> None:
     clusters, pool = np.zeros(2000, dtype=np.int32), np.array([100, 900])
-    gains = usage_gains(clusters, np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5, pool)
+    gains = usage_gains(
+        clusters, one_hot(clusters, 2), np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5, pool
+    )
     assert gains.mean() == pytest.approx(np.log2(10), abs=0.05)
 
 
@@ -54,16 +62,19 @@ def test_usage_like_the_pool_gains_nothing_and_scattered_usage_loses() -> None:
     rng = np.random.default_rng(2)
     pool = np.full(50, 100)
     clusters = rng.integers(0, 50, 400).astype(np.int32)
-    gains = usage_gains(clusters, np.zeros(400, dtype=np.int32), np.arange(400, dtype=np.int32) % 5, pool)
+    shares = spread(0.2 * one_hot(clusters, 50) + rng.normal(size=(400, 50)) * 0.1)
+    gains = usage_gains(clusters, shares, np.zeros(400, dtype=np.int32), np.arange(400, dtype=np.int32) % 5, pool)
     assert gains.mean() == pytest.approx(0, abs=0.05)
     alone = np.arange(10, dtype=np.int32)  # ten documents in ten clusters foretell none of each other
-    assert usage_gains(alone, np.zeros(10, dtype=np.int32), alone % 5, np.full(10, 100)).mean() < 0
+    owners, pool = np.zeros(10, dtype=np.int32), np.full(10, 100)
+    assert usage_gains(alone, one_hot(alone, 10), owners, alone % 5, pool).mean() < 0
 
 
 def test_a_cluster_without_pool_documents_gains_nothing() -> None:
     clusters = np.array([0] * 20 + [1] * 20, dtype=np.int32)
     folds = np.arange(40, dtype=np.int32) % 5
-    gains = usage_gains(clusters, np.zeros(40, dtype=np.int32), folds, np.array([0, 10, 990]))
+    shares = one_hot(clusters, 3)
+    gains = usage_gains(clusters, shares, np.zeros(40, dtype=np.int32), folds, np.array([0, 10, 990]))
     assert not gains[:20].any()
     assert gains[20:].min() > 1
 

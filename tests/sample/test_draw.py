@@ -39,6 +39,7 @@ def pool(count: int, seed: int = 0) -> pa.Table:
             "cluster": pa.array(rng.integers(0, N_CLUSTERS, count), pa.int32()),
             "similarity": pa.array(rng.random(count), pa.float32()),
             "outlier": rng.random(count) < 0.1,
+            "similarities": pa.nulls(count, records.ASSIGNMENT.field("similarities").type),
         },
         schema=records.ASSIGNMENT,
     )

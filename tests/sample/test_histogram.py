@@ -13,10 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray import records
-from compass_ray.sample.histogram import eligible_mask, heldout_mask, merge, shard_histogram
+from compass_ray.mass import spread
+from compass_ray.sample.histogram import (
+    SPREAD_UNIT,
+    eligible_mask,
+    heldout_mask,
+    merge,
+    shard_histogram,
+    shard_spread,
+)
 from compass_ray.sample.problem import build_problems
 
 N_CLUSTERS = 4
+NOTHING = np.zeros(N_CLUSTERS)
 
 
 def identifier(number: int) -> bytes:
@@ -26,7 +35,7 @@ def identifier(number: int) -> bytes:
 def row(role: str, content: int, **values: Any) -> dict[str, Any]:
     """One assignment; its doc_id follows from content, role, owner and language, as in ingest."""
     made = {"role": role, "owner": None if role == "pool" else "sw", "lang": "sw", "cluster": 0, "tokens": 10}
-    made |= {"similarity": 0.5, "outlier": False, **values}
+    made |= {"similarity": 0.5, "outlier": False, "similarities": None, **values}
     identity = zlib.crc32(repr((role, made["owner"], made["lang"], content)).encode())
     return {"doc_id": identifier(identity), "content_id": identifier(content), **made}
 
@@ -115,6 +124,31 @@ def test_histograms_merge_to_the_same_table_in_any_order_and_grouping(
 
 def test_an_empty_shard_counts_nothing() -> None:
     assert shard_histogram(table([]), OWNERS, N_CLUSTERS, 0, 0.3).num_rows == 0
+    assert not shard_spread(table([]), N_CLUSTERS, 0, 0.3).any()
+
+
+def near(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
+    """The rows with similarities to all clusters where they are usage."""
+    rng = np.random.default_rng(seed)
+    found = [rng.uniform(0, 1, N_CLUSTERS).astype(np.float16) for _ in rows]
+    return [one | {"similarities": s if one["role"] == "target" else None} for one, s in zip(rows, found, strict=True)]
+
+
+def test_usage_that_is_neither_held_out_nor_outlying_is_shared_among_all_clusters() -> None:
+    rows = near([*(row("target", n, outlier=n < 5) for n in range(60)), *(row("pool", 100 + n) for n in range(9))])
+    held = heldout_mask(table(rows), 0, 0.3)
+    known = [one["similarities"] for one, is_held in zip(rows, held, strict=True) if not is_held]
+    kept = np.array([s for s in known if s is not None][sum(~held[:5]) :])
+    found = shard_spread(table(rows), N_CLUSTERS, 0, 0.3)
+    assert found * SPREAD_UNIT == pytest.approx(spread(kept).sum(axis=0), abs=1e-5)
+    assert found.sum() * SPREAD_UNIT == pytest.approx(len(kept), abs=1e-5)
+    assert 20 < len(kept) < 50
+
+
+def test_what_several_shards_share_adds_up_to_the_same_in_any_order() -> None:
+    rows = near([row("target", n) for n in range(40)])
+    parts = [shard_spread(table(rows[start : start + 10]), N_CLUSTERS, 0, 0.3) for start in range(0, 40, 10)]
+    assert (sum(parts[1:], parts[0]) == sum(parts[:3][::-1], parts[3])).all()
 
 
 def eligible(rows: list[dict[str, Any]], owner: str = "sw") -> list[bool]:
@@ -156,7 +190,7 @@ def test_capacity_is_the_pool_without_outliers_and_ineligible_rows() -> None:
         row("pool", 30, cluster=2, outlier=True),
         row("pool", 31, cluster=3, lang="en"),
     ]
-    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), N_CLUSTERS)
+    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, N_CLUSTERS)
     assert problem.languages == ("en", "sw")
     assert problem.capacity.tolist() == [[0, 0], [0, 0], [0, 5], [1, 0]]
     assert problem.target.tolist() == [0, 0, 1, 0, 0]
@@ -208,7 +242,7 @@ def test_held_out_usage_is_never_in_the_target() -> None:
     rows = many_targets()
     mask = heldout_mask(table(rows), 3, 0.3)
     histogram = shard_histogram(table(rows), OWNERS, N_CLUSTERS, 3, 0.3)
-    problems = {problem.owner: problem for problem in build_problems(histogram, N_CLUSTERS)}
+    problems = {problem.owner: problem for problem in build_problems(histogram, NOTHING, N_CLUSTERS)}
     for owner, problem in problems.items():
         kept, held = (
             [sum(r["owner"] == owner and r["cluster"] == k and m == side for r, m in zip(rows, mask, strict=True))
@@ -229,11 +263,11 @@ def test_an_owner_whose_usage_is_all_held_out_still_has_a_problem() -> None:
         [{"owner": "sw", "role": "heldout", "lang": "sw", "cluster": 1, "documents": 3, "tokens": 9}],
         schema=records.HISTOGRAM,
     )
-    (problem,) = build_problems(histogram, 2)
+    (problem,) = build_problems(histogram, np.zeros(2), 2)
     assert (problem.owner, problem.target.sum(), problem.heldout.tolist()) == ("sw", 0, [0, 3, 0])
 
 
 def test_the_outlier_bin_is_the_last_one() -> None:
     rows = [row("target", 1, cluster=1, outlier=True), row("current", 2, cluster=1, outlier=True)]
-    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), N_CLUSTERS)
+    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, N_CLUSTERS)
     assert problem.target.tolist() == problem.current.tolist() == [0, 0, 0, 0, 1]

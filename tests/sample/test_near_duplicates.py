@@ -142,7 +142,19 @@ def problem_of(rows: pa.Table) -> OwnerProblem:
     np.add.at(capacity, (rows["cluster"].to_numpy(), columns), 1)
     np.add.at(tokens, (rows["cluster"].to_numpy(), columns), rows["tokens"].to_numpy())
     some = np.array([30, 10, 0])
-    return OwnerProblem("hi", LANGUAGES, some, some, some * 0, capacity, some[:2] * 0, some * 0, tokens, some[:2] * 9)
+    return OwnerProblem(
+        owner="hi",
+        languages=LANGUAGES,
+        target=some,
+        heldout=some,
+        current=some * 0,
+        capacity=capacity,
+        other_targets=some[:2] * 0,
+        spread=some[:2].astype(np.float64),
+        current_tokens=some * 0,
+        capacity_tokens=tokens,
+        usage_tokens=some[:2] * 9,
+    )
 
 
 def run(draw: OwnerDraw, shards: list[pa.Table], vectors: dict[bytes, np.ndarray], config: SampleConfig) -> list[int]:
