@@ -17,6 +17,9 @@ from compass_ray.cluster.fit import Fit, RowGroup, ShardRows, lloyd, seed_centro
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
+_ROWS_EACH = 20_000
+"""Fitting rows that are worth the start of another actor, which takes seconds."""
+
 
 def fit_on_actors(
     embeddings: Artifact,
@@ -37,12 +40,13 @@ def fit_on_actors(
     """
     import ray
 
-    from compass_ray.runtime.cluster import cluster_cpus, room_for
+    from compass_ray.runtime.cluster import cluster_cpus, room_for, worthwhile
 
     num_gpus = 1 if device == "gpu" else 0
     keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
     room = room_for(1, num_gpus, "cluster.device") if num_gpus else cluster_cpus()
-    count = min(len(keys), config.actors or room, room)
+    rows = int(rate * embeddings.manifest().rows)
+    count = worthwhile(len(keys), rows, _ROWS_EACH, room, config.actors)
     remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_restarts=-1, max_task_retries=-1)(FitActor)
     shared = ray.put(means)
     actors = [

@@ -76,5 +76,7 @@ class ClusterConfig(Config):
         default="auto", description="Where centroids are compared; auto: GPUs if the cluster and faiss have them"
     )
     actors: Annotated[int | None, EXECUTION] = Field(
-        default=None, ge=1, description="Actors that hold the rows; one per CPU or GPU if not given"
+        default=None,
+        ge=1,
+        description="Actors that hold the rows; if not given as many as there are CPUs or GPUs and the rows are worth",
     )

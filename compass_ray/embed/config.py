@@ -30,7 +30,7 @@ class EmbedConfig(Config):
     num_gpus: Annotated[float, EXECUTION] = Field(default=0, ge=0, description="GPUs of one actor; 0 runs on CPUs")
     num_cpus: Annotated[float, EXECUTION] = Field(default=1, gt=0, description="CPUs that one actor reserves")
     actors: Annotated[int | None, EXECUTION] = Field(
-        default=None, ge=1, description="Actors; as many as the cluster holds if not given"
+        default=None, ge=1, description="Actors; if not given as many as the cluster holds and the documents are worth"
     )
 
     @property

@@ -31,6 +31,8 @@ from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import to_column
 
 VERSION = 1
+_ROWS_EACH = 2_000
+"""Documents that are worth the start of another actor, which loads a model."""
 
 
 def embed(documents: Artifact, config: EmbedConfig, session: Session) -> Artifact:
@@ -89,10 +91,12 @@ def _revision(config: EmbedConfig) -> str:
 def _embed_shards(documents: Artifact, target: Artifact, config: EmbedConfig, missing: list[str]) -> Iterator[Receipt]:
     import ray.data
 
-    from compass_ray.runtime.cluster import room_for
+    from compass_ray.runtime.cluster import room_for, worthwhile
 
     room = room_for(config.num_cpus, config.num_gpus, "embed")
-    pool = ray.data.ActorPoolStrategy(size=min(len(missing), config.actors or room, room))
+    shards = documents.manifest().receipts
+    rows = sum(shards[key].rows for key in missing)
+    pool = ray.data.ActorPoolStrategy(size=worthwhile(len(missing), rows, _ROWS_EACH, room, config.actors))
     keys = ray.data.from_items([{"key": key} for key in missing], override_num_blocks=len(missing))
     receipts = keys.map_batches(
         ShardEmbedder,

@@ -111,6 +111,23 @@ def room_for(num_cpus: float, num_gpus: float, section: str) -> int:
     return max(1, int(min(total.get("CPU", 0) // num_cpus, by_gpu)))
 
 
+def worthwhile(shards: int, rows: int, rows_each: int, room: int, asked: int | None) -> int:
+    """How many actors to start: as asked for, else so many that each has work for longer than its own start.
+
+    Parameters
+    ----------
+    shards, rows : int
+        What there is to do; no actor is left without a shard.
+    rows_each : int
+        Rows that make another actor worth its start.
+    room : int
+        How many the cluster holds.
+    asked : int, optional
+        The config's number.
+    """
+    return min(shards, room, asked or max(1, -(-rows // rows_each)))
+
+
 @contextmanager
 def ray_errors() -> Iterator[None]:
     """Raise our own error where Ray wraps one, and :class:`WorkerLost` where Ray gave up on a worker."""
