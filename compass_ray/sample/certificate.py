@@ -144,6 +144,11 @@ def certify(
         if current.sum():
             gained = reduction(heldout, current, current + selected, np.random.default_rng(seed))
             body["reduction"] = gained.to_json()
+            if gained.high < 0:
+                notes.append(
+                    "the selection takes training data farther from usage: the pool has too little of what is asked "
+                    "for; lower the budget or widen the pool"
+                )
         body["random"] = random_divergence(
             heldout, current, capacity, int(selected.sum()), np.random.default_rng(seed)
         ).to_json()

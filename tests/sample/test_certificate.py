@@ -157,6 +157,15 @@ def test_a_selection_that_changes_nothing_reduces_nothing() -> None:
     assert certify(HELDOUT, NOTHING, TOWARDS, CAPACITY, rng())["reduction"] is None
 
 
+def test_a_selection_that_makes_things_worse_beyond_doubt_is_noted() -> None:
+    away = np.array([0, 0, 0, 2000, 0])
+    body = certify(HELDOUT, CURRENT, away, CAPACITY, rng())
+    assert body["reduction"]["high"] < 0
+    assert [note.partition(":")[0] for note in body["notes"]] == [
+        "the selection takes training data farther from usage"
+    ]
+
+
 def test_the_interval_of_a_reduction_covers_the_true_one() -> None:
     truth = rng(3).dirichlet(np.full(30, 1.0))
     one, other = rng(4).dirichlet(np.full(30, 1.0)), 0.5 * truth + 0.5 * rng(5).dirichlet(np.full(30, 1.0))
