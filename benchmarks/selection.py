@@ -192,28 +192,53 @@ def _missing_ids(documents: Any, topics: Path) -> set[bytes]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Markdown: a table for each target and budget, means over seeds, and the interval of the first seed."""
-    lines = []
-    for owner in dict.fromkeys(row["owner"] for row in rows):
-        for budget in sorted({row["budget"] for row in rows if row["budget"]}):
-            mine = [row for row in rows if row["owner"] == owner and row["budget"] in (budget, 0)]
-            before = statistics.mean(row["before"]["jsd"] for row in mine)
-            lines += [f"\n**{owner}, budget {budget:,}** (before: {before:.3f})\n"]
-            lines += ["| strategy | held-out JSD | interval | missing topics | languages | own | passed over | s |"]
-            lines += ["|---|---|---|---|---|---|---|---|"]
-            for name in dict.fromkeys(row["strategy"] for row in mine):
-                group = [row for row in mine if row["strategy"] == name]
+    """Markdown, a table for each budget: means over seeds, of divergences and of the ends of their intervals.
 
-                def mean(field: str, group: list[dict[str, Any]] = group) -> float:
-                    return statistics.mean(row[field] for row in group)
-
-                jsd, low, high = (statistics.mean(row["after"][end] for row in group) for end in ("jsd", "low", "high"))
-                topics = "–" if group[0]["missing_topics"] is None else f"{mean('missing_topics'):.3f}"
-                cells = [f"`{name}`", f"{jsd:.3f}", f"[{low:.3f}, {high:.3f}]", topics]
-                cells += [f"{mean('effective_languages'):.1f}", f"{mean('own_language'):.0%}"]
-                cells += [f"{mean('near_duplicates'):.0f}", f"{mean('seconds'):.1f}"]
-                lines.append(f"| {' | '.join(cells)} |")
+    The lowest divergence of a target is bold; a star says that in every seed the interval of the reduction over a
+    random selection of the same size lies above zero.
+    """
+    owners = list(dict.fromkeys(row["owner"] for row in rows))
+    strategies = list(dict.fromkeys(row["strategy"] for row in rows))
+    before = {owner: statistics.mean(row["before"]["jsd"] for row in rows if row["owner"] == owner) for owner in owners}
+    lines = ["Before: " + ", ".join(f"{owner} {value:.3f}" for owner, value in before.items())]
+    for budget in sorted({row["budget"] for row in rows if row["budget"]}):
+        cells = {
+            (strategy, owner): [
+                row
+                for row in rows
+                if (row["strategy"], row["owner"]) == (strategy, owner) and row["budget"] in (budget, 0)
+            ]
+            for strategy in strategies
+            for owner in owners
+        }
+        best = {o: min(_mean(cells[s, o], "after", "jsd") for s in strategies) for o in owners}
+        lines += [f"\n**Budget {budget:,}**\n"]
+        heads = ["strategy", *owners, "missing topics", "languages", "distinct documents", "passed over", "s"]
+        lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+        for strategy in strategies:
+            divergences = [_divergence(cells[strategy, owner], best[owner]) for owner in owners]
+            group = [row for owner in owners for row in cells[strategy, owner]]
+            topics = [row["missing_topics"] for row in group if row["missing_topics"] is not None]
+            lines.append(
+                f"| `{strategy}` | {' | '.join(divergences)} | {statistics.mean(topics):.3f} "
+                f"| {_mean(group, 'effective_languages'):.0f} | {_mean(group, 'documents'):,.0f} "
+                f"| {_mean(group, 'near_duplicates'):.0f} | {_mean(group, 'seconds'):.0f} |"
+            )
     return lines
+
+
+def _mean(rows: list[dict[str, Any]], *path: str) -> float:
+    values: list[Any] = rows
+    for name in path:
+        values = [value[name] for value in values]
+    return statistics.mean(values)
+
+
+def _divergence(rows: list[dict[str, Any]], lowest: float) -> str:
+    jsd, low, high = (_mean(rows, "after", name) for name in ("jsd", "low", "high"))
+    shown = f"**{jsd:.3f}**" if round(jsd, 3) <= round(lowest, 3) else f"{jsd:.3f}"
+    clear = all(row["reduction_over_random"]["low"] > 0 for row in rows)
+    return f"{shown}{'*' if clear else ''} [{low:.2f}, {high:.2f}]"
 
 
 def main() -> None:
