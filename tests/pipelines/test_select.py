@@ -100,14 +100,14 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.slow
 def test_near_duplicates_are_passed_over_and_explained(fresh: Make, copies: str) -> None:
     source = f"sources.copies={{role: pool, path: {copies}, lang: sw, columns: {{text: text}}}}"
-    run = curate(fresh(source, "sample.budget=60", "sample.shortfall=accept"))
+    run = curate(fresh(source, "sample.budget=150", "sample.shortfall=accept"))
     drawn = rows_of(run, "sw")
     chosen = [row["text"].removesuffix(" .") for row in drawn]
     assert len(chosen) == len(set(chosen))
     assert run.certificate["sw"]["near_duplicates"] > 0
 
     with_copies = rows_of(
-        curate(fresh(source, "sample.budget=60", "sample.near_duplicates=off", "name=kept")),
+        curate(fresh(source, "sample.budget=150", "sample.near_duplicates=off", "name=kept")),
         "sw",
     )
     texts = [row["text"].removesuffix(" .") for row in with_copies]
