@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from sib200_selection import MISSING, topics_of  # beside this file
 
 from compass_ray import load_config, seeding, storage
+from compass_ray.cluster.device import Device
 from compass_ray.cluster.stage import assign
 from compass_ray.config import RunConfig
 from compass_ray.embed.stage import embed
@@ -60,13 +61,15 @@ def sib200(data: Path, output: str, seed: int) -> RunConfig:
     return load_config(str(ROOT / "docs" / "examples" / "sib200.yaml"), [f"output={output}", f"seed={seed}"])
 
 
-def unseen_usage(config: RunConfig, clustered: Clustered, session: Session) -> dict[str, NDArray[np.int64]]:
+def unseen_usage(
+    config: RunConfig, device: Device, clustered: Clustered, session: Session
+) -> dict[str, NDArray[np.int64]]:
     """Train rows about the missing topics by owner: documents in each cluster, outliers last."""
     usage, current = config.sources["usage"], config.sources["current"]
     source = usage.model_copy(update={"path": current.path})
     planned = ingestion.plan({"unseen": source}, config.ingest, config.embed.view, session.output)
     ingestion.ingest(planned, config.ingest, session)
-    assigned = assign(embed(planned.artifact, config.embed, session), clustered.codebook, session)
+    assigned = assign(embed(planned.artifact, config.embed, session), clustered.codebook, session, device)
     n_clusters = clustered.inputs.n_clusters
     counts = {owner: np.zeros(n_clusters + 1, dtype=np.int64) for owner in clustered.inputs.owners}
     for key in assigned.manifest().receipts:
@@ -131,9 +134,10 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row for each owner, strategy and budget."""
     session = Session(storage.absolute(config.output), config.ray, Display())
-    clustered = cluster_documents(config, plan(config), session)
+    run = plan(config)
+    clustered = cluster_documents(config, run, session)
     missing = None if topics is None else _missing_ids(clustered.inputs.documents, topics)
-    unseen = {} if topics is None else unseen_usage(config, clustered, session)
+    unseen = {} if topics is None else unseen_usage(config, run.device, clustered, session)
     n_clusters = clustered.inputs.n_clusters
     nothing = np.zeros(n_clusters)  # the certificate does not ask what selections go by
     rows = []

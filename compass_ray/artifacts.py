@@ -50,6 +50,11 @@ class Manifest:
         return sum(receipt.rows for receipt in self.receipts.values())
 
     @property
+    def keys_with_rows(self) -> list[str]:
+        """Keys of the shards that hold something."""
+        return [key for key, receipt in self.receipts.items() if receipt.rows]
+
+    @property
     def bytes(self) -> int:
         return sum(receipt.bytes for receipt in self.receipts.values())
 

@@ -14,6 +14,7 @@ from compass_ray.cluster.centering import LanguageMeans
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.device import Device, nearest_on
 from compass_ray.cluster.fit import Fit, RowGroup, ShardRows, lloyd, seed_centroids
+from compass_ray.cluster.sampling import weights_of
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
@@ -43,7 +44,7 @@ def fit_on_actors(
     from compass_ray.runtime.cluster import cluster_cpus, room_for, worthwhile
 
     num_gpus = 1 if device == "gpu" else 0
-    keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
+    keys = embeddings.manifest().keys_with_rows
     room = room_for(1, num_gpus, "cluster.device") if num_gpus else cluster_cpus()
     rows = int(rate * embeddings.manifest().rows)
     count = worthwhile(len(keys), rows, _ROWS_EACH, room, config.actors)
@@ -97,7 +98,6 @@ def _fitting_rows(
 ) -> ShardRows:
     table = finite_rows(embeddings.read(key, ["doc_id", "role", "lang", "vector"]))
     ids = records.ids_to_numpy(table["doc_id"])
-    table = table.filter(pa.array(seeding.uniform(ids, seed, "fit") < rate))
-    groups = zip(table["role"].to_pylist(), table["lang"].to_pylist(), strict=True)
-    row_weights = np.array([weights[group] for group in groups], dtype=np.float64)
-    return ShardRows(records.ids_to_numpy(table["doc_id"]), means.unit_rows(table), row_weights)
+    kept = seeding.uniform(ids, seed, "fit") < rate
+    table = table.filter(pa.array(kept))
+    return ShardRows(ids[kept], means.unit_rows(table), weights_of(table, weights))

@@ -32,14 +32,17 @@ class Sample:
     owners: NDArray[np.str_]  # (n,), empty for the pool
 
 
-def collect(
-    embeddings: Artifact,
-    means: LanguageMeans,
-    weights: Mapping[tuple[str, str], float],
-    rows: int,
-    seed: int,
-    holdout_fraction: float,
-) -> tuple[Any, int]:
+@dataclass(frozen=True)
+class Design:
+    """How a sample is drawn: about ``rows`` rows in all, by the weight of a row of each (role, language)."""
+
+    weights: Mapping[tuple[str, str], float]
+    rows: int
+    seed: int
+    holdout_fraction: float
+
+
+def collect(embeddings: Artifact, means: LanguageMeans, design: Design) -> tuple[Any, int]:
     """Draw a sample by Ray tasks.
 
     Returns
@@ -52,14 +55,11 @@ def collect(
 
     from compass_ray.runtime.cluster import cluster_cpus
 
-    keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
+    keys = embeddings.manifest().keys_with_rows
     count = min(len(keys), cluster_cpus())
     read, joined = (ray.remote(num_cpus=1, max_retries=5)(task) for task in (_read, _joined))
     shared = ray.put(means)
-    parts = [
-        read.remote(embeddings, keys[part::count], weights, rows, seed, holdout_fraction, shared)
-        for part in range(count)
-    ]
+    parts = [read.remote(embeddings, keys[part::count], design, shared) for part in range(count)]
     sample, found = joined.options(num_returns=2).remote(*parts)
     return sample, ray.get(found)
 
@@ -79,45 +79,30 @@ def join(parts: Sequence[Sample]) -> Sample:
     )
 
 
-def _read(
-    embeddings: Artifact,
-    keys: list[str],
-    weights: Mapping[tuple[str, str], float],
-    rows: int,
-    seed: int,
-    holdout_fraction: float,
-    means: LanguageMeans,
-) -> Sample:
+def weights_of(embeddings: pa.Table, weights: Mapping[tuple[str, str], float]) -> NDArray[np.float64]:
+    """The weight of each row by its role and language, shape (n,)."""
+    groups = zip(embeddings["role"].to_pylist(), embeddings["lang"].to_pylist(), strict=True)
+    return np.array([weights[group] for group in groups], dtype=np.float64)
+
+
+def _read(embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans) -> Sample:
     set_threads(1)
     columns = ["doc_id", "role", "owner", "lang", "vector"]
-    return join(
-        [
-            sample_rows(finite_rows(embeddings.read(key, columns)), weights, rows, seed, holdout_fraction, means)
-            for key in keys
-        ]
-    )
+    return join([sample_rows(finite_rows(embeddings.read(key, columns)), design, means) for key in keys])
 
 
-def sample_rows(
-    embeddings: pa.Table,
-    weights: Mapping[tuple[str, str], float],
-    rows: int,
-    seed: int,
-    holdout_fraction: float,
-    means: LanguageMeans,
-) -> Sample:
-    """A shard's part of a sample of about ``rows`` rows in all, each with a chance that follows its weight, so that
-    usage is not lost among the pool.
+def sample_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> Sample:
+    """A shard's part of a sample, each row with a chance that follows its weight, so that usage is not lost among the
+    pool.
     """
     ids = records.ids_to_numpy(embeddings["doc_id"])
-    groups = zip(embeddings["role"].to_pylist(), embeddings["lang"].to_pylist(), strict=True)
-    weight = np.array([weights[group] for group in groups], dtype=np.float64)
-    chance = np.minimum(1.0, rows * weight)
+    weight = weights_of(embeddings, design.weights)
+    chance = np.minimum(1.0, design.rows * weight)
     roles = np.array(embeddings["role"].to_pylist(), dtype=np.str_)
-    heldout = (roles == "target") & seeding.heldout(ids, seed, holdout_fraction)
-    kept = (seeding.uniform(ids, seed, "sweep") < chance) & ~heldout
+    heldout = (roles == "target") & seeding.heldout(ids, design.seed, design.holdout_fraction)
+    kept = (seeding.uniform(ids, design.seed, "sweep") < chance) & ~heldout
     owners = np.array([owner or "" for owner in embeddings["owner"].to_pylist()], dtype=np.str_)
-    share = np.where(roles == "target", 1 - holdout_fraction, 1.0)  # what is held out leaves its weight behind
+    share = np.where(roles == "target", 1 - design.holdout_fraction, 1.0)  # what is held out leaves its weight behind
     shard = ShardRows(ids[kept], means.unit_rows(embeddings.filter(pa.array(kept))), (weight / chance / share)[kept])
     return Sample(shard, chance[kept], roles[kept], owners[kept])
 

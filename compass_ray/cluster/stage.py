@@ -21,10 +21,10 @@ from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.cluster import centering, kernels, outliers, sweep
 from compass_ray.cluster.actors import fit_on_actors
 from compass_ray.cluster.codebook import KEY, Codebook, open_codebook, read_codebook
-from compass_ray.cluster.config import ClusterConfig
+from compass_ray.cluster.config import ClusterConfig, HdbscanConfig
 from compass_ray.cluster.density import DenseClusters, dense_clusters
 from compass_ray.cluster.device import TASK_GPUS, Device, nearest_on
-from compass_ray.cluster.sampling import Sample, collect
+from compass_ray.cluster.sampling import Design, Sample, collect
 from compass_ray.configbase import identity
 from compass_ray.errors import TooFewSamples
 from compass_ray.runtime.stage import Session, map_keys
@@ -34,7 +34,6 @@ from compass_ray.vectors import finite_rows
 VERSION = 3
 SWEEP = "sweep"
 ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
-_THREADS = 1
 
 
 def frozen_codebook(config: ClusterConfig, space: Mapping[str, str]) -> Artifact | None:
@@ -63,22 +62,24 @@ class Fitting:
     device: Device
 
     @property
-    def samples(self) -> bool:
-        """Whether a bounded sample of rows is drawn, from which held-out usage is left out."""
-        return self.config.method == "hdbscan" or self.config.n_clusters == "auto"
+    def sweeps(self) -> bool:
+        """Whether the number of clusters is tried out."""
+        return self.config.method == "kmeans" and self.config.n_clusters == "auto"
+
+    def design(self, groups: Counter[tuple[str, str]], rows: int) -> Design:
+        """How a bounded sample is drawn from rows of these roles and languages."""
+        return Design(kernels.row_weights(groups, ROLE_MASS), rows, self.seed, self.holdout_fraction)
 
     def identity(self) -> dict[str, Any]:
         """What decides the codebook's content, beside the embeddings."""
-        config = identity(self.config)
         unread = {"kmeans": ["hdbscan"], "hdbscan": ["n_clusters", "sweep", "max_iterations", "tol", "fit_rows"]}
-        if self.config.n_clusters != "auto":
-            unread["kmeans"].append("sweep")
+        left_out = [*unread[self.config.method], *([] if self.sweeps else ["sweep"])]
         body: dict[str, Any] = {
             "space": dict(self.space),
-            "config": {name: value for name, value in config.items() if name not in unread[self.config.method]},
+            "config": {name: value for name, value in identity(self.config).items() if name not in left_out},
             "seed": self.seed,
         }
-        if self.samples:
+        if self.sweeps or self.config.method == "hdbscan":  # what is held out stays out of their sample
             body["holdout_fraction"] = self.holdout_fraction
         return body | _device_identity(self.device)
 
@@ -96,7 +97,7 @@ def fit_codebook(embeddings: Artifact, fitting: Fitting, session: Session) -> Ar
     keys = [KEY]
     if fitting.space["center"] == "language":
         keys.append(centering.KEY)
-    if fitting.config.method == "kmeans" and fitting.config.n_clusters == "auto":
+    if fitting.sweeps:
         keys.append(SWEEP)
     manifest = session.complete(target, keys, lambda missing: _make_codebook(missing, embeddings, target, fitting))
     if "chosen" in manifest.receipts[KEY].summary:
@@ -104,7 +105,7 @@ def fit_codebook(embeddings: Artifact, fitting: Fitting, session: Session) -> Ar
     return target
 
 
-def assign(embeddings: Artifact, codebook: Artifact, session: Session, device: Device = "cpu") -> Artifact:
+def assign(embeddings: Artifact, codebook: Artifact, session: Session, device: Device) -> Artifact:
     """Give every document with a finite vector its nearest cluster."""
     body = {"version": VERSION, "embeddings": embeddings.fingerprint, "codebook": codebook.fingerprint}
     target = artifact(session.output, "assign", body | _device_identity(device))
@@ -151,7 +152,7 @@ def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, f
                 yield target.write(SWEEP, sweep.to_table(rows))
         centroids, summary = _kmeans(embeddings, means, groups, fitting, n_clusters)
         summary |= chosen
-    keys = [key for key, receipt in embeddings.manifest().receipts.items() if receipt.rows]
+    keys = embeddings.manifest().keys_with_rows
     bare = Codebook(centroids, means, {}, -1.0)
     counts = map_keys(_similarities, keys, embeddings, bare, fitting.device, num_gpus=_task_gpus(fitting.device))
     thresholds, default = outliers.thresholds(counts, fitting.config)
@@ -189,8 +190,7 @@ def _dense(
     import ray
 
     config = fitting.config.hdbscan
-    weights = kernels.row_weights(groups, ROLE_MASS)
-    sample, found = collect(embeddings, means, weights, config.rows, fitting.seed, fitting.holdout_fraction)
+    sample, found = collect(embeddings, means, fitting.design(groups, config.rows))
     dense: DenseClusters = ray.get(ray.remote(num_cpus=1, max_retries=5)(_dense_clusters).remote(sample, config))
     why = (
         f"{len(dense.medoids)} clusters: HDBSCAN over {found:,} rows, DBCV {dense.dbcv:.2f}; "
@@ -204,8 +204,8 @@ def _dense(
     }
 
 
-def _dense_clusters(sample: Sample, config: Any) -> DenseClusters:
-    set_threads(_THREADS)
+def _dense_clusters(sample: Sample, config: HdbscanConfig) -> DenseClusters:
+    set_threads(1)
     return dense_clusters(sample.rows.x, sample.rows.weights, config)
 
 
@@ -216,8 +216,7 @@ def _sweep(
     import ray
 
     config, seed = fitting.config.sweep, fitting.seed
-    weights = kernels.row_weights(groups, ROLE_MASS)
-    sample, found = collect(embeddings, means, weights, config.rows, seed, fitting.holdout_fraction)
+    sample, found = collect(embeddings, means, fitting.design(groups, config.rows))
     draw, score = (ray.remote(num_cpus=1, max_retries=5)(task) for task in (_starts, _sweep_row))
     seeds = [seeding.child_seed(seed, "sweep", str(number)) for number in range(sweep.SEEDS)]
     starts: list[Any] = ray.get([draw.remote(sample, max(config.clusters), one) for one in seeds])
@@ -228,17 +227,17 @@ def _sweep(
 
 
 def _starts(sample: Sample, n_clusters: int, seed: int) -> Any:
-    set_threads(_THREADS)
+    set_threads(1)
     return sweep.starts(sample, n_clusters, seed)
 
 
 def _sweep_row(sample: Sample, centers: list[Any], n_clusters: int, seed: int) -> sweep.SweepRow:
-    set_threads(_THREADS)
+    set_threads(1)
     return sweep.sweep_row(sample, centers, n_clusters, seed)
 
 
 def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
-    set_threads(_THREADS)
+    set_threads(1)
     return centering.language_sums(finite_rows(embeddings.read(key, ["lang", "vector"])))
 
 
@@ -251,14 +250,14 @@ def _group_totals(embeddings: Artifact) -> Counter[tuple[str, str]]:
 
 
 def _similarities(key: str, embeddings: Artifact, codebook: Codebook, device: Device) -> outliers.Counts:
-    set_threads(_THREADS)
+    set_threads(1)
     table = finite_rows(embeddings.read(key, ["role", "lang", "vector"]))
     similarity = nearest_on(device)(codebook.means.unit_rows(table), codebook.centroids)[1]
     return outliers.count_similarities(table, similarity)
 
 
 def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Artifact, device: Device) -> Receipt:
-    set_threads(_THREADS)
+    set_threads(1)
     table = finite_rows(embeddings.read(key))
     x = codebook.means.unit_rows(table)
     labels, similarity = nearest_on(device)(x, codebook.centroids)

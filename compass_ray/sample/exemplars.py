@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -79,8 +80,8 @@ def wanted_documents(nearest: pa.Table, owners: Sequence[str]) -> pa.Table:
     return nearest.filter(wanted)
 
 
-def name_clusters(documents: pa.Table, owner: str, n_clusters: int) -> dict[int, ClusterName]:
-    """Label and exemplar of each cluster for one owner.
+def name_clusters(documents: pa.Table, owners: Sequence[str], n_clusters: int) -> dict[tuple[str, int], ClusterName]:
+    """Label and exemplar of each cluster for each owner.
 
     Terms come from documents in the owner's language; in clusters with few of them from the fallback language, if that
     has more; without either, from whatever language the cluster has most of. The exemplar is the owner's usage nearest
@@ -92,20 +93,22 @@ def name_clusters(documents: pa.Table, owner: str, n_clusters: int) -> dict[int,
         Of :func:`wanted_documents`, with ``text``.
     """
     texts: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
-    best: dict[int, tuple[tuple[bool, bool, float], str]] = {}
+    best: dict[tuple[str, int], tuple[tuple[bool, bool, float], str]] = {}
     names = ("cluster", "lang", "owner", "role", "similarity", "text")
     for cluster, lang, of, role, similarity, text in zip(*(documents[n].to_pylist() for n in names), strict=True):
         texts[lang][cluster].append(text)
-        rank = (role == "target" and of == owner, lang == owner, similarity)
-        if cluster not in best or rank > best[cluster][0]:
-            best[cluster] = (rank, text)
+        for owner in owners:
+            rank = (role == "target" and of == owner, lang == owner, similarity)
+            if (owner, cluster) not in best or rank > best[owner, cluster][0]:
+                best[owner, cluster] = (rank, text)
     terms = {lang: class_terms(members, lang) for lang, members in texts.items()}
     result = {}
-    for cluster in range(n_clusters):
+    for owner, cluster in product(owners, range(n_clusters)):
         found = (terms[lang].get(cluster, []) for lang in _languages_for(cluster, owner, texts))
         label = " · ".join(next(filter(None, found), []))
-        exemplar = shorten(best[cluster][1], _EXEMPLAR_CHARACTERS) if cluster in best else None
-        result[cluster] = ClusterName(label or f"cluster {cluster}", exemplar)
+        exemplar = best.get((owner, cluster))
+        shown = None if exemplar is None else shorten(exemplar[1], _EXEMPLAR_CHARACTERS)
+        result[owner, cluster] = ClusterName(label or f"cluster {cluster}", shown)
     return result
 
 

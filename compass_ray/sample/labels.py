@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import combinations
 
 import regex
 import stopwordsiso
@@ -56,7 +55,7 @@ def function_words(lang: str) -> frozenset[str]:
 def _pieces_of_function_words(lang: str) -> frozenset[str]:
     """Function words of a script without spaces, and what n-grams would cut out of them."""
     unspaced = [word for word in function_words(lang) if _UNSPACED_RUN.match(word)]
-    return frozenset(piece for word in unspaced for piece in [word, *_parts(_GRAPHEME.findall(word))])
+    return frozenset(piece for word in unspaced for piece in [word, *_ngrams(word, len(word))])
 
 
 def terms_of(text: str, lang: str = "") -> list[str]:
@@ -74,20 +73,25 @@ def terms_of(text: str, lang: str = "") -> list[str]:
         elif japanese:  # hiragana are particles and inflections
             terms += _JAPANESE_WORD.findall(run)
         else:
-            terms += _ngrams(run, lang)
+            terms += _telling_ngrams(run, lang)
     words = function_words(lang)
     return [term for term in terms if term not in words]
 
 
-def _ngrams(run: str, lang: str) -> Iterator[str]:
+def _telling_ngrams(run: str, lang: str) -> Iterator[str]:
     known = _pieces_of_function_words(lang)
     for piece in _PARTICLES.split(run):
-        graphemes = _GRAPHEME.findall(piece)
-        for size in range(2, _LONGEST + 1):
-            for start in range(len(graphemes) - size + 1):
-                term = "".join(graphemes[start : start + size])
-                if term not in known and not _ENDS_IN_A_LEADING_VOWEL.search(term):
-                    yield term
+        for term in _ngrams(piece, _LONGEST):
+            if term not in known and not _ENDS_IN_A_LEADING_VOWEL.search(term):
+                yield term
+
+
+def _ngrams(text: str, longest: int) -> Iterator[str]:
+    """N-grams of two graphemes and more, short ones first."""
+    graphemes = _GRAPHEME.findall(text)
+    for size in range(2, min(longest, len(graphemes)) + 1):
+        for start in range(len(graphemes) - size + 1):
+            yield "".join(graphemes[start : start + size])
 
 
 def class_terms(documents: Mapping[int, Sequence[str]], lang: str = "", count: int = TERMS) -> dict[int, list[str]]:
@@ -131,16 +135,10 @@ def _whole(terms: Sequence[str], spread: Mapping[str, int]) -> list[str]:
     longer: dict[str, int] = {}
     for term in terms:
         if _UNSPACED_RUN.match(term):
-            for part in _parts(_GRAPHEME.findall(term)):
-                longer[part] = max(longer.get(part, 0), spread[term])
+            for part in _ngrams(term, len(term)):
+                if part != term:
+                    longer[part] = max(longer.get(part, 0), spread[term])
     return [term for term in terms if longer.get(term, 0) < _MOSTLY * spread[term]]
-
-
-def _parts(graphemes: Sequence[str]) -> Iterator[str]:
-    """All n-grams of two graphemes and more that are shorter than the whole."""
-    for start, end in combinations(range(len(graphemes) + 1), 2):
-        if 2 <= end - start < len(graphemes):
-            yield "".join(graphemes[start:end])
 
 
 def _without_parts(ranked: Sequence[str], count: int) -> list[str]:

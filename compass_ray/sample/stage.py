@@ -227,11 +227,7 @@ def _named(inputs: SampleInputs, wanted: pa.Table | None) -> dict[tuple[str, int
     documents = pa.concat_tables(parts).sort_by(
         [("cluster", "ascending"), ("lang", "ascending"), ("similarity", "descending"), ("doc_id", "ascending")]
     )
-    return {
-        (owner, cluster): name
-        for owner in inputs.owners
-        for cluster, name in exemplars.name_clusters(documents, owner, inputs.n_clusters).items()
-    }
+    return exemplars.name_clusters(documents, inputs.owners, inputs.n_clusters)
 
 
 def _texts_of_shard(key: str, documents: Artifact, wanted: pa.Table) -> pa.Table:
