@@ -133,7 +133,7 @@ def measure(
     config: RunConfig, features: str, strategies: Sequence[str], budgets: Sequence[int], topics: Path | None
 ) -> list[dict[str, Any]]:
     """One row for each owner, strategy and budget."""
-    session = Session(storage.absolute(config.output), config.ray, Display())
+    session = Session(storage.absolute(config.output), config.ray, Display(), config.name)
     run = plan(config)
     clustered = cluster_documents(config, run, session)
     missing = None if topics is None else _missing_ids(clustered.inputs.documents, topics)

@@ -72,6 +72,11 @@ class Artifact:
         """Hash of the identity: the same wherever the artifact has been copied to."""
         return _fingerprint(self.identity)
 
+    @property
+    def name(self) -> str:
+        """Its folder in the cache: ``<stage>-<fingerprint>``."""
+        return self.url.rsplit("/", 1)[-1]
+
     def write(self, key: str, table: pa.Table, summary: Mapping[str, Any] | None = None) -> Receipt:
         """Write one file and its receipt; safe to repeat, and to do twice at once."""
         return self.write_bytes(key, to_parquet(table), rows=table.num_rows, summary=summary)

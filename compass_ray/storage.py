@@ -15,6 +15,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,11 +34,12 @@ _CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict", 
 
 @dataclass(frozen=True)
 class FileStat:
-    """One file as listed: its URL, size in bytes and a version that changes with its content."""
+    """One file as listed: its URL, size in bytes, a version that changes with its content, and when it was written."""
 
     url: str
     size: int
     version: str
+    modified: float  # seconds since the epoch
 
 
 class Changed(Exception):
@@ -242,12 +244,12 @@ def stat(url: str) -> FileStat:
         bucket, key = _bucket_key(url)
         with _storage_errors("read", url):
             head = _s3().head_object(Bucket=bucket, Key=key)
-        return FileStat(url, int(head["ContentLength"]), str(head["ETag"]))
+        return FileStat(url, int(head["ContentLength"]), str(head["ETag"]), head["LastModified"].timestamp())
     path = local_path(url)
     info = path.stat()
     if not path.is_file():
         raise FileNotFoundError(f"{url}: a folder, not a file")
-    return FileStat(url, info.st_size, f"{info.st_mtime_ns}")
+    return FileStat(url, info.st_size, f"{info.st_mtime_ns}", info.st_mtime)
 
 
 def delete(url: str) -> None:
@@ -258,6 +260,15 @@ def delete(url: str) -> None:
             _s3().delete_object(Bucket=bucket, Key=key)
     else:
         local_path(url).unlink(missing_ok=True)
+
+
+def delete_tree(url: str) -> None:
+    """Remove a folder with all that is in it, if it is there."""
+    if is_remote(url):
+        for file in list_files(join(literal(url), "**")):
+            delete(file.url)
+    elif (path := local_path(url)).exists():
+        shutil.rmtree(path)
 
 
 def literal(url: str) -> str:
@@ -285,7 +296,8 @@ def list_files(pattern: str) -> list[FileStat]:
         for page in _s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for item in page.get("Contents", []):
                 if not item["Key"].endswith("/") and matches.fullmatch(item["Key"]):
-                    found.append(FileStat(f"s3://{bucket}/{item['Key']}", int(item["Size"]), str(item["ETag"])))
+                    url, written = f"s3://{bucket}/{item['Key']}", item["LastModified"].timestamp()
+                    found.append(FileStat(url, int(item["Size"]), str(item["ETag"]), written))
     return sorted(found, key=lambda file: file.url)
 
 

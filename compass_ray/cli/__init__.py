@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from compass_ray.cli import adapt, compare, config, curate, demo, explain, registry
+from compass_ray.cli import adapt, cache, compare, config, curate, demo, explain, registry, status
 from compass_ray.errors import CompassError
 
 app = typer.Typer(
@@ -21,7 +21,9 @@ app.command("curate")(curate.command)
 app.command("compare")(compare.command)
 app.command("explain")(explain.command)
 app.command("adapt")(adapt.command)
+app.command("status")(status.command)
 app.command("demo")(demo.command)
+app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
 app.add_typer(registry.app, name="registry")
 

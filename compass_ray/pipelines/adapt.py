@@ -25,12 +25,12 @@ from compass_ray.ingest import stage as ingestion
 from compass_ray.models import BaseRef, weights_hash
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.adapted import AdaptedRun, put
-from compass_ray.pipelines.curate import curate
+from compass_ray.pipelines.curate import curate_in
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.registry.lineage import Lineage
 from compass_ray.registry.store import Registry
 from compass_ray.runtime.progress import Display
-from compass_ray.runtime.stage import Session
+from compass_ray.runtime.stage import Session, session
 
 _PACKAGES = ("transformers", "peft", "deepspeed")
 
@@ -69,14 +69,17 @@ def train_adapters(config: RunConfig, display: Display | None = None) -> Adapted
     CompassError
         Any other of the tree in ``compass_ray.errors``.
     """
+    with session(storage.absolute(config.output), config.ray, display, config.name, "adapt") as opened:
+        return _train(config, opened)
+
+
+def _train(config: RunConfig, session: Session) -> AdaptedRun:
     from compass_ray.adapt import stage
     from compass_ray.adapt.training.track import check_tracker
     from compass_ray.adapt.training.worker import Settings
 
     section = _section(config)
     _check_packages()
-    display = display or Display()
-    output = storage.absolute(config.output)
     run = adapted_run(config)
     check_tracker(section.tracker)
     folder = base_folder(section)
@@ -84,7 +87,6 @@ def train_adapters(config: RunConfig, display: Display | None = None) -> Adapted
     source = TokenizerSource(section, _chat_template(section))
     pad_token = _pad_token(source.load())
 
-    session = Session(output, config.ray, display)
     if not run.exists():
         _check_room(section, session)  # a run that finds all its artifacts starts no cluster
     trained_on = training_data(config, section, session)
@@ -156,7 +158,7 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     """
     if section.run is not None or config.sample is not None:
         made = section.run is None
-        run = curate(config, session.display) if made else CurationRun(storage.absolute(str(section.run)))
+        run = curate_in(config, session) if made else CurationRun(storage.absolute(str(section.run)))
         cache = storage.join(run.path.rsplit("/", 2)[0], "cache")
         names = {stage: record["artifact"] for stage, record in run.record["stages"].items()}
         documents, selection = (open_artifact(storage.join(cache, names[stage])) for stage in ("ingest", "select"))

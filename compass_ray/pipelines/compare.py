@@ -16,7 +16,7 @@ from compass_ray.config import RunConfig
 from compass_ray.errors import ConfigError
 from compass_ray.pipelines.clustered import cluster_documents, plan
 from compass_ray.runtime.progress import Display
-from compass_ray.runtime.stage import Session, StageRecord
+from compass_ray.runtime.stage import StageRecord, session
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.stage import DRAW, certificate, sample
 
@@ -66,12 +66,12 @@ def compare(config: RunConfig, strategies: Sequence[str], display: Display | Non
     if config.sample is None:
         raise ConfigError("sample: compare needs this section; give at least sample.budget")
     configs = [(name, with_strategy(config.sample, name)) for name in strategies]
-    session = Session(storage.absolute(config.output), config.ray, display or Display())
-    inputs = cluster_documents(config, plan(config), session).inputs
     rows = []
-    for name, chosen in configs:
-        sampled = sample(inputs, config.target, chosen, session)
-        rows += compared(name, sampled, session.stages[-1])
+    with session(storage.absolute(config.output), config.ray, display, config.name) as opened:
+        inputs = cluster_documents(config, plan(config), opened).inputs
+        for name, chosen in configs:
+            sampled = sample(inputs, config.target, chosen, opened)
+            rows += compared(name, sampled, opened.stages[-1])
     return sorted(rows, key=lambda row: row.owner)
 
 

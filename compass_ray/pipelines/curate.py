@@ -9,7 +9,7 @@ from compass_ray.pipelines import publish
 from compass_ray.pipelines.clustered import cluster_documents, plan
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.progress import Display
-from compass_ray.runtime.stage import Session
+from compass_ray.runtime.stage import Session, session
 from compass_ray.sample.stage import sample, select
 
 
@@ -34,9 +34,14 @@ def curate(config: RunConfig, display: Display | None = None) -> CurationRun:
     CompassError
         Any of the tree in ``compass_ray.errors``. Rows already rejected are in ``quarantine.parquet``.
     """
+    with session(storage.absolute(config.output), config.ray, display, config.name, "curate") as opened:
+        return curate_in(config, opened)
+
+
+def curate_in(config: RunConfig, session: Session) -> CurationRun:
+    """Curate in a session that other work goes on in; as :func:`curate` otherwise."""
     if config.sample is None:
         raise ConfigError("sample: curate needs this section; give at least sample.budget")
-    session = Session(storage.absolute(config.output), config.ray, display or Display())
     planned = plan(config)
     run_identity = publish.identity_of(config, planned)
     publish.refuse_other_identity(planned.run, run_identity)

@@ -26,7 +26,7 @@ from compass_ray.ingest.config import IngestConfig, SourceConfig
 from compass_ray.languages import canonical_language
 from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.progress import Display
-from compass_ray.runtime.stage import Session
+from compass_ray.runtime.stage import Session, session
 
 VERSION = 1
 _OWNER = "base"
@@ -78,16 +78,21 @@ def pretrain(recipe: BaseRecipe, display: Display | None = None) -> tuple[Path, 
         ``ConfigError`` and ``EmptyInput`` before any work, ``NonFiniteLoss`` if training diverges,
         ``ResourcesMissing`` if the workers do not fit into the cluster.
     """
+    final = Path(recipe.output) / recipe.name
+    if final.exists():
+        raise ConfigError(f"name: {final} exists; choose another name or output, or move it away")
+    with session(recipe.output, recipe.ray, display, recipe.name) as opened:
+        score = _pretrain(recipe, final, opened)
+    return final, score
+
+
+def _pretrain(recipe: BaseRecipe, final: Path, session: Session) -> Score | None:
     import ray
 
     from compass_ray.adapt.training.trainer import fit_workers, group_count
     from compass_ray.runtime.cluster import connect, ray_errors
     from compass_ray.runtime.tally import watched
 
-    final = Path(recipe.output) / recipe.name
-    if final.exists():
-        raise ConfigError(f"name: {final} exists; choose another name or output, or move it away")
-    session = Session(recipe.output, recipe.ray, display or Display())
     connect(recipe.ray)
     group_count(recipe.workers, 1)
     plan = ingestion.plan(recipe.sources, recipe.ingest, "full", session.output)
@@ -119,7 +124,7 @@ def pretrain(recipe: BaseRecipe, display: Display | None = None) -> tuple[Path, 
         score = ray.get(tally.notes.remote()).get("score")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     folder.rename(final)
-    return final, None if score is None else Score.from_json(score)
+    return None if score is None else Score.from_json(score)
 
 
 def _excluded(recipe: BaseRecipe, found: set[str]) -> frozenset[str]:

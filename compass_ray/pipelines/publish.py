@@ -135,8 +135,7 @@ def _clusters(clustered: Clustered) -> dict[str, Any]:
 def _clear(run: CurationRun) -> None:
     """Remove what an interrupted publication has left, lest its files be read with the new ones."""
     storage.delete(storage.join(run.path, "run.json"))
-    for file in storage.list_files(storage.join(storage.literal(run.path), "selection", "**")):
-        storage.delete(file.url)
+    storage.delete_tree(storage.join(run.path, "selection"))
 
 
 def _embedding_faults(embeddings: Artifact) -> dict[str, int]:

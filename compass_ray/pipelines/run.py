@@ -12,6 +12,8 @@ from compass_ray import storage
 from compass_ray.artifacts import from_parquet
 from compass_ray.errors import ArtifactMissing, ConfigError
 from compass_ray.runtime.stage import StageRecord
+from compass_ray.runtime.status import Status as Status
+from compass_ray.runtime.status import read_status
 
 if TYPE_CHECKING:
     import ray.data
@@ -87,3 +89,14 @@ class CurationRun:
             return storage.read_bytes(storage.join(self.path, name))
         except FileNotFoundError as exc:
             raise ArtifactMissing(f"{self.path}: has no {name}, so this run has not finished; run it again") from exc
+
+
+def status_of(path: str) -> Status:
+    """How far the run in a folder is, as its driver has last written; it need not have finished.
+
+    Raises
+    ------
+    ArtifactMissing
+        If no run has ever started there.
+    """
+    return read_status(storage.absolute(path))

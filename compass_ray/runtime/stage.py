@@ -5,19 +5,34 @@ The one protocol of all stages: given the keys that have no receipt yet, yield a
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from compass_ray import storage
 from compass_ray.artifacts import Artifact, Manifest, Receipt
+from compass_ray.errors import CompassError
+from compass_ray.runtime import metrics
 from compass_ray.runtime.config import RayConfig
+from compass_ray.runtime.log import LOG, log_as_asked
+from compass_ray.runtime.memory import PeakMemory
 from compass_ray.runtime.progress import Display
+from compass_ray.runtime.status import StatusFile
+
+_LOOK_S = 1.0
+_BEAT_S = 5.0
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What ``run.json`` says of a stage."""
+    """What ``run.json`` says of a stage.
+
+    ``peak_bytes`` is the highest proportional set size of the driver and all that it started, a local Ray among them,
+    and ``driver_peak_bytes`` that of the driver alone; see :mod:`~compass_ray.runtime.memory`.
+    """
 
     stage: str
     artifact: str
@@ -26,6 +41,8 @@ class StageRecord:
     seconds: float
     reused: bool
     resumed_keys: int
+    peak_bytes: int
+    driver_peak_bytes: int
 
 
 @dataclass
@@ -33,13 +50,16 @@ class Session:
     """One run in progress: where it may execute, what it shows, what it has done.
 
     Ray is joined at the first stage that has work to do, so a run that finds all its artifacts
-    starts no cluster.
+    starts no cluster. Made by :func:`session`.
     """
 
     output: str
     ray: RayConfig
     display: Display
+    name: str
+    status: StatusFile | None = None
     stages: list[StageRecord] = field(default_factory=list)
+    memory: PeakMemory = field(default_factory=PeakMemory)
 
     def complete(
         self, artifact: Artifact, keys: Sequence[str], compute: Callable[[list[str]], Iterable[Receipt]]
@@ -66,12 +86,17 @@ class Session:
             from compass_ray.runtime.cluster import connect, ray_errors
 
             connect(self.ray)
+            if self.status:
+                self.status.begin(artifact.stage, artifact.name, resumed, len(keys))
             with self.display.stage(artifact.stage, total=len(keys), done=resumed) as bar, ray_errors():
                 for receipt in compute(missing):
                     finished[receipt.key] = receipt
                     bar.advance()
+                    self._shard_done(artifact, receipt)
         manifest = artifact.commit(finished.values())
         self.record(artifact, manifest, started, reused=False, resumed=resumed)
+        if missing:
+            metrics.stage_done(self.name, self.stages[-1])
         return manifest
 
     def record(
@@ -86,12 +111,85 @@ class Session:
     ) -> None:
         """Keep and show what a stage did since ``started`` (of ``time.monotonic``)."""
         seconds = time.monotonic() - started
-        name = artifact.url.rsplit("/", 1)[-1]
-        self.stages.append(
-            StageRecord(artifact.stage, name, manifest.rows, manifest.bytes, round(seconds, 3), reused, resumed)
+        record = StageRecord(
+            artifact.stage,
+            artifact.name,
+            manifest.rows,
+            manifest.bytes,
+            round(seconds, 3),
+            reused,
+            resumed,
+            *self.memory.take(),
         )
+        self.stages.append(record)
+        if self.status:
+            self.status.finish_stage(self.stages)
+        LOG.info("stage done", extra={"run": self.name, **asdict(record)})
         how = "reused" if reused else f"{seconds:.1f} s" + (f", {resumed} shards resumed" if resumed else "")
         self.display.say(f"{artifact.stage:<10} {manifest.rows:>9,} {unit}  {how}")
+
+    def _shard_done(self, artifact: Artifact, receipt: Receipt) -> None:
+        if self.status:
+            self.status.advance()
+        metrics.shard_done(self.name, artifact.stage, receipt.rows)
+        told = {"run": self.name, "stage": artifact.stage, "shard": receipt.key, "rows": receipt.rows}
+        LOG.info("shard done", extra={**told, "bytes": receipt.bytes})
+
+
+@contextmanager
+def session(
+    output: str, ray: RayConfig, display: Display | None, name: str, command: str | None = None
+) -> Iterator[Session]:
+    """A :class:`Session` that measures memory and, if it has a ``command``, keeps the run's ``status.json`` up to date.
+
+    Parameters
+    ----------
+    output : str
+        Folder for runs and cache.
+    name : str
+        Of the run: it is in metrics and logs, and its folder holds the status.
+    command : str, optional
+        Which command the status belongs to.
+    """
+    log_as_asked()
+    status = StatusFile(storage.join(output, "runs", name), command) if command else None
+    opened = Session(output, ray, display or Display(), name, status)
+    try:
+        with _watched(opened):
+            yield opened
+    except BaseException as exc:
+        LOG.error("run ended", extra={"run": name, "error": f"{type(exc).__name__}: {exc}"})
+        if status:
+            interrupted = isinstance(exc, KeyboardInterrupt | SystemExit)
+            status.end("interrupted" if interrupted else "failed", f"{type(exc).__name__}: {exc}")
+        raise
+    if status:
+        status.end("finished")
+
+
+@contextmanager
+def _watched(opened: Session) -> Iterator[None]:
+    """Look at memory, and show that the driver is alive, until the block is left."""
+    left = threading.Event()
+
+    def watch() -> None:
+        written = time.monotonic()
+        while not left.wait(_LOOK_S):
+            opened.memory.look()
+            if opened.status and time.monotonic() - written >= _BEAT_S:
+                written = time.monotonic()
+                try:
+                    opened.status.write()
+                except (OSError, CompassError) as exc:  # the run itself will meet it, if it matters
+                    LOG.warning("status not written", extra={"run": opened.name, "error": str(exc)})
+
+    watcher = threading.Thread(target=watch, name="watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        left.set()
+        watcher.join()
 
 
 def map_keys(
