@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import gammaln, softmax
-from scipy.stats import beta
+from scipy.special import betaincinv, gammaln, softmax
 
 Vector = NDArray[np.float64]
 
@@ -73,6 +71,8 @@ def concentration(counts: NDArray[np.int64], base: Vector) -> float:
     float
         In [0.01, 10^6]: small when the counts stand out from the base, large when they could be a sample of it.
     """
+    from scipy.optimize import minimize_scalar  # slow to import, and of all workers only the sampler gets here
+
     total = counts.sum()
 
     def negative_log_likelihood(log_alpha: float) -> float:
@@ -109,6 +109,6 @@ def mass_interval(counts: NDArray[np.int64], mass: Vector) -> tuple[Vector, Vect
     low, high : ndarray of shape (n_clusters,), float64
     """
     others = counts.sum() - counts
-    low = np.where(counts == 0, 0.0, beta.ppf(0.025, counts + 0.5, others + 0.5))
-    high = np.where(others == 0, 1.0, beta.ppf(0.975, counts + 0.5, others + 0.5))
+    low = np.where(counts == 0, 0.0, betaincinv(counts + 0.5, others + 0.5, 0.025))
+    high = np.where(others == 0, 1.0, betaincinv(counts + 0.5, others + 0.5, 0.975))
     return np.minimum(low, mass), np.maximum(high, mass)

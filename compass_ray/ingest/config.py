@@ -109,7 +109,7 @@ class IngestConfig(Config):
     """How documents are made from rows."""
 
     shard_bytes: int = Field(
-        default=64 << 20, ge=1 << 10, description="Input bytes per logical shard; sets the shard count"
+        default=16 << 20, ge=1 << 10, description="Input bytes per logical shard; sets the shard count"
     )
     max_bad_fraction: float = Field(
         default=0.01,
