@@ -59,8 +59,7 @@ def fit_on_actors(
         answers: list[Any] = ray.get([actor.call.remote(method, *given) for actor in actors])
         return answers
 
-    n_features = int(embeddings.read(keys[0], ["vector"]).schema.field("vector").type.list_size)
-    initial = seed_centroids(broadcast, n_clusters, n_features, seed)
+    initial = seed_centroids(broadcast, n_clusters, broadcast("n_features")[0], seed)
     fit = lloyd(broadcast, initial, max_iterations=config.max_iterations, tol=config.tol)
     for actor in actors:
         ray.kill(actor)

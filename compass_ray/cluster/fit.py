@@ -58,6 +58,10 @@ class RowGroup:
         self._closest: list[NDArray[np.float32]] = []
         self._known_centers = 0
 
+    def n_features(self) -> int:
+        """Width of the rows."""
+        return int(self._members[0].x.shape[1])
+
     def race(self, centers: NDArray[np.float32], seed: int) -> Point | None:
         """The row of this group that wins the draw of the next center.
 
