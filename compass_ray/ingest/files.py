@@ -50,8 +50,8 @@ class ReadUnit:
     end: int | None = None
 
 
-def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[InputFile]:
-    """The files of a source, sorted by uri.
+def source_files(name: str, source: SourceConfig, cache: HashCache | None) -> list[InputFile]:
+    """The files of a source, sorted by uri; without a cache of hashes their content is not looked at.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[Inpu
     if not kept:
         raise EmptyInput(f"sources.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
     formats = {file.url: format_of(f"sources.{name}.format", source.format, file.url) for file in kept}
-    hashes = cache.content_of(kept)
+    hashes = cache.content_of(kept) if cache else dict.fromkeys(formats, "")
     files = [
         InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], hashes[file.url])
         for file in kept

@@ -1,0 +1,147 @@
+"""What sources hold, from Parquet footers and the beginnings of some files: the ingest part of a dry run.
+
+Nothing is written. Cost: at most 16 files of a source are opened, about a mebibyte of each is read, and the rows of four
+of them are made into documents.
+"""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from compass_ray import records, storage
+from compass_ray.ingest.config import SourceConfig, View
+from compass_ray.ingest.documents import to_documents
+from compass_ray.ingest.files import InputFile, ReadUnit, source_files
+from compass_ray.ingest.readers import read
+
+FILES = 16
+_SAMPLED_FILES = 4
+_SAMPLE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One source as far as it was looked at.
+
+    Attributes
+    ----------
+    rows : int
+        In all files; exact if ``counted``, otherwise from the length of the rows that were read.
+    sample : Table of schema INGESTED
+        Documents and rejects of the rows that were read.
+    seconds : float
+        CPU time of reading them, on this machine.
+    """
+
+    source: str
+    files: tuple[InputFile, ...]
+    rows: int
+    counted: bool
+    sample: pa.Table
+    seconds: float
+
+    @property
+    def weight(self) -> int:
+        """Bytes of all files after decompression, as shards are sized by."""
+        return sum(file.weight for file in self.files)
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Sampled rows by what becomes of them: ``document``, or the reason of the reject."""
+        reasons = pc.struct_field(self.sample["reject"].combine_chunks(), "reason")
+        outcome = pc.if_else(self.sample["reject"].is_null().combine_chunks(), "document", reasons)
+        return dict(sorted(Counter(outcome.to_pylist()).items()))
+
+    @property
+    def documents(self) -> int:
+        """Documents expected of all rows, before duplicates are found."""
+        return round(self.rows * self.outcomes.get("document", 0) / max(1, self.sample.num_rows))
+
+    def first(self, count: int) -> pa.Table:
+        """The first documents of the first file, as they will be ingested."""
+        return records.documents_only(self.sample).slice(0, count)
+
+
+def survey(name: str, source: SourceConfig, view: View) -> Survey:
+    """Look at one source.
+
+    Raises
+    ------
+    EmptyInput, ConfigError
+        If it matches no file, or a format cannot be told.
+    """
+    files = source_files(name, source, None)
+    looked = _spread(files, FILES)
+    started = time.process_time()
+    tables = [_sample(name, source, file, view) for file in _spread(looked, _SAMPLED_FILES)]
+    seconds = time.process_time() - started
+    rows, bytes_seen = 0.0, 0
+    for file in looked:
+        rows += _rows_of(file)
+        bytes_seen += file.size
+    whole = len(looked) == len(files)
+    total = rows if whole else rows / max(1, bytes_seen) * sum(file.size for file in files)
+    counted = whole and all(file.format == "parquet" or file.size <= _SAMPLE_BYTES for file in files)
+    return Survey(name, tuple(files), round(total), counted, pa.concat_tables(tables), seconds)
+
+
+def survey_all(sources: Mapping[str, SourceConfig], view: View) -> list[Survey]:
+    """Look at all sources, in the order of the config."""
+    return [survey(name, source, view) for name, source in sources.items()]
+
+
+def _spread(files: Sequence[InputFile], count: int) -> list[InputFile]:
+    """So many files, evenly over all of them, the first among them."""
+    step = max(1.0, len(files) / count)
+    return [files[int(position * step)] for position in range(min(count, len(files)))]
+
+
+def _sample(name: str, source: SourceConfig, file: InputFile, view: View) -> pa.Table:
+    """The first batch of documents and rejects of one file; a batch is what a reader gives at once."""
+    plain_lines = file.format == "jsonl" and not file.compressed
+    unit = ReadUnit(name, file, 0, min(file.size, _SAMPLE_BYTES) if plain_lines else None)
+    tables = [records.INGESTED.empty_table()]
+    for batch in read(unit, source.wanted_columns):
+        tables.append(to_documents(batch, name, source, file.uri, view, 1).select(records.INGESTED.names))
+        if len(batch.rows):
+            break
+    return pa.concat_tables(tables)
+
+
+def _rows_of(file: InputFile) -> float:
+    """Rows of one file: by its footer, or by the lines of its first mebibyte."""
+    with storage.open_input(file.url) as stream:
+        if file.format == "parquet":
+            try:
+                return float(pq.ParquetFile(stream).metadata.num_rows)
+            except (pa.ArrowInvalid, OSError):
+                return 1.0  # not a Parquet file: one reject
+        if not file.compressed:
+            head = stream.read(_SAMPLE_BYTES)
+            read_bytes = len(head)
+        else:
+            head = _decompressed_head(cast("gzip.GzipFile", gzip.open(stream)))
+            read_bytes = file.size if len(head) < _SAMPLE_BYTES else stream.tell()
+    lines = head.count(b"\n") + (0 if head.endswith(b"\n") else 1)
+    header = 0 if file.format == "jsonl" else 1
+    return max(0.0, lines * file.size / max(1, read_bytes) - header)
+
+
+def _decompressed_head(stream: gzip.GzipFile) -> bytes:
+    """The first mebibyte, or what can be had of it."""
+    head = bytearray()
+    try:
+        while len(head) < _SAMPLE_BYTES and (chunk := stream.read1(_SAMPLE_BYTES)):
+            head += chunk
+    except (EOFError, OSError):
+        pass  # a damaged file is a reject of the run; here it is as long as it can be read
+    return bytes(head)
