@@ -10,7 +10,8 @@ from compass_ray.languages import canonical_language, language_name
 @pytest.mark.parametrize(
     ("tag", "notations"),
     [
-        ("en", ["en", "eng", "EN", "en-US", "en_GB", "eng_Latn", "en-Latn", " en "]),
+        ("bg", ["bg", "bul", "bul_Cyrl", "Bulgarian", "bulgarian"]),
+        ("en", ["en", "eng", "English", "EN", "en-US", "en_GB", "eng_Latn", "en-Latn", " en "]),
         ("zh", ["zh", "zho", "cmn", "zh-Hans", "zho_Hans", "zh-CN", "zh_SG"]),
         ("zh-Hant", ["zh-Hant", "zho_Hant", "zh-TW", "zh_HK", "cmn-Hant"]),
         ("pt", ["pt", "por", "pt_BR", "pt-PT", "por_Latn"]),
@@ -50,7 +51,7 @@ def test_different_written_languages_stay_apart(one: str, other: str) -> None:
     assert canonical_language(one) != canonical_language(other)
 
 
-@pytest.mark.parametrize("code", ["", "und", "mul", "mis", "zxx", "xx", "123", "english", "e", "zz", "-", "en us?"])
+@pytest.mark.parametrize("code", ["", "und", "mul", "mis", "zxx", "xx", "123", "englisch", "e", "zz", "-", "en us?"])
 def test_what_is_no_known_language_is_none(code: str) -> None:
     assert canonical_language(code) is None
 

@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compass_ray.configbase import EXECUTION, Config
+from compass_ray.ingest.templates import fields_of, is_template
 from compass_ray.languages import canonical_language
 
 Role = Literal["pool", "current", "target"]
-Format = Literal["auto", "jsonl", "parquet", "csv", "tsv"]
+Format = Literal["auto", "jsonl", "json", "parquet", "arrow", "csv", "tsv", "lines", "text", "markdown"]
 View = Literal["prompt", "completion", "full"]
+
+DETECT = "detect"
+"""In place of a language: told from the text of each row."""
+
+
+class Limits(NamedTuple):
+    """What no input may exceed, lest one file exhaust a worker."""
+
+    row_bytes: int = 64 << 20
+    file_bytes: int = 256 << 30  # after decompression
 
 
 class Columns(Config):
-    """Which columns hold the content: ``text``, or ``prompt`` and ``completion``, or ``messages``."""
+    """Which columns hold the content: ``text``, or ``prompt`` and ``completion``, or ``messages``.
+
+    Columns are names or dotted paths (``question.stem``, ``choices.0.text``); ``text``, ``prompt`` and ``completion``
+    may also be templates over several of them (``"{title}: {body}"``).
+    """
 
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
-    messages: str | None = None
+    messages: str | None = Field(default=None, description="Chat as OpenAI (role, content) or ShareGPT (from, value)")
     lang: str | None = None
+    timestamp: str | None = Field(default=None, description="ISO 8601, RFC 2822 or Unix time; UTC unless it says")
+
+    @field_validator("text", "prompt", "completion")
+    @classmethod
+    def _sound_template(cls, value: str | None) -> str | None:
+        if value is not None and not fields_of(value):
+            raise ValueError(f"'{value}': a template needs a field in braces")
+        return value
+
+    @field_validator("messages", "lang", "timestamp")
+    @classmethod
+    def _no_template(cls, value: str | None) -> str | None:
+        if value is not None and is_template(value):
+            raise ValueError(f"'{value}': expected one column; templates are for text, prompt and completion")
+        return value
 
     @model_validator(mode="after")
     def _one_kind_of_content(self) -> Columns:
@@ -39,23 +69,28 @@ class Columns(Config):
     @property
     def wanted(self) -> list[str]:
         """The columns to read, each once."""
-        names = (self.text, self.prompt, self.completion, self.messages, self.lang)
-        return list(dict.fromkeys(name for name in names if name))
+        specs = (self.text, self.prompt, self.completion, self.messages, self.lang, self.timestamp)
+        return list(dict.fromkeys(field for spec in specs if spec for field in fields_of(spec)))
 
 
 class SourceConfig(Config):
     """One set of files with one role and one layout."""
 
     role: Role
-    path: Annotated[str | list[str], EXECUTION] = Field(description="Path or glob, or several; local or s3://")
+    path: Annotated[str | list[str], EXECUTION] = Field(description="File, folder or glob, or several; local or s3://")
     exclude: list[str] = Field(default=[], description="Globs over uri (path below the source's root) to leave out")
     format: Format = Field(default="auto", description="By file name unless given")
     columns: Columns = Columns(text="text")
-    lang: str | None = Field(default=None, description="One language for all rows")
+    lang: str | None = Field(default=None, description="One language for all rows, or 'detect'")
+    min_confidence: float = Field(
+        default=0.5, ge=0, le=1, description="Below this a detected language is unknown; for lang: detect"
+    )
     lang_pattern: str | None = Field(
         default=None, description="Regular expression searched in the uri; its group 'lang' is the code"
     )
     where: dict[str, list[str]] = Field(default={}, description="Keep only rows whose column has one of these values")
+    min_characters: int = Field(default=1, ge=1, description="Shorter content is left out; all turns together")
+    max_characters: int | None = Field(default=None, ge=1, description="Longer content is left out")
     owner: str | None = Field(
         default=None, alias="for", description="The target language these rows count for; their own if not given"
     )
@@ -70,9 +105,11 @@ class SourceConfig(Config):
 
     @field_validator("lang", "owner")
     @classmethod
-    def _known_language(cls, value: str | None) -> str | None:
-        if value is None or (tag := canonical_language(value)):
-            return value if value is None else tag
+    def _known_language(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or (value == DETECT and info.field_name == "lang"):
+            return value
+        if tag := canonical_language(value):
+            return tag
         raise ValueError(f"'{value}' is not a language code (BCP-47, ISO 639 or FLORES)")
 
     @field_validator("lang_pattern")
@@ -100,6 +137,8 @@ class SourceConfig(Config):
         ways += ["columns.lang"] if self.columns.lang else []
         if len(ways) != 1:
             raise ValueError(f"name exactly one of columns.lang, lang or lang_pattern; found {ways or 'none'}")
+        if self.max_characters is not None and self.max_characters < self.min_characters:
+            raise ValueError(f"max_characters {self.max_characters} is below min_characters {self.min_characters}")
         if self.role == "pool" and self.owner:
             raise ValueError("pool rows belong to no owner; remove 'for'")
         return self
@@ -111,6 +150,10 @@ class IngestConfig(Config):
     shard_bytes: int = Field(
         default=16 << 20, ge=1 << 10, description="Input bytes per logical shard; sets the shard count"
     )
+    max_row_bytes: int = Field(default=64 << 20, ge=1 << 10, description="A longer line or element is a bad row")
+    max_file_bytes: int = Field(
+        default=256 << 30, ge=1 << 10, description="A file that decompresses to more is read no further"
+    )
     max_bad_fraction: float = Field(
         default=0.01,
         ge=0,
@@ -120,3 +163,7 @@ class IngestConfig(Config):
     range_bytes: Annotated[int, EXECUTION] = Field(
         default=64 << 20, ge=1 << 10, description="Byte range of a line file that one task reads"
     )
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.max_row_bytes, self.max_file_bytes)

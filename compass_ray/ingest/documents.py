@@ -1,41 +1,31 @@
-r"""Rows -> documents: pure functions from a reader's batch to the INGESTED schema.
+"""Rows -> documents: pure functions from a reader's batch to the INGESTED schema.
 
-Text is put into NFC, line ends into ``\\n``, and outer white space is stripped; indentation and
-inner line breaks stay, because code and poetry need them. The content hash ignores how much
-white space there is, so that a reflowed copy is still a copy.
+Everything is done by column; a row is looked at alone only if something is wrong with it, or to hash it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-import unicodedata
-from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from compass_ray import records, shards
-from compass_ray.ingest.config import SourceConfig, View
-from compass_ray.ingest.readers import MISSING, Fault, RawBatch
-from compass_ray.languages import canonical_language
+from compass_ray.ingest import hashes
+from compass_ray.ingest.config import DETECT, SourceConfig, View
+from compass_ray.ingest.content import Content, Verdicts, content_of, strings
+from compass_ray.ingest.language import detected_languages, language_from_path, languages_of
+from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, is_text
+from compass_ray.ingest.timestamps import UTC_MICROSECONDS, timestamps
 
-RAW_BYTES = 2000
-"""How much of a rejected row the quarantine keeps."""
-
-FILTERS = frozenset({"duplicate", "filtered", "empty", "language_unknown"})
+FILTERS = frozenset({"duplicate", "filtered", "empty", "too_short", "too_long", "language_unknown", "contaminated"})
 """Reasons that are decisions about sound rows; all others are structural faults."""
 
-_CHAT_ROLES = frozenset({"system", "user", "assistant", "tool"})
-
-Message = dict[str, str]
-
-
-class _Rejected(Exception):
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(reason, message)
-        self.reason, self.message = reason, message
+_SHOWN_DEPTH = 8
+_SHOWN_ITEMS = 100
 
 
 def to_documents(batch: RawBatch, name: str, source: SourceConfig, uri: str, view: View, n_shards: int) -> pa.Table:
@@ -56,164 +46,163 @@ def to_documents(batch: RawBatch, name: str, source: SourceConfig, uri: str, vie
     Returns
     -------
     Table of schema INGESTED plus ``shard`` (int32)
-        One row for every row and fault of the batch.
+        One row for every row and fault of the batch; documents first.
     """
-    out = []
-    path_lang = _language_from_path(source, uri)
-    for index, row in enumerate(batch.rows):
-        values = {column: items[index] for column, items in batch.columns.items()}
-        try:
-            out.append(_document(values, name, source, uri, row, path_lang, view))
-        except _Rejected as rejected:
-            raw = b"" if rejected.reason == "filtered" else _show(values)
-            out.append(_reject(Fault(row, rejected.reason, rejected.message, raw), name, source.role, uri))
-    out += [_reject(fault, name, source.role, uri) for fault in batch.faults]
-    table = pa.Table.from_pylist(out, schema=records.INGESTED)
+    faults = batch.faults
+    for column, allowed in source.where.items():
+        batch, left_out = _where(batch, column, allowed)
+        faults = [*faults, *left_out]
+    if len(batch.rows) == 0:
+        documents = records.INGESTED.empty_table()
+    else:
+        documents, refused = _judge(batch, name, source, uri, view)
+        faults = [*faults, *refused]
+    table = pa.concat_tables([documents, _rejects(faults, name, source.role, uri)])
     shard = shards.shard_of(records.ids_to_numpy(table["content_id"]), n_shards)
     return table.append_column("shard", pa.array(shard))
 
 
-def normalise(text: str) -> str:
-    r"""NFC, ``\\n`` line ends, no outer white space."""
-    return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip()
+def _judge(batch: RawBatch, name: str, source: SourceConfig, uri: str, view: View) -> tuple[pa.Table, list[Fault]]:
+    """The documents of a batch that has rows, and the rows that are none."""
+    verdicts = Verdicts()
+    content = content_of(batch, source.columns, view, verdicts)
+    langs, source_langs = _languages(batch, source, uri, content, verdicts)
+    times = _times(batch, source, verdicts)
+    _check_length(content, source, verdicts)
+    kept = np.array([row for row in range(len(batch.rows)) if row not in verdicts], dtype=np.intp)
+    rows = pa.array(np.asarray(batch.rows, dtype=np.int64)).take(pa.array(kept))
+    whole = [rows, *(column.take(pa.array(kept)) for column in (langs, source_langs, times))]
+    documents = _documents(content.take(kept), whole, name, source, uri)
+    return documents, [_refused(batch, row, *verdicts[row]) for row in sorted(verdicts)]
 
 
-def content_id(text: str) -> bytes:
-    """128-bit hash of what is embedded, blind to the amount of white space.
-
-    A pool prompt that equals a question of the target has its id, though one is a chat and the other plain text.
-    """
-    return _hash(" ".join(text.split()))
-
-
-def content_hash(text: str, messages: list[Message] | None) -> bytes:
-    """128-bit hash of all content, blind to the amount of white space; equal content has equal ids too."""
-    if messages is None:
-        key = "text\0" + " ".join(text.split())
+def _where(batch: RawBatch, name: str, allowed: list[str]) -> tuple[RawBatch, list[Fault]]:
+    column = batch.columns[name]
+    if is_text(column):
+        mask = pc.is_in(column.fill_null("None"), pa.array(allowed, pa.string())).to_numpy(zero_copy_only=False)
     else:
-        turns = [[message["role"], " ".join(message["content"].split())] for message in messages]
-        key = "messages\0" + json.dumps(turns, ensure_ascii=False)
-    return _hash(key)
+        wanted = frozenset(allowed)
+        mask = np.array([value is not MISSING and str(value) in wanted for value in batch.values(name)], dtype=bool)
+    if mask.all():
+        return batch, []
+    message = f"{name} is not one of {', '.join(allowed)}"
+    faults = []
+    for row in np.flatnonzero(~mask).tolist():
+        if column[row] is MISSING:
+            faults.append(_refused(batch, row, "missing_column", f"the row has no {name}"))
+        else:
+            faults.append(Fault(batch.rows[row], "filtered", message))
+    return batch.take(np.flatnonzero(mask)), faults
 
 
-def doc_id(role: str, owner: str | None, lang: str, content: bytes) -> bytes:
-    """128-bit hash of role, owner, language and content."""
-    return _hash(f"{role}\0{owner or ''}\0{lang}\0{content.hex()}")
-
-
-def view_of(messages: list[Message], view: View) -> str:
-    """The part of a conversation that is embedded: up to the last answer, that answer, or all."""
-    answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    last = answers[-1] if answers else len(messages)
-    part = {"prompt": messages[:last], "completion": messages[last : last + 1], "full": messages}[view]
-    return "\n".join(message["content"] for message in part)
-
-
-def _hash(key: str) -> bytes:
-    return hashlib.blake2b(key.encode(), digest_size=16).digest()
-
-
-def _language_from_path(source: SourceConfig, uri: str) -> str | None:
-    if source.lang_pattern is None:
-        return None
-    match = re.search(source.lang_pattern, uri)
-    return match["lang"] if match else ""
-
-
-def _document(
-    values: Mapping[str, Any], name: str, source: SourceConfig, uri: str, row: int, path_lang: str | None, view: View
-) -> dict[str, Any]:
-    for column, allowed in source.where.items():
-        if str(_field(values, column)) not in allowed:
-            raise _Rejected("filtered", f"{column} is not one of {', '.join(allowed)}")
-    text, messages = _content(values, source, view)
-    lang, source_lang = _language(values, source, path_lang)
-    owner = None if source.role == "pool" else source.owner or lang
-    return {
-        "doc_id": doc_id(source.role, owner, lang, content_hash(text, messages)),
-        "content_id": content_id(text),
-        "role": source.role,
-        "owner": owner,
-        "lang": lang,
-        "source_lang": source_lang,
-        "source": name,
-        "uri": uri,
-        "row": row,
-        "text": text,
-        "messages": messages,
-    }
-
-
-def _content(values: Mapping[str, Any], source: SourceConfig, view: View) -> tuple[str, list[Message] | None]:
-    columns = source.columns
-    if columns.text:
-        text = _text(values, columns.text)
-        if not text:
-            raise _Rejected("empty", f"{columns.text} is empty")
-        return text, None
-    if columns.messages:
-        messages = _messages(_field(values, columns.messages), columns.messages)
+def _languages(
+    batch: RawBatch, source: SourceConfig, uri: str, content: Content, verdicts: Verdicts
+) -> tuple[pa.StringArray, pa.StringArray]:
+    """The tag of every row, and the code as found."""
+    n_rows = len(batch.rows)
+    if source.lang == DETECT:
+        tags, unknown = detected_languages(content.texts.to_pylist(), source.min_confidence)
+        codes = tags
+    elif source.lang:
+        codes = pa.repeat(source.lang, n_rows)
+        return codes, codes
+    elif source.columns.lang:
+        codes = strings(batch.columns[source.columns.lang], source.columns.lang, verdicts, null="")
+        codes = pc.utf8_trim_whitespace(codes)
+        tags, unknown = languages_of(codes, source.columns.lang)
     else:
-        messages = [{"role": "user", "content": _text(values, str(columns.prompt))}]
-        if columns.completion:
-            messages.append({"role": "assistant", "content": _text(values, columns.completion)})
-    if not all(message["content"] for message in messages) or not (text := view_of(messages, view)):
-        raise _Rejected("empty", f"a turn is empty, or embed.view '{view}' leaves nothing to embed")
-    return text, messages
+        codes = pa.repeat(language_from_path(source, uri), n_rows)
+        tags, unknown = languages_of(codes, str(source.lang_pattern))
+    for row, message in unknown.items():
+        verdicts.refuse(row, "language_unknown", message)
+    return tags, codes
 
 
-def _messages(value: Any, column: str) -> list[Message]:
-    if not isinstance(value, list) or not value:
-        raise _Rejected("wrong_type", f"{column}: expected a list of messages, found {type(value).__name__}")
-    messages = []
-    for message in value:
-        role = message.get("role") if isinstance(message, dict) else None
-        if not isinstance(role, str) or role not in _CHAT_ROLES:
-            raise _Rejected("wrong_type", f"{column}: each message needs a role of {', '.join(sorted(_CHAT_ROLES))}")
-        messages.append({"role": role, "content": _text(message, "content")})
-    return messages
+def _times(batch: RawBatch, source: SourceConfig, verdicts: Verdicts) -> pa.Array:
+    name = source.columns.timestamp
+    if name is None:
+        return pa.nulls(len(batch.rows), UTC_MICROSECONDS)
+    column = batch.columns[name]
+    if isinstance(column, list):
+        for row in [row for row, value in enumerate(column) if value is MISSING]:
+            verdicts.refuse(row, "missing_column", f"the row has no {name}")
+    times, bad = timestamps(column)
+    for row in bad:
+        found = column[row].as_py() if isinstance(column, pa.Array) else column[row]
+        verdicts.refuse(row, "bad_timestamp", f"{name}: expected ISO 8601, RFC 2822 or Unix time, found {found!r:.60}")
+    return times
 
 
-def _field(values: Mapping[str, Any], column: str) -> Any:
-    value = values.get(column, MISSING)
-    if value is MISSING:
-        raise _Rejected("missing_column", f"the row has no {column}")
-    return value
+def _check_length(content: Content, source: SourceConfig, verdicts: Verdicts) -> None:
+    long = content.characters > source.max_characters if source.max_characters else np.zeros(len(content.keys), bool)
+    for row in np.flatnonzero((content.characters < source.min_characters) | long).tolist():
+        found = int(content.characters[row])
+        if long[row]:
+            verdicts.refuse(row, "too_long", f"{found:,} characters, above max_characters = {source.max_characters:,}")
+        else:
+            verdicts.refuse(row, "too_short", f"{found:,} characters, below min_characters = {source.min_characters:,}")
 
 
-def _text(values: Mapping[str, Any], column: str) -> str:
-    value = _field(values, column)
-    if value is None:
-        raise _Rejected("empty", f"{column} is null")
-    if not isinstance(value, str):
-        raise _Rejected("wrong_type", f"{column}: expected text, found {type(value).__name__}")
-    return normalise(value)
-
-
-def _language(values: Mapping[str, Any], source: SourceConfig, path_lang: str | None) -> tuple[str, str]:
-    if source.lang:
-        return source.lang, source.lang
-    code = _text(values, source.columns.lang) if source.columns.lang else path_lang or ""
-    lang = canonical_language(code)
-    if lang is None:
-        found = f"'{code}'" if code else f"none by {source.lang_pattern or source.columns.lang}"
-        raise _Rejected("language_unknown", f"expected a BCP-47, ISO 639 or FLORES code, found {found}")
-    return lang, code
-
-
-def _reject(fault: Fault, name: str, role: str, uri: str) -> dict[str, Any]:
-    place = _hash(f"{name}\0{uri}\0{fault.row}")
-    return {
-        "doc_id": place,
-        "content_id": place,
-        "role": role,
-        "source": name,
-        "uri": uri,
-        "row": fault.row,
-        "reject": {"reason": fault.reason, "message": fault.message, "raw": fault.raw[:RAW_BYTES]},
+def _documents(content: Content, whole: list[pa.Array], name: str, source: SourceConfig, uri: str) -> pa.Table:
+    rows, langs, source_langs, times = whole
+    n_rows = len(rows)
+    owners = pa.nulls(n_rows, pa.string())
+    if source.role != "pool":
+        owners = pa.repeat(source.owner, n_rows) if source.owner else langs
+    ids = hashes.doc_ids(source.role, owners.to_pylist(), langs.to_pylist(), content.hashes())
+    columns = {
+        "doc_id": hashes.to_arrow(ids),
+        "content_id": hashes.to_arrow(hashes.content_ids(content.keys)),
+        "role": pa.repeat(source.role, n_rows),
+        "owner": owners,
+        "lang": langs,
+        "source_lang": source_langs,
+        "source": pa.repeat(name, n_rows),
+        "uri": pa.repeat(uri, n_rows),
+        "row": rows,
+        "text": content.texts,
+        "messages": content.messages,
+        "timestamp": times,
     }
+    return _table(columns, n_rows)
 
 
-def _show(values: Mapping[str, Any]) -> bytes:
-    present = {name: value for name, value in values.items() if value is not MISSING}
-    return json.dumps(present, ensure_ascii=False, default=str)[:RAW_BYTES].encode("utf-8", "replace")
+def _rejects(faults: list[Fault], name: str, role: str, uri: str) -> pa.Table:
+    places = hashes.to_arrow(hashes.place_ids(name, uri, [fault.row for fault in faults]))
+    reject = [{"reason": fault.reason, "message": fault.message, "raw": fault.raw[:RAW_BYTES]} for fault in faults]
+    columns = {
+        "doc_id": places,
+        "content_id": places,
+        "role": pa.repeat(role, len(faults)),
+        "source": pa.repeat(name, len(faults)),
+        "uri": pa.repeat(uri, len(faults)),
+        "row": pa.array([fault.row for fault in faults], pa.int64()),
+        "reject": pa.array(reject, records.REJECT),
+    }
+    return _table(columns, len(faults))
+
+
+def _table(columns: dict[str, pa.Array | None], n_rows: int) -> pa.Table:
+    """The columns as INGESTED, null where there is none."""
+    arrays = [
+        pa.nulls(n_rows, field.type) if (column := columns.get(field.name)) is None else column
+        for field in records.INGESTED
+    ]
+    return pa.table(arrays, schema=records.INGESTED)
+
+
+def _refused(batch: RawBatch, row: int, reason: str, message: str) -> Fault:
+    fields = {field: _shown(value, _SHOWN_DEPTH) for field, value in batch.row(row).items()}
+    raw = json.dumps(fields, ensure_ascii=False)[:RAW_BYTES].encode("utf-8", "replace")
+    return Fault(batch.rows[row], reason, message, raw)
+
+
+def _shown(value: Any, depth: int) -> Any:
+    """As much of a value as a person can use: what is deep, long or not JSON is cut short."""
+    if isinstance(value, dict) and depth:
+        return {str(key): _shown(item, depth - 1) for key, item in islice(value.items(), _SHOWN_ITEMS)}
+    if isinstance(value, list) and depth:
+        return [_shown(item, depth - 1) for item in value[:_SHOWN_ITEMS]]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return "…" if isinstance(value, dict | list) else str(value)[:RAW_BYTES]

@@ -14,8 +14,25 @@ from compass_ray import storage
 from compass_ray.errors import ConfigError, DataError, EmptyInput
 from compass_ray.ingest.config import SourceConfig
 
-_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"}
-_EXPANSION = {"gz": 4, "parquet": 4}
+_BY_SUFFIX = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".md": "markdown",
+}
+"""A .txt file may hold a document or a document a line, which its name does not tell."""
+
+_IN_FOLDERS = {"lines": (".txt",), "text": (".txt",), "markdown": (".md", ".markdown")}
+_NOT_DATA = ("dataset_info.json", "dataset_dict.json", "state.json", "cache-*.arrow")
+"""What stands beside the data in the folders of ``datasets``."""
+
+_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+_IN_RANGES = frozenset({"jsonl", "lines"})
+_EXPANSION = 4
 
 
 @dataclass(frozen=True)
@@ -30,14 +47,19 @@ class InputFile:
     content: str  # hash of the bytes, or the object's ETag
 
     @property
-    def compressed(self) -> bool:
-        return self.url.endswith(".gz")
+    def compression(self) -> str:
+        """The suffix that says how it is compressed, or nothing."""
+        return compression_of(self.url)
+
+    @property
+    def in_ranges(self) -> bool:
+        """Whether it can be entered at any line."""
+        return self.format in _IN_RANGES and not self.compression
 
     @property
     def weight(self) -> int:
         """Bytes after decompression, estimated by format alone."""
-        kind = "gz" if self.compressed else self.format
-        return self.size * _EXPANSION.get(kind, 1)
+        return self.size * (_EXPANSION if self.compression or self.format == "parquet" else 1)
 
 
 @dataclass(frozen=True)
@@ -63,15 +85,18 @@ def source_files(name: str, source: SourceConfig, cache: HashCache | None) -> li
     patterns = [storage.absolute(path) for path in source.paths]
     if len({storage.is_remote(pattern) for pattern in patterns}) > 1:
         raise ConfigError(f"sources.{name}.path: mixes local paths and s3://; make two sources of them")
-    root = os.path.commonpath([storage.root_of(pattern) for pattern in patterns]).replace("s3:/", "s3://", 1)
     listed: dict[str, storage.FileStat] = {}
+    roots = []
     for given, pattern in zip(source.paths, patterns, strict=True):
         matched = storage.list_files(pattern)
+        roots.append(storage.root_of(pattern) if matched else pattern)
+        matched = matched or _list_folder(pattern, source.format)
         if not matched:
             raise EmptyInput(
                 f"sources.{name}.path: no file matches {given}; check the path, the glob and the variables"
             )
         listed.update({file.url: file for file in matched})
+    root = os.path.commonpath(roots).replace("s3:/", "s3://", 1)
     uris = {url: url.removeprefix(root).lstrip("/") for url in listed}
     kept = [
         file for url, file in listed.items() if not any(fnmatch.fnmatch(uris[url], glob) for glob in source.exclude)
@@ -87,6 +112,33 @@ def source_files(name: str, source: SourceConfig, cache: HashCache | None) -> li
     return sorted(files, key=lambda file: file.uri)
 
 
+def _list_folder(folder: str, declared: str) -> list[storage.FileStat]:
+    """The files below a folder whose names tell the declared format, or any format if none is declared."""
+    return [
+        file
+        for file in storage.list_files(storage.join(folder, "**"))
+        if (name := file.url.rsplit("/", 1)[1])
+        and not any(fnmatch.fnmatch(name, pattern) for pattern in _NOT_DATA)
+        and (suffix_of(name) in _IN_FOLDERS[declared] if declared in _IN_FOLDERS else _tells(name, declared))
+    ]
+
+
+def _tells(name: str, declared: str) -> bool:
+    found = _BY_SUFFIX.get(suffix_of(name))
+    return found == declared if declared != "auto" else found not in (None, "markdown")
+
+
+def compression_of(url: str) -> str:
+    """The suffix that says how a file is compressed, or nothing."""
+    suffix = os.path.splitext(url)[1].lower()
+    return suffix if suffix in _COMPRESSIONS else ""
+
+
+def suffix_of(url: str) -> str:
+    """The suffix that says what a file is, compressed or not."""
+    return os.path.splitext(url[: len(url) - len(compression_of(url))])[1].lower()
+
+
 def format_of(field: str, declared: str, url: str) -> str:
     """The declared format, or the one that the name of a file tells.
 
@@ -97,21 +149,22 @@ def format_of(field: str, declared: str, url: str) -> str:
     """
     if declared != "auto":
         return declared
-    suffix = os.path.splitext(url.removesuffix(".gz"))[1].lower()
+    suffix = suffix_of(url)
     if suffix not in _BY_SUFFIX:
         raise ConfigError(
-            f"{field}: cannot tell the format of {url} from its name; "
-            f"expected {', '.join(_BY_SUFFIX)} (with .gz or not), or set {field}"
+            f"{field}: cannot tell the format of {url} from its name; expected {', '.join(_BY_SUFFIX)} "
+            f"({', '.join(_COMPRESSIONS)} or not), or set {field}"
+            + (" to 'lines' (a document a line) or 'text' (a document a file)" if suffix == ".txt" else "")
         )
     return _BY_SUFFIX[suffix]
 
 
 def read_units(files: Mapping[str, list[InputFile]], range_bytes: int) -> list[ReadUnit]:
-    """Split all files into read tasks: byte ranges of plain JSON lines, everything else whole."""
+    """Split all files into read tasks: byte ranges of plain line files, everything else whole."""
     units: list[ReadUnit] = []
     for source, members in files.items():
         for file in members:
-            if file.format == "jsonl" and not file.compressed and file.size > range_bytes:
+            if file.in_ranges and file.size > range_bytes:
                 starts = range(0, file.size, range_bytes)
                 units += [ReadUnit(source, file, start, min(start + range_bytes, file.size)) for start in starts]
             else:

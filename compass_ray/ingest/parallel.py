@@ -133,8 +133,9 @@ def _rows(name: str, corpus: ParallelCorpus) -> Iterator[tuple[tuple[str, ...], 
                 fault = batch.faults[0]
                 place = url if fault.row is None else f"{url}, row {fault.row}"
                 raise SchemaError(f"corpora.{name}: {place}: {fault.reason}: {fault.message}")
+            columns = {column: batch.values(column) for column in batch.columns}
             for index in range(len(batch.rows)):
-                row = {column: values[index] for column, values in batch.columns.items()}
+                row = {column: values[index] for column, values in columns.items()}
                 absent = [column for column, value in row.items() if value is MISSING]
                 if absent:
                     place = f"{url}, row {batch.rows[index]}"

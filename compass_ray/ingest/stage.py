@@ -16,19 +16,20 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
 from compass_ray.configbase import identity
 from compass_ray.errors import EmptyInput, TooManyBadRows
-from compass_ray.ingest.config import IngestConfig, SourceConfig, View
+from compass_ray.ingest.config import IngestConfig, Limits, SourceConfig, View
 from compass_ray.ingest.documents import FILTERS, to_documents
 from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
 from compass_ray.ingest.readers import read
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 1
+VERSION = 2
 _NOT_QUARANTINED = frozenset({"document", "duplicate", "filtered"})
 
 
@@ -59,7 +60,8 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
         name: {**identity(source), "files": [[file.uri, file.format, file.content] for file in files[name]]}
         for name, source in sources.items()
     }
-    target = artifact(output, "ingest", {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards})
+    body = {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards, "limits": [*config.limits]}
+    target = artifact(output, "ingest", body)
     return IngestPlan(sources, files, view, n_shards, target)
 
 
@@ -76,7 +78,14 @@ def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]
 
     wanted = frozenset(int(key) for key in missing)
     units = read_units(plan.files, config.range_bytes)
-    reader = partial(read_unit, sources=dict(plan.sources), view=plan.view, n_shards=plan.n_shards, wanted=wanted)
+    reader = partial(
+        read_unit,
+        sources=dict(plan.sources),
+        view=plan.view,
+        n_shards=plan.n_shards,
+        wanted=wanted,
+        limits=config.limits,
+    )
     dataset = ray.data.read_datasource(CorpusDatasource(units, reader), override_num_blocks=len(units))
     # Ray's default, a hash shuffle, starts actors that hold all rows on their heaps, which cannot spill; on a small
     # corpus their start takes five times as long as the work (measured). A sort runs as tasks.
@@ -97,13 +106,19 @@ def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]
 
 
 def read_unit(
-    unit: ReadUnit, sources: Mapping[str, SourceConfig], view: View, n_shards: int, wanted: frozenset[int]
+    unit: ReadUnit,
+    sources: Mapping[str, SourceConfig],
+    view: View,
+    n_shards: int,
+    wanted: frozenset[int],
+    limits: Limits = Limits(),  # noqa: B008 immutable
 ) -> Iterator[pa.Table]:
     """The documents and rejects of one read unit, for the wanted shards, in tables of bounded size."""
     source = sources[unit.source]
-    for batch in read(unit, source.wanted_columns):
+    keys = pa.array(sorted(wanted), pa.int32())
+    for batch in read(unit, source.wanted_columns, limits):
         table = to_documents(batch, unit.source, source, unit.file.uri, view, n_shards)
-        yield table.filter(pa.array([shard in wanted for shard in table["shard"].to_pylist()], pa.bool_()))
+        yield table.filter(pc.is_in(table["shard"], keys))
     check_unchanged(unit.file)
 
 

@@ -1,31 +1,35 @@
 """What sources hold, from Parquet footers and the beginnings of some files: the ingest part of a dry run.
 
-Nothing is written. Cost: at most 16 files of a source are opened, about a mebibyte of each is read, and the rows of four
-of them are made into documents.
+Nothing is written. Cost: at most 16 files of a source are opened, about a mebibyte of each is read, and the rows of
+four of them are made into documents.
 """
 
 from __future__ import annotations
 
-import gzip
+import contextlib
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from compass_ray import records, storage
 from compass_ray.ingest.config import SourceConfig, View
 from compass_ray.ingest.documents import to_documents
 from compass_ray.ingest.files import InputFile, ReadUnit, source_files
-from compass_ray.ingest.readers import read
+from compass_ray.ingest.readers import Limits, Unreadable, read
+from compass_ray.ingest.readers.arrow import rows_at_the_beginning
+from compass_ray.ingest.readers.parquet import read_footer
+from compass_ray.ingest.readers.streams import chunks, decompressed
 
 FILES = 16
 _SAMPLED_FILES = 4
 _SAMPLE_BYTES = 1 << 20
+_ELEMENT_ENDS = re.compile(rb"\}\s*[,\]]\s*(?=\{|$)")
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ class Survey:
     @property
     def documents(self) -> int:
         """Documents expected of all rows, before duplicates are found."""
-        return round(self.rows * self.outcomes.get("document", 0) / max(1, self.sample.num_rows))
+        share = self.outcomes.get("document", 0) / max(1, self.sample.num_rows)
+        expected: int = round(share * self.rows)
+        return expected
 
     def first(self, count: int) -> pa.Table:
         """The first documents of the first file, as they will be ingested."""
@@ -107,8 +113,7 @@ def _spread(files: Sequence[InputFile], count: int) -> list[InputFile]:
 
 def _sample(name: str, source: SourceConfig, file: InputFile, view: View) -> pa.Table:
     """The first batch of documents and rejects of one file; a batch is what a reader gives at once."""
-    plain_lines = file.format == "jsonl" and not file.compressed
-    unit = ReadUnit(name, file, 0, min(file.size, _SAMPLE_BYTES) if plain_lines else None)
+    unit = ReadUnit(name, file, 0, min(file.size, _SAMPLE_BYTES) if file.in_ranges else None)
     tables = [records.INGESTED.empty_table()]
     for batch in read(unit, source.wanted_columns):
         tables.append(to_documents(batch, name, source, file.uri, view, 1).select(records.INGESTED.names))
@@ -118,30 +123,33 @@ def _sample(name: str, source: SourceConfig, file: InputFile, view: View) -> pa.
 
 
 def _rows_of(file: InputFile) -> float:
-    """Rows of one file: by its footer, or by the lines of its first mebibyte."""
+    """Rows of one file: by its footer, or by what its first mebibyte holds. What cannot be read is one reject."""
+    if file.format in ("text", "markdown"):
+        return 1.0
     with storage.open_input(file.url) as stream:
-        if file.format == "parquet":
-            try:
-                return float(pq.ParquetFile(stream).metadata.num_rows)
-            except (pa.ArrowInvalid, OSError):
-                return 1.0  # not a Parquet file: one reject
-        if not file.compressed:
-            head = stream.read(_SAMPLE_BYTES)
-            read_bytes = len(head)
-        else:
-            head = _decompressed_head(cast("gzip.GzipFile", gzip.open(stream)))
-            read_bytes = file.size if len(head) < _SAMPLE_BYTES else stream.tell()
+        try:
+            if file.format == "parquet":
+                return float(read_footer(stream).num_rows)
+            if file.format == "arrow":
+                return rows_at_the_beginning(stream) / max(1, stream.tell()) * file.size
+        except Unreadable:
+            return 1.0
+        head = _head(decompressed(stream, file, Limits()))
+        whole = file.compression and len(head) < _SAMPLE_BYTES
+        read_bytes = file.size if whole or not head else stream.tell() if file.compression else len(head)
+    scale = file.size / max(1, read_bytes)
+    if file.format == "json" and head.lstrip().startswith(b"["):
+        return scale * max(1, len(_ELEMENT_ENDS.findall(head)))
     lines = head.count(b"\n") + (0 if head.endswith(b"\n") else 1)
-    header = 0 if file.format == "jsonl" else 1
-    return max(0.0, lines * file.size / max(1, read_bytes) - header)
+    header = 1 if file.format in ("csv", "tsv") else 0
+    return max(0.0, lines * scale - header)
 
 
-def _decompressed_head(stream: gzip.GzipFile) -> bytes:
-    """The first mebibyte, or what can be had of it."""
-    head = bytearray()
-    try:
-        while len(head) < _SAMPLE_BYTES and (chunk := stream.read1(_SAMPLE_BYTES)):
-            head += chunk
-    except (EOFError, OSError):
-        pass  # a damaged file is a reject of the run; here it is as long as it can be read
-    return bytes(head)
+def _head(stream: BinaryIO) -> bytes:
+    """The first mebibyte, or what can be had of it: a damaged file is a reject of the run."""
+    head = b""
+    with contextlib.suppress(Unreadable):
+        for piece in chunks(stream, _SAMPLE_BYTES):
+            head = piece
+            break
+    return head

@@ -12,9 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray import records, shards
+from compass_ray.ingest import hashes
+from compass_ray.ingest.cleaning import key_of, normalise
 from compass_ray.ingest.config import SourceConfig
-from compass_ray.ingest.documents import RAW_BYTES, content_hash, content_id, doc_id, normalise, to_documents, view_of
+from compass_ray.ingest.content import view_of
+from compass_ray.ingest.documents import to_documents
 from compass_ray.ingest.readers import MISSING, Fault, RawBatch
+from compass_ray.ingest.readers.batch import RAW_BYTES
 
 CHAT = [
     {"role": "system", "content": "S"},
@@ -23,6 +27,47 @@ CHAT = [
     {"role": "user", "content": "U2"},
     {"role": "assistant", "content": "A2"},
 ]
+
+
+PINNED = [
+    (
+        {"text": "Habari ya  asubuhi"},
+        {"lang": "sw"},
+        "5237f10bbc65d4e6c9fc5080425b3c62",
+        "320fc793b8f313c4a863591309bc140d",
+    ),
+    (
+        {"text": " café\r\nnoir\u3000x "},
+        {"lang": "fr", "role": "target"},
+        "6c48eefe5cdfcae3eadf56d9aaa4a3f9",
+        "7dbbf9fd132f89d6d4767ebcedf9dd26",
+    ),
+    (
+        {"text": "नमस्ते दुनिया क़"},
+        {"lang": "hin_Deva", "role": "current", "for": "de"},
+        "cb6a58153344e79cc903c83f7baa3285",
+        "72d4e5382c463dcb925ef1b850b595bc",
+    ),
+    (
+        {"p": "How  deep?", "c": 'Very "deep"\n\u2028é.'},
+        {"columns": {"prompt": "p", "completion": "c"}, "lang": "en"},
+        "206a73f9e2f77278dfa34b031004d036",
+        "2cb17d8beb0fad2e3f2de6e5c4139e62",
+    ),
+    (
+        {
+            "m": [
+                {"role": "system", "content": "S"},
+                {"role": "user", "content": "가 b\t c"},
+                {"role": "assistant", "content": "A\\"},
+            ]
+        },
+        {"columns": {"messages": "m"}, "lang": "zh-TW", "role": "target"},
+        "e99ec28f6f45d5a7cf7adad31d702c02",
+        "1a00c4f72e589b1d67985e042cec3b26",
+    ),
+]
+"""Rows with the document id and content id that they have had since the first artifact was written."""
 
 
 def documents(
@@ -41,7 +86,7 @@ def documents(
     batch = RawBatch(rows=[10 * index for index in range(len(rows))], columns=columns, faults=list(faults))
     table = to_documents(batch, "src", config, uri, view, n_shards)
     assert table.schema.names == [*records.INGESTED.names, "shard"]
-    found: list[dict[str, Any]] = table.to_pylist()
+    found: list[dict[str, Any]] = sorted(table.to_pylist(), key=lambda row: (row["row"] is None, row["row"]))
     assert len(found) == len(rows) + len(faults)
     return found
 
@@ -67,18 +112,24 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert "\r" not in once
 
 
+def text_hash(text: str) -> bytes:
+    return hashes.text_hashes([key_of(text).encode()])[0]
+
+
+def chat_hash(*turns: tuple[str, str]) -> bytes:
+    return hashes.chat_hashes([[(role, key_of(text)) for role, text in turns]])[0]
+
+
 @given(words=st.lists(st.text("abé漢", min_size=1, max_size=4), min_size=1), data=st.data())
 def test_the_content_hash_is_blind_to_the_amount_and_kind_of_white_space(words: list[str], data: st.DataObject) -> None:
     gaps = data.draw(st.lists(st.text(" \t\n\u00a0\u3000", min_size=1, max_size=3), min_size=len(words)))
     spaced = "".join(word + gap for word, gap in zip(words, gaps, strict=False))
-    assert content_hash(spaced, None) == content_hash(" ".join(words), None)
-    turns = [{"role": "user", "content": spaced}]
-    assert content_hash("", turns) == content_hash("", [{"role": "user", "content": " ".join(words)}])
+    assert only([{"text": spaced}])["doc_id"] == only([{"text": " ".join(words)}])["doc_id"]
 
 
 @given(st.text("ab \n", max_size=6), st.text("ab \n", max_size=6))
 def test_the_content_hash_tells_different_words_apart(one: str, other: str) -> None:
-    assert (content_hash(one, None) == content_hash(other, None)) == (one.split() == other.split())
+    assert (text_hash(one) == text_hash(other)) == (one.split() == other.split())
 
 
 def test_composed_and_decomposed_text_are_one_document() -> None:
@@ -89,16 +140,13 @@ def test_composed_and_decomposed_text_are_one_document() -> None:
 
 
 def test_who_says_what_is_part_of_the_content() -> None:
-    user, assistant = ([{"role": role, "content": "a"}] for role in ("user", "assistant"))
-    joined = [{"role": "user", "content": "a b"}]
-    split = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
-    hashes = {content_hash("a", turns) for turns in (None, user, assistant, joined, split)}
-    assert len(hashes) == 5
+    chats = [[("user", "a")], [("assistant", "a")], [("user", "a b")], [("user", "a"), ("user", "b")]]
+    assert len({text_hash("a"), *(chat_hash(*chat) for chat in chats)}) == 5
 
 
 def test_the_document_id_depends_on_role_owner_language_and_content_and_nothing_else() -> None:
     ids = {
-        doc_id(role, owner, lang, content)
+        hashes.doc_ids(role, [owner], [lang], [content])[0]
         for role, owner in (("pool", None), ("target", "en"), ("target", "de"), ("current", "en"))
         for lang in ("en", "de")
         for content in (b"1" * 16, b"2" * 16)
@@ -107,6 +155,17 @@ def test_the_document_id_depends_on_role_owner_language_and_content_and_nothing_
     here, there = (only([{"text": "a"}], uri=uri)["doc_id"] for uri in ("f.jsonl", "g.jsonl"))
     assert here == there
     assert len(here) == 16
+
+
+@pytest.mark.parametrize(
+    ("row", "source", "doc_id", "content_id"),
+    PINNED,
+)
+def test_ids_are_those_of_every_run_before(
+    row: dict[str, Any], source: dict[str, Any], doc_id: str, content_id: str
+) -> None:
+    document = only([row], **source)
+    assert (document["doc_id"].hex(), document["content_id"].hex()) == (doc_id, content_id)
 
 
 def test_the_shard_is_a_function_of_the_content_for_every_role() -> None:
@@ -200,7 +259,6 @@ def test_views_are_up_to_the_last_answer_that_answer_or_all(view: Any, text: str
     document = only([{"m": CHAT}], columns={"messages": "m"}, view=view)
     assert document["text"] == text
     assert document["messages"] == CHAT
-    assert view_of(CHAT, view) == text
 
 
 def test_the_view_changes_what_is_embedded_and_not_which_document_it_is() -> None:
@@ -210,14 +268,29 @@ def test_the_view_changes_what_is_embedded_and_not_which_document_it_is() -> Non
     assert len(ids) == 1
 
 
-def test_a_conversation_without_an_answer_is_all_prompt() -> None:
-    turns = CHAT[:2]
-    assert (view_of(turns, "prompt"), view_of(turns, "completion"), view_of(turns, "full")) == ("S\nU1", "", "S\nU1")
+def embedded(roles: str, view: Any) -> str:
+    """The turns of one conversation that are embedded, a letter each: ``u`` is a user's, ``a`` an answer."""
+    starts, said = np.array([0, len(roles)]), np.array([{"u": "user", "a": "assistant"}[role] for role in roles])
+    return "".join(np.array(list(roles))[view_of(starts, said, view)])
 
 
-def test_what_follows_the_last_answer_is_no_completion() -> None:
-    turns = [*CHAT[:3], {"role": "user", "content": "bye"}]
-    assert (view_of(turns, "prompt"), view_of(turns, "completion")) == ("S\nU1", "A1")
+@pytest.mark.parametrize(
+    ("roles", "prompt", "completion"),
+    [("uu", "uu", ""), ("uau", "u", "a"), ("uaua", "uau", "a"), ("a", "", "a"), ("", "", "")],
+)
+def test_a_conversation_is_cut_at_its_last_answer(roles: str, prompt: str, completion: str) -> None:
+    assert (embedded(roles, "prompt"), embedded(roles, "completion"), embedded(roles, "full")) == (
+        prompt,
+        completion,
+        roles,
+    )
+
+
+def test_each_conversation_of_a_batch_is_cut_by_itself() -> None:
+    rows = [{"m": CHAT[:length]} for length in (2, 3, 5)] + [{"m": []}, {"m": CHAT[1:2]}]
+    found = documents(rows, columns={"messages": "m"})
+    assert [row["text"] for row in found] == ["S\nU1", "S\nU1", "S\nU1\nA1\nU2", None, "U1"]
+    assert [row["messages"] for row in found] == [CHAT[:2], CHAT[:3], CHAT, None, CHAT[1:2]]
 
 
 @pytest.mark.parametrize(("view", "text"), [("prompt", "Q"), ("completion", "A"), ("full", "Q\nA")])
@@ -348,6 +421,7 @@ def test_a_row_that_where_leaves_out_is_not_judged_further() -> None:
 
 def test_a_prompt_has_the_content_id_of_the_same_question_as_plain_text() -> None:
     """Else a pool row with a held-out question as its prompt would be eligible, and in another shard."""
-    question, turns = "How deep is it?", [{"role": "user", "content": "How  deep is it?"}]
-    assert content_id(view_of(turns, "prompt")) == content_id(question)
-    assert content_hash(question, turns) != content_hash(question, None)
+    question = only([{"text": "How deep is it?"}])
+    chat = only([{"p": "How  deep is it?", "c": "Very."}], columns={"prompt": "p", "completion": "c"})
+    assert chat["content_id"] == question["content_id"]
+    assert chat["doc_id"] != question["doc_id"]

@@ -83,8 +83,23 @@ def test_nothing_found_is_an_error_that_names_the_source_and_the_glob(tmp_path: 
         found(tmp_path, [f"{root}/*.jsonl", f"{root}/*.csv"])
 
 
-def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
-    tree(tmp_path, "in/a.jsonl")
+def test_a_folder_stands_for_the_data_files_below_it(tmp_path: Path) -> None:
+    names = ["b.jsonl.zst", "x/a.parquet", "x/y/c.csv", "README.md", "notes.txt", "x/.hidden.csv", "LICENSE"]
+    root = tree(tmp_path / "in", *names, "x/state.json", "x/dataset_info.json", "x/cache-12.arrow", "x/data-0.arrow")
+    files = found(tmp_path, str(root))
+    assert [(file.uri, file.format) for file in files] == [
+        ("b.jsonl.zst", "jsonl"),
+        ("x/a.parquet", "parquet"),
+        ("x/data-0.arrow", "arrow"),
+        ("x/y/c.csv", "csv"),
+    ]
+    assert [file.uri for file in found(tmp_path, f"{root}/", format="csv")] == ["x/y/c.csv"]
+    assert [file.uri for file in found(tmp_path, str(root), format="markdown")] == ["README.md"]
+    assert [file.uri for file in found(tmp_path, str(root), format="lines")] == ["notes.txt"]
+
+
+def test_a_folder_without_data_files_is_an_error(tmp_path: Path) -> None:
+    tree(tmp_path, "in/a.pdf")
     with pytest.raises(EmptyInput, match=r"no file matches .*/in;"):
         found(tmp_path, f"{tmp_path}/in")
 
@@ -110,29 +125,34 @@ def test_an_unknown_storage_scheme_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "compressed"),
+    ("name", "kind", "compression"),
     [
-        ("a.jsonl", "jsonl", False),
-        ("a.ndjson", "jsonl", False),
-        ("a.JSONL", "jsonl", False),
-        ("a.jsonl.gz", "jsonl", True),
-        ("a.b.csv", "csv", False),
-        ("a.tsv.gz", "tsv", True),
-        ("a.parquet", "parquet", False),
+        ("a.jsonl", "jsonl", ""),
+        ("a.ndjson", "jsonl", ""),
+        ("a.JSONL", "jsonl", ""),
+        ("a.jsonl.gz", "jsonl", ".gz"),
+        ("a.jsonl.ZST", "jsonl", ".zst"),
+        ("a.json.bz2", "json", ".bz2"),
+        ("a.b.csv", "csv", ""),
+        ("a.tsv.xz", "tsv", ".xz"),
+        ("a.parquet", "parquet", ""),
+        ("a.arrow", "arrow", ""),
+        ("a.md", "markdown", ""),
     ],
 )
-def test_the_format_is_told_from_the_name(tmp_path: Path, name: str, kind: str, compressed: bool) -> None:
+def test_the_format_is_told_from_the_name(tmp_path: Path, name: str, kind: str, compression: str) -> None:
     [file] = found(tmp_path, f"{tree(tmp_path, name)}/a.*")
-    assert (file.format, file.compressed) == (kind, compressed)
+    assert (file.format, file.compression) == (kind, compression)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a", "a.gz", "a.json"])
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.gz", "a.txt.xz"])
 def test_an_unknown_format_is_an_error_that_says_what_to_do(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         found(tmp_path, str(tree(tmp_path, name) / name))
+    hint = " to 'lines' (a document a line) or 'text' (a document a file)" if ".txt" in name else ""
     assert str(caught.value) == (
         f"sources.src.format: cannot tell the format of {tmp_path}/{name} from its name; expected .jsonl, .ndjson, "
-        ".parquet, .csv, .tsv (with .gz or not), or set sources.src.format"
+        ".json, .parquet, .arrow, .csv, .tsv, .md (.gz, .bz2, .xz, .zst or not), or set sources.src.format" + hint
     )
     [file] = found(tmp_path, str(tmp_path / name), format="jsonl")
     assert file.format == "jsonl"

@@ -31,7 +31,9 @@ def test_several_paths_stay_in_order() -> None:
     ("changes", "message"),
     [
         ({"role": "extra"}, "Input should be 'pool', 'current' or 'target'"),
-        ({"format": "json"}, "Input should be 'auto', 'jsonl', 'parquet', 'csv' or 'tsv'"),
+        ({"format": "xlsx"}, "Input should be 'auto', 'jsonl', 'json', 'parquet'"),
+        ({"min_characters": 9, "max_characters": 8}, "max_characters 8 is below min_characters 9"),
+        ({"role": "target", "for": "detect"}, "'detect' is not a language code"),
         ({"lang": "klingonese"}, "'klingonese' is not a language code (BCP-47, ISO 639 or FLORES)"),
         ({"lang": "und"}, "'und' is not a language code"),
         ({"role": "target", "for": "xx-yy-zz"}, "'xx-yy-zz' is not a language code"),

@@ -94,7 +94,7 @@ def test_a_format_that_the_name_does_not_tell_can_be_given(tmp_path: Path) -> No
         read(by_folder(tmp_path))
     assert str(caught.value) == (
         f"corpora.c0.format: cannot tell the format of {tmp_path}/eng_Latn/devtest from its name; expected .jsonl, "
-        ".ndjson, .parquet, .csv, .tsv (with .gz or not), or set corpora.c0.format"
+        ".ndjson, .json, .parquet, .arrow, .csv, .tsv, .md (.gz, .bz2, .xz, .zst or not), or set corpora.c0.format"
     )
 
 
@@ -253,7 +253,11 @@ def test_a_json_row_without_a_field_is_an_error_that_names_row_and_field(tmp_pat
     [
         ("a.jsonl", b'{"id": 1, "lang": "en", "text": "dog"}\n["id"]\n', ", row 39: not_an_object: expected a JSON "),
         ("a.tsv", b"id\tlang\ttext\n1\ten\n", ", row 0: wrong_column_count: expected 3 columns, found 2"),
-        ("a.tsv", b"id\tlang\ttext\n1\ten\t\xff\n", ", row 0: undecodable_bytes: 'utf-8' codec can't decode byte 0xff"),
+        (
+            "a.tsv",
+            b"id\tlang\ttext\n1\ten\t\xff\n",
+            ", row 0: undecodable_bytes: text: 'utf-8' codec can't decode byte 0xff",
+        ),
         ("a.jsonl.gz", b"no gzip", ": corrupt_file: not gzip data: Not a gzipped file (b'no')"),
     ],
 )
@@ -301,7 +305,7 @@ def test_each_column_that_is_used_is_read_once() -> None:
         ({"key": []}, "key", "List should have at least 1 item after validation, not 0"),
         ({"texts": []}, "texts", "List should have at least 1 item after validation, not 0"),
         ({"weight": 0}, "weight", "Input should be greater than 0"),
-        ({"format": "xml"}, "format", "Input should be 'auto', 'jsonl', 'parquet', 'csv' or 'tsv'"),
+        ({"format": "xml"}, "format", "Input should be 'auto', 'jsonl', 'json', 'parquet', 'arrow', 'csv', 'tsv', 'lines', 'text' or 'markdown'"),
         ({"lang": "en"}, "lang", "Extra inputs are not permitted"),
         (
             {"texts": [{"column": "a", "lang": "en", "lang_column": "b"}]},

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from compass_ray.ingest import readers
 from compass_ray.ingest.files import InputFile, ReadUnit, read_units
-from compass_ray.ingest.readers import MISSING, Fault, RawBatch, read
+from compass_ray.ingest.readers import MISSING, Fault, RawBatch, delimited, jsonl, read, streams
+from compass_ray.ingest.readers import parquet as parquet_reader
 
 Rows = list[tuple[int, tuple[Any, ...]]]
 
@@ -31,9 +31,11 @@ def input_file(path: Path, data: bytes, kind: str = "jsonl") -> InputFile:
 
 def rows_of(batches: list[RawBatch]) -> Rows:
     return [
-        (row, tuple(values[index] for values in batch.columns.values()))
+        (row, values)
         for batch in batches
-        for index, row in enumerate(batch.rows)
+        for row, values in zip(
+            batch.rows, zip(*(batch.values(name) for name in batch.columns), strict=True), strict=True
+        )
     ]
 
 
@@ -118,7 +120,7 @@ def test_json_null_and_a_missing_field_are_told_apart(tmp_path: Path) -> None:
         (b'{"text":"a"', "broken_json", "unexpected end of data"),
         (b"nope", "broken_json", "invalid literal"),
         (b'{"text":"\xff"}', "undecodable_bytes", "can't decode byte 0xff in position 9"),
-        (b'{"text":"\\ud800"}', "broken_json", "no low surrogate"),
+        (b'{"text":"\\ud800"}', "lone_surrogate", "no low surrogate"),
         (b'["a"]', "not_an_object", "expected a JSON object, found list"),
         (b'"a"', "not_an_object", "expected a JSON object, found str"),
     ],
@@ -138,7 +140,7 @@ def test_an_empty_file_has_no_rows_and_no_faults(tmp_path: Path) -> None:
 
 
 def test_batches_of_rows_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_BATCH_ROWS", 10)
+    monkeypatch.setattr(jsonl, "BATCH_ROWS", 10)
     file = input_file(tmp_path / "a.jsonl", b'{"text":"a"}\n' * 95)
     sizes = [len(batch.rows) for batch in read(ReadUnit("s", file), ["text"])]
     assert max(sizes) == 10
@@ -146,7 +148,7 @@ def test_batches_of_rows_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_batches_of_broken_lines_are_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_BATCH_ROWS", 10)
+    monkeypatch.setattr(jsonl, "BATCH_ROWS", 10)
     file = input_file(tmp_path / "a.jsonl", b"broken\n" * 95)
     sizes = [len(batch.faults) + len(batch.rows) for batch in read(ReadUnit("s", file), ["text"])]
     assert sum(sizes) == 95
@@ -157,7 +159,7 @@ def test_rows_do_not_depend_on_how_much_is_read_at_a_time(tmp_path: Path, monkey
     data = b"".join(json.dumps({"text": "x" * (i % 40)}).encode() + b"\n" for i in range(200))
     file = input_file(tmp_path / "a.jsonl", data)
     whole = read_all(file, "text")
-    monkeypatch.setattr(readers, "_CHUNK_BYTES", 50)
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 50)
     assert read_all(file, "text") == whole
     assert len(whole[0]) == 200
 
@@ -203,7 +205,7 @@ def test_truncated_gzip_keeps_the_rows_before_the_end_and_says_so(tmp_path: Path
 def test_truncated_gzip_loses_nothing_of_the_chunks_before_the_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "_CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 1 << 10)
     data = gzip.compress(b"".join(noisy_lines(3000)))
     rows, [fault] = read_all(input_file(tmp_path / "a.jsonl.gz", data[: len(data) // 2]), "text")
     assert [values[0].split()[0] for _, values in rows] == [str(i) for i in range(len(rows))]
@@ -294,7 +296,7 @@ def test_bad_bytes_in_a_column_that_is_not_read_cost_nothing(tmp_path: Path) -> 
 
 
 def test_numbers_are_right_across_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(delimited, "CHUNK_BYTES", 100)
     kinds = ["only", '"v{}\nv",en', "\xffbad,en", "v{},en"]
     lines = [kinds[i * 7 % 4].format(i) for i in range(120)]
     data = ("text,lang\n" + "\n".join(lines) + "\n").encode("latin-1")
@@ -349,7 +351,7 @@ def parquet(path: Path, columns: dict[str, Any], **options: Any) -> InputFile:
 def test_parquet_rows_are_numbered_across_row_groups_and_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "_BATCH_ROWS", 7)
+    monkeypatch.setattr(parquet_reader, "BATCH_ROWS", 7)
     file = parquet(tmp_path / "a.parquet", {"text": [f"t{i}" for i in range(100)], "n": range(100)}, row_group_size=30)
     batches = list(read(ReadUnit("s", file), ["n", "text"]))
     assert rows_of(batches) == [(i, (i, f"t{i}")) for i in range(100)]

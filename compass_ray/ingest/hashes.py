@@ -1,0 +1,55 @@
+"""Content hashes: what makes two documents one. A change here gives every document another id.
+
+All hashes are 128 bits of BLAKE2b. They are taken of keys (see :func:`compass_ray.ingest.cleaning.key_of`), so that a
+reflowed copy is still a copy. Cost: three hashes a document, most of what ingest does after parsing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+
+from compass_ray import records
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def content_ids(keys: Iterable[bytes]) -> list[bytes]:
+    """Of what is embedded, by its key.
+
+    A pool prompt that equals a question of the target has its id, though one is a chat and the other plain text.
+    """
+    return [blake2b(key, digest_size=16).digest() for key in keys]
+
+
+def text_hashes(keys: Iterable[bytes]) -> list[bytes]:
+    """Of all content of plain texts, by their keys."""
+    return [blake2b(b"text\0" + key, digest_size=16).digest() for key in keys]
+
+
+def chat_hashes(chats: Iterable[Sequence[tuple[str, str]]]) -> list[bytes]:
+    """Of all content of conversations, each turn as its role and the key of what is said."""
+    return [blake2b(b"messages\0" + _encode(chat).encode(), digest_size=16).digest() for chat in chats]
+
+
+def doc_ids(role: str, owners: Sequence[str | None], langs: Sequence[str], contents: Iterable[bytes]) -> list[bytes]:
+    """Of role, owner, language and content."""
+    kinds = {kind: f"{role}\0{kind[0] or ''}\0{kind[1]}\0".encode() for kind in set(zip(owners, langs, strict=True))}
+    return [
+        blake2b(kinds[owner, lang] + content.hex().encode(), digest_size=16).digest()
+        for owner, lang, content in zip(owners, langs, contents, strict=True)
+    ]
+
+
+def place_ids(source: str, uri: str, rows: Iterable[int | None]) -> list[bytes]:
+    """Of where a row is: the ids of rows that have no content."""
+    return [blake2b(f"{source}\0{uri}\0{row}".encode(), digest_size=16).digest() for row in rows]
+
+
+def to_arrow(ids: list[bytes]) -> pa.Array:
+    """Ids as a column."""
+    return records.numpy_to_ids(np.frombuffer(b"".join(ids), dtype=np.uint8).reshape(-1, 16))

@@ -1,0 +1,85 @@
+"""Arrow streams: what Hugging Face ``datasets`` keeps in the folders of ``save_to_disk``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from compass_ray import storage
+from compass_ray.ingest.files import ReadUnit
+from compass_ray.ingest.readers.batch import BATCH_ROWS, Limits, RawBatch, Unreadable, decoded
+from compass_ray.ingest.readers.fields import top_level
+from compass_ray.ingest.readers.parquet import follow
+
+_FILE_MAGIC = b"ARROW1\0\0"
+_CONTINUATION = b"\xff\xff\xff\xff"
+_EXTENSION, _HIDDEN = b"ARROW:extension:name", b"arrow_extension_name"  # of equal length
+_SCHEMA_BYTES = 64 << 20
+
+
+def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
+    """Rows by their number, from the stream format or the file format, which is a stream between two marks."""
+    with storage.open_input(unit.file.url) as stream:
+        number = size = 0
+        try:
+            reader = pa.ipc.open_stream(_Prefixed(_schema_message(stream), stream))
+            holders = top_level(columns, reader.schema.names)
+            for record_batch in reader:
+                size += record_batch.nbytes
+                if size > limits.file_bytes:
+                    raise Unreadable("too_large", f"holds more than {limits.file_bytes:,} bytes")
+                for first in range(0, record_batch.num_rows, BATCH_ROWS):
+                    part = record_batch.slice(first, BATCH_ROWS)
+                    numbers = range(number, number + part.num_rows)
+                    yield follow(decoded(numbers, {name: part[name] for name in holders.values()}, []), holders)
+                    number += part.num_rows
+        except (pa.ArrowException, OSError) as exc:
+            if isinstance(exc, OSError) and exc.errno is not None:
+                raise
+            raise Unreadable("corrupt_file", f"not an Arrow stream after row {number}: {exc}") from exc
+
+
+def rows_at_the_beginning(stream: BinaryIO) -> int:
+    """The rows of the first record batch; the stream then stands behind it.
+
+    Raises
+    ------
+    Unreadable
+        If there is none.
+    """
+    try:
+        return int(pa.ipc.open_stream(_Prefixed(_schema_message(stream), stream)).read_next_batch().num_rows)
+    except (pa.ArrowException, StopIteration) as exc:
+        raise Unreadable("corrupt_file", f"not an Arrow stream: {exc}") from exc
+
+
+def _schema_message(stream: BinaryIO) -> bytes:
+    """The first message, in which no extension type has its name: see :mod:`compass_ray.ingest.readers.parquet`."""
+    mark = stream.read(8)
+    if mark == _FILE_MAGIC:
+        mark = stream.read(8)
+    length = int.from_bytes(mark[4:], "little")
+    if not mark.startswith(_CONTINUATION) or length > _SCHEMA_BYTES:
+        raise Unreadable("corrupt_file", f"not an Arrow stream: it begins with {mark!r}")
+    return mark + stream.read(length).replace(_EXTENSION, _HIDDEN)
+
+
+class _Prefixed(io.RawIOBase):
+    """A stream after bytes that were taken from it."""
+
+    def __init__(self, prefix: bytes, stream: BinaryIO) -> None:
+        self._prefix = memoryview(prefix)
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._prefix[: len(buffer)]
+        self._prefix = self._prefix[len(piece) :]
+        data = piece or self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,147 @@
+"""What readers hand on: rows by column, and the rows that could not be read.
+
+A column is an Arrow array where the format has types (Parquet, Arrow, CSV, text) and a list of Python values where
+every row has its own (JSON), so that text from Arrow is never turned into Python strings and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeGuard
+
+import numpy as np
+import pyarrow as pa
+
+from compass_ray.ingest.config import Limits as Limits
+
+BATCH_ROWS = 1 << 14
+CHUNK_BYTES = 4 << 20
+RAW_BYTES = 2000
+"""How much of a rejected row the quarantine keeps."""
+
+MISSING = object()
+"""Stands for a field that the row does not have; ``None`` is a JSON null."""
+
+Column: TypeAlias = pa.Array | list[Any]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row, or with ``row`` None a whole file, that cannot be read."""
+
+    row: int | None
+    reason: str
+    message: str
+    raw: bytes = b""
+
+
+class Unreadable(Exception):
+    """The rest of a file cannot be read; what was read before stays."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason, self.message = reason, message
+
+
+@dataclass
+class RawBatch:
+    """Parsed rows by column, and the rows that could not be parsed."""
+
+    rows: Sequence[int] = ()
+    columns: dict[str, Column] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def values(self, name: str) -> list[Any]:
+        """A column as Python values."""
+        return as_values(self.columns[name])
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The fields of one row that it has."""
+        fields = {name: as_value(column[index]) for name, column in self.columns.items()}
+        return {name: value for name, value in fields.items() if value is not MISSING}
+
+    def take(self, kept: np.ndarray[Any, np.dtype[np.intp]]) -> RawBatch:
+        """The rows at these positions, with all faults."""
+        columns = {
+            name: column.take(pa.array(kept)) if isinstance(column, pa.Array) else [column[index] for index in kept]
+            for name, column in self.columns.items()
+        }
+        return RawBatch([self.rows[index] for index in kept.tolist()], columns, self.faults)
+
+
+def as_values(column: Column) -> list[Any]:
+    """A column as Python values."""
+    return column.to_pylist() if isinstance(column, pa.Array) else column
+
+
+def as_value(item: Any) -> Any:
+    """One item of a column as a Python value."""
+    return item.as_py() if isinstance(item, pa.Scalar) else item
+
+
+def is_text(column: Column) -> TypeGuard[pa.Array]:
+    """Whether a column is an Arrow array of strings."""
+    return isinstance(column, pa.Array) and pa.types.is_string(column.type)
+
+
+def decoded(rows: Sequence[int], columns: dict[str, pa.Array], faults: list[Fault]) -> RawBatch:
+    """A batch from Arrow columns whose bytes nobody has looked at: a row that is not UTF-8 becomes a fault.
+
+    Dictionaries are expanded and all kinds of strings become one. Cost: one pass over the bytes; rows are looked at
+    one by one only in a batch that has such a row.
+    """
+    plain = {name: _plain(column) for name, column in columns.items()}
+    bad: dict[int, Fault] = {}
+    for name, column in plain.items():
+        for index, message in _undecodable(column):
+            raw = b"\t".join(_raw(column[index]) for column in plain.values())
+            bad.setdefault(index, Fault(rows[index], "undecodable_bytes", f"{name}: {message}", raw[:RAW_BYTES]))
+    batch = RawBatch(rows, {**plain}, [*faults, *(bad[index] for index in sorted(bad))])
+    if bad:
+        batch = batch.take(np.array([index for index in range(len(rows)) if index not in bad], dtype=np.intp))
+    return RawBatch(batch.rows, {name: _as_text(column) for name, column in batch.columns.items()}, batch.faults)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    while pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if isinstance(column, pa.ExtensionArray):
+        return column.storage  # what an extension type means is the writer's business, and maybe code
+    return column
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _undecodable(column: pa.Array) -> Iterator[tuple[int, str]]:
+    try:
+        column.validate(full=True)
+        return
+    except pa.ArrowInvalid as exc:
+        if "UTF8" not in str(exc):  # offsets that point nowhere: no value of this array may be touched
+            raise Unreadable("corrupt_file", str(exc)) from exc
+    for index in range(len(column)):
+        try:
+            column[index].as_py()
+        except UnicodeDecodeError as exc:
+            yield index, str(exc)
+
+
+def _raw(item: pa.Scalar) -> bytes:
+    try:
+        value = item.cast(pa.binary()).as_py() if _is_string(item.type) else item.as_py()
+    except UnicodeDecodeError:
+        return b""
+    return value if isinstance(value, bytes) else repr(value).encode("utf-8", "replace")
+
+
+def _as_text(column: Column) -> Column:
+    return column.cast(pa.string()) if isinstance(column, pa.Array) and _is_string(column.type) else column
+
+
+def missing_columns(absent: list[str], present: Sequence[str]) -> Unreadable:
+    """The fault of a file that lacks columns."""
+    message = f"expected {', '.join(absent)}; the file has {', '.join(present[:50])}"
+    return Unreadable("missing_column", message)

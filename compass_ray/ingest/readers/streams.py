@@ -1,0 +1,174 @@
+r"""Files -> decompressed bytes -> lines, in pieces of bounded size.
+
+Lines are split on ``b"\n"`` alone: ``str.splitlines`` would cut JSON strings that hold U+2028 or U+0085. What a
+decompressor says of bad data becomes :class:`Unreadable`; what the operating system or the object store says stays the
+error it is, because a failing disk is not a bad file.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+
+from compass_ray import storage
+from compass_ray.ingest.files import InputFile
+from compass_ray.ingest.readers.batch import CHUNK_BYTES, RAW_BYTES, Fault, Limits, Unreadable
+
+_PIECE_BYTES = 64 << 10  # what is lost at most of the readable part of a truncated Zstandard file
+_OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+
+
+def _zstd(stream: BinaryIO) -> Any:
+    return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd")
+
+
+_DECODERS: dict[str, tuple[str, Callable[[BinaryIO], Any]]] = {
+    ".gz": ("gzip", gzip.open),
+    ".bz2": ("bzip2", bz2.open),
+    ".xz": ("xz", lzma.open),
+    ".zst": ("Zstandard", _zstd),
+}
+
+
+@contextmanager
+def open_decoded(file: InputFile, limits: Limits) -> Iterator[BinaryIO]:
+    """The bytes of a file, decompressed by its name; only plain files are seekable."""
+    with storage.open_input(file.url) as stream:
+        yield decompressed(stream, file, limits)
+
+
+def decompressed(stream: BinaryIO, file: InputFile, limits: Limits) -> BinaryIO:
+    """The stream of a file, decompressed by the file's name."""
+    return cast(BinaryIO, _Decoded(stream, file.compression, limits.file_bytes)) if file.compression else stream
+
+
+class _Decoded(io.RawIOBase):
+    """A decompressor that ends with :class:`Unreadable` at damage and at a ceiling."""
+
+    def __init__(self, stream: BinaryIO, compression: str, ceiling: int) -> None:
+        self._name, decoder = _DECODERS[compression]
+        self._ceiling = ceiling
+        self._count = 0
+        with self._faults():
+            self._decoder = decoder(stream)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._faults():
+            data = self._decoder.read1(min(len(buffer), _PIECE_BYTES))
+        self._count += len(data)
+        if self._count > self._ceiling:
+            raise Unreadable(
+                "too_large",
+                f"decompresses to more than {self._ceiling:,} bytes; raise ingest.max_file_bytes to read it",
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Translate what decompressors raise; each has its own way to say the same two things."""
+        try:
+            yield
+        except EOFError as exc:
+            raise Unreadable("truncated_file", f"compressed data end too early: {exc}") from exc
+        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as exc:
+            raise Unreadable("corrupt_file", f"not {self._name} data: {exc}") from exc
+        except OSError as exc:
+            if exc.errno is not None:
+                raise
+            if "Truncated" in str(exc):
+                raise Unreadable("truncated_file", f"compressed data end too early: {exc}") from exc
+            raise Unreadable("corrupt_file", f"not {self._name} data: {exc}") from exc
+
+
+def chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """A stream in pieces of ``size`` bytes; at damage, what was read before it and then the error."""
+    held: list[bytes] = []
+    have = 0
+    try:
+        while piece := stream.read(size - have):
+            held.append(piece)
+            have += len(piece)
+            if have >= size:
+                yield b"".join(held)
+                held, have = [], 0
+    except Unreadable:
+        if held:
+            yield b"".join(held)
+        raise
+    if held:
+        yield b"".join(held)
+
+
+@dataclass
+class Lines:
+    """Lines that follow one another, without their ends."""
+
+    offset: int  # of the first line, in decompressed bytes
+    lines: list[bytes] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def read_lines(stream: BinaryIO, start: int, end: int | None, limits: Limits) -> Iterator[Lines]:
+    """All lines that start in ``[start, end)``; the last may run past ``end``.
+
+    A line longer than ``limits.row_bytes`` is a fault and is passed over without being held. A byte order mark of
+    UTF-8 is not content; one of another encoding makes the file unreadable.
+    """
+    if start:
+        stream.seek(0)
+        if stream.read(4).startswith(_OTHER_ENCODINGS):
+            return  # the first range says so
+        stream.seek(start - 1)
+    passing = start > 0  # over the rest of a line that another range holds, or that is too long
+    offset = max(0, start - 1)  # of data[0]
+    data = b""
+    for chunk in chunks(stream, CHUNK_BYTES):
+        if offset == 0 and not data and not passing:
+            check_encoding(chunk)
+        if passing:
+            first = chunk.find(b"\n") + 1
+            if not first:
+                offset += len(chunk)
+                continue
+            offset, data, passing = offset + first, chunk[first:], False
+        else:
+            data += chunk
+        stop = data.find(b"\n", max(0, end - offset - 1)) + 1 if end is not None else 0
+        cut = stop or data.rfind(b"\n") + 1
+        if cut and (end is None or offset < end):
+            yield Lines(offset, data[: cut - 1].split(b"\n"))
+        if stop or (end is not None and offset + cut >= end):
+            return
+        offset, data = offset + cut, data[cut:]
+        if len(data) > limits.row_bytes:
+            yield Lines(offset, faults=[_too_long(offset, data, limits)])
+            offset, data, passing = offset + len(data), b"", True
+    if data and (end is None or offset < end):
+        yield Lines(offset, [data])
+
+
+def check_encoding(head: bytes) -> None:
+    """Refuse what begins with the byte order mark of another encoding than UTF-8."""
+    if head.startswith(_OTHER_ENCODINGS):
+        raise Unreadable(
+            "undecodable_bytes", "begins with the byte order mark of UTF-16 or UTF-32; convert it to UTF-8"
+        )
+
+
+def _too_long(offset: int, data: bytes, limits: Limits) -> Fault:
+    message = f"the line is longer than {limits.row_bytes:,} bytes; raise ingest.max_row_bytes to read it"
+    return Fault(offset, "row_too_large", message, data[:RAW_BYTES])

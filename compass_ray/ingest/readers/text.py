@@ -1,0 +1,102 @@
+"""Plain text, a document a line or a file, and Markdown with front matter."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from compass_ray.ingest.files import ReadUnit
+from compass_ray.ingest.readers.batch import (
+    BATCH_ROWS,
+    Limits,
+    RawBatch,
+    Unreadable,
+    decoded,
+    missing_columns,
+)
+from compass_ray.ingest.readers.fields import json_column
+from compass_ray.ingest.readers.streams import check_encoding, open_decoded, read_lines
+
+TEXT = "text"
+"""The one column of plain text; the column of what follows the front matter."""
+
+_FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRONT_MATTER_BYTES = 64 << 10
+
+
+def read_lines_of_text(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
+    """A document for each line that is not blank, by the byte offset of its line."""
+    _check_columns(columns)
+    with open_decoded(unit.file, limits) as stream:
+        for block in read_lines(stream, unit.start, unit.end, limits):
+            offsets = [*accumulate((len(line) + 1 for line in block.lines), initial=block.offset)]
+            if block.offset == 0 and block.lines:
+                block.lines[0] = block.lines[0].removeprefix(codecs.BOM_UTF8)
+            if block.faults:
+                yield RawBatch(faults=block.faults)
+            filled = [index for index, line in enumerate(block.lines) if line and not line.isspace()]
+            for first in range(0, len(filled), BATCH_ROWS):
+                part = filled[first : first + BATCH_ROWS]
+                lines = pa.array([block.lines[index] for index in part], pa.binary())
+                yield decoded([offsets[index] for index in part], {TEXT: lines.view(pa.string())}, [])
+
+
+def read_file_of_text(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
+    """One document: the file."""
+    _check_columns(columns)
+    yield RawBatch([0], {TEXT: pa.array([_whole(unit, limits)], pa.string())} if columns else {})
+
+
+def read_markdown(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
+    """One document: the fields of the front matter (YAML between lines of ``---``), and the rest as ``text``."""
+    whole = _whole(unit, limits)
+    match = _FRONT_MATTER.match(whole)
+    fields = _front_matter(match[1]) if match else {}
+    row = {**fields, TEXT: whole[match.end() :] if match else whole}
+    yield RawBatch([0], {name: json_column([row], name) for name in columns})
+
+
+def _check_columns(columns: list[str]) -> None:
+    if absent := [name for name in columns if name != TEXT]:
+        raise missing_columns(absent, [TEXT])
+
+
+def _whole(unit: ReadUnit, limits: Limits) -> str:
+    data = bytearray()
+    with open_decoded(unit.file, limits) as stream:
+        while piece := stream.read(limits.row_bytes + 1 - len(data)):
+            data += piece
+    if len(data) > limits.row_bytes:
+        raise Unreadable("row_too_large", f"is longer than {limits.row_bytes:,} bytes; raise ingest.max_row_bytes")
+    check_encoding(bytes(data[:4]))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise Unreadable("undecodable_bytes", str(exc)) from exc
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases, by which a few lines can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        return super().compose_node(parent, index)
+
+
+def _front_matter(text: str) -> dict[str, Any]:
+    if len(text) > _FRONT_MATTER_BYTES:
+        raise Unreadable("broken_front_matter", f"longer than {_FRONT_MATTER_BYTES:,} characters")
+    try:
+        fields = yaml.load(text, _PlainLoader)  # noqa: S506 a safe loader
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise Unreadable("broken_front_matter", str(exc)) from exc
+    if not isinstance(fields, dict | None):
+        raise Unreadable("broken_front_matter", f"expected fields with values, found {type(fields).__name__}")
+    return {str(name): value for name, value in (fields or {}).items()}
