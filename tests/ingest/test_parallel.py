@@ -305,7 +305,11 @@ def test_each_column_that_is_used_is_read_once() -> None:
         ({"key": []}, "key", "List should have at least 1 item after validation, not 0"),
         ({"texts": []}, "texts", "List should have at least 1 item after validation, not 0"),
         ({"weight": 0}, "weight", "Input should be greater than 0"),
-        ({"format": "xml"}, "format", "Input should be 'auto', 'jsonl', 'json', 'parquet', 'arrow', 'csv', 'tsv', 'lines', 'text' or 'markdown'"),
+        (
+            {"format": "xml"},
+            "format",
+            "Input should be 'auto', 'jsonl', 'json', 'parquet', 'arrow', 'csv', 'tsv', 'lines', 'text' or 'markdown'",
+        ),
         ({"lang": "en"}, "lang", "Extra inputs are not permitted"),
         (
             {"texts": [{"column": "a", "lang": "en", "lang_column": "b"}]},

@@ -138,7 +138,9 @@ def _raw(item: pa.Scalar) -> bytes:
 
 
 def _as_text(column: Column) -> Column:
-    return column.cast(pa.string()) if isinstance(column, pa.Array) and _is_string(column.type) else column
+    if is_text(column) or not isinstance(column, pa.Array) or not _is_string(column.type):
+        return column
+    return column.cast(pa.string())
 
 
 def missing_columns(absent: list[str], present: Sequence[str]) -> Unreadable:

@@ -77,7 +77,7 @@ def read_delimited(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterat
 def _header(stream: BinaryIO, delimiter: str) -> list[str]:
     head = next(chunks(stream, CHUNK_BYTES), b"")
     check_encoding(head)
-    text = io.StringIO(head.decode("utf-8-sig", "replace"), newline="")
+    text = io.TextIOWrapper(io.BytesIO(head), encoding="utf-8-sig", errors="replace", newline="")
     try:
         return next(csv.reader(text, delimiter=delimiter), [])
     except csv.Error as exc:

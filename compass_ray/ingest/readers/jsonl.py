@@ -15,6 +15,7 @@ from compass_ray.ingest.readers.batch import BATCH_ROWS, RAW_BYTES, Fault, Limit
 from compass_ray.ingest.readers.fields import json_column
 from compass_ray.ingest.readers.streams import open_decoded, read_lines
 
+_BLANK = object()
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -38,7 +39,7 @@ def parse(texts: list[bytes], offsets: list[int], columns: list[str]) -> RawBatc
     loads, keep = orjson.loads, parsed.append
     for text in texts:
         try:
-            keep(loads(text))
+            keep(_BLANK if not text or text.isspace() else loads(text))
         except orjson.JSONDecodeError as exc:
             keep(exc)
     faults: list[Fault] = []
@@ -47,7 +48,7 @@ def parse(texts: list[bytes], offsets: list[int], columns: list[str]) -> RawBatc
         faults = [
             _fault(offset, text, value)
             for offset, text, value in zip(offsets, texts, parsed, strict=False)
-            if type(value) is not dict and not (isinstance(value, ValueError) and (not text or text.isspace()))
+            if type(value) is not dict and value is not _BLANK
         ]
         parsed, offsets = [parsed[index] for index in sound], [offsets[index] for index in sound]
     return RawBatch(offsets[: len(parsed)], {name: json_column(parsed, name) for name in columns}, faults)

@@ -150,7 +150,7 @@ def read_lines(stream: BinaryIO, start: int, end: int | None, limits: Limits) ->
         stop = data.find(b"\n", max(0, end - offset - 1)) + 1 if end is not None else 0
         cut = stop or data.rfind(b"\n") + 1
         if cut and (end is None or offset < end):
-            yield Lines(offset, data[: cut - 1].split(b"\n"))
+            yield _checked(Lines(offset, data[: cut - 1].split(b"\n")), limits)
         if stop or (end is not None and offset + cut >= end):
             return
         offset, data = offset + cut, data[cut:]
@@ -159,6 +159,19 @@ def read_lines(stream: BinaryIO, start: int, end: int | None, limits: Limits) ->
             offset, data, passing = offset + len(data), b"", True
     if data and (end is None or offset < end):
         yield Lines(offset, [data])
+
+
+def _checked(block: Lines, limits: Limits) -> Lines:
+    """The block with lines that are too long made faults, and blank, so that offsets stay right."""
+    offset = block.offset
+    if max(map(len, block.lines)) <= limits.row_bytes:
+        return block
+    for index, line in enumerate(block.lines):
+        if len(line) > limits.row_bytes:
+            block.faults.append(_too_long(offset, line, limits))
+            block.lines[index] = b" " * len(line)
+        offset += len(line) + 1
+    return block
 
 
 def check_encoding(head: bytes) -> None:
