@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, resumable, with_address
-from compass_ray.cli.report import print_json, print_run, run_as_json
+from compass_ray.cli.report import print_json, print_rejected_run, print_run, run_as_json
+from compass_ray.errors import TooManyBadRows
 
 
 def command(path: ConfigPath, overrides: Overrides = [], address: Address = None, as_json: AsJson = False) -> None:  # noqa: B006 typer copies it
@@ -12,7 +13,11 @@ def command(path: ConfigPath, overrides: Overrides = [], address: Address = None
 
     config = load_config(path, with_address(overrides, address))
     with resumable():
-        run = curate(config)
+        try:
+            run = curate(config)
+        except TooManyBadRows:
+            print_rejected_run(config)
+            raise
         if as_json:
             print_json(run_as_json(run))
         else:

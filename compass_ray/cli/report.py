@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.table import Table
 from compass_ray.languages import language_name
 
 if TYPE_CHECKING:
+    from compass_ray.config import RunConfig
     from compass_ray.pipelines.run import CurationRun
 
 _GAPS_SHOWN = 6
@@ -26,6 +26,7 @@ def run_as_json(run: CurationRun) -> dict[str, Any]:
         "certificate": run.certificate,
         "selected": run.record["selected"],
         "quarantined": run.quarantine.num_rows,
+        "ingested": run.ingested,
         "gaps": run.gaps.to_pylist(),
         "stages": [{"stage": s.stage, "rows": s.rows, "seconds": s.seconds, "reused": s.reused} for s in run.stages],
     }
@@ -40,7 +41,7 @@ def print_run(run: CurationRun) -> None:
     """Print gap tables, certificate and path."""
     certificate = run.certificate
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    _print_quarantine(console, run)
+    print_rows(run, console)
     gaps = run.gaps.to_pylist()
     for owner in certificate:
         console.print(_gap_table(owner, [gap for gap in gaps if gap["owner"] == owner]))
@@ -51,18 +52,25 @@ def print_run(run: CurationRun) -> None:
     console.print(f"run: {run.path}", markup=False, soft_wrap=True)
 
 
-def _print_quarantine(console: Console, run: CurationRun) -> None:
-    rejects = run.quarantine
-    if not rejects.num_rows:
-        return
-    table = Table(title=f"Quarantine: {rejects.num_rows} rows", title_justify="left")
-    for heading in ("source", "reason"):
+def print_rows(run: CurationRun, console: Console) -> None:
+    """What became of every row that was read, by source: a document, or the reason why not."""
+    ingested = run.ingested
+    table = Table(title=f"Rows read: {sum(rows for *_, rows in ingested['rows']):,}", title_justify="left")
+    for heading in ("source", "outcome"):
         table.add_column(heading)
     table.add_column("rows", justify="right")
-    counts = Counter(zip(rejects["source"].to_pylist(), rejects["reason"].to_pylist(), strict=True))
-    for (source, reason), rows in sorted(counts.items()):
-        table.add_row(source, reason, f"{rows:,}")
+    for source, outcome, rows in sorted(ingested["rows"], key=lambda row: (row[0], row[1] != "document", -row[2])):
+        table.add_row(_escape(source), outcome, f"{rows:,}")
     console.print(table)
+    for source, rows in ingested["mojibake"].items():
+        console.print(f"{source}: {rows:,} documents look like mojibake and were left as they are", markup=False)
+
+
+def print_rejected_run(config: RunConfig) -> None:
+    """What became of the rows of a run that too many bad ones ended, on stderr."""
+    from compass_ray.pipelines.run import run_of
+
+    print_rows(run_of(config), Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH))
 
 
 def _gap_table(owner: str, gaps: list[dict[str, Any]]) -> Table:

@@ -138,6 +138,14 @@ def row_counts(manifest: Manifest) -> dict[tuple[str, str], int]:
     return dict(counts)
 
 
+def mojibake_counts(manifest: Manifest) -> dict[str, int]:
+    """Documents that look like mojibake, by source."""
+    counts: Counter[str] = Counter()
+    for receipt in manifest.receipts.values():
+        counts.update(dict(receipt.summary["mojibake"]))
+    return dict(sorted(counts.items()))
+
+
 def document_counts(manifest: Manifest) -> dict[tuple[str, str | None, str], int]:
     """Documents by (role, owner, language)."""
     counts: Counter[tuple[str, str | None, str]] = Counter()

@@ -166,7 +166,9 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     plan = ingestion.plan(config.sources, config.ingest, config.embed.view, session.output)
     manifest = ingestion.ingest(plan, config.ingest, session)
     quarantined = ingestion.quarantine(plan.artifact, session)
-    publish.write_quarantine(CurationRun(storage.join(session.output, "runs", config.name)), quarantined)
+    run = CurationRun(storage.join(session.output, "runs", config.name))
+    publish.write_quarantine(run, quarantined)
+    publish.write_ingest(run, manifest)
     ingestion.check_usable(manifest, config.ingest, ("current",))
     return TrainingData(plan.artifact)
 

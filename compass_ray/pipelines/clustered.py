@@ -69,11 +69,13 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
     Raises
     ------
     DataError
-        If too many rows are broken, or a role is empty; the run's ``quarantine.parquet`` is then written.
+        If too many rows are broken, or a role is empty; the run's ``quarantine.parquet`` and ``ingest.json`` are then
+        written.
     """
     documents = planned.ingest.artifact
     manifest = ingestion.ingest(planned.ingest, config.ingest, session)
     quarantined = ingestion.quarantine(documents, session)
+    publish.write_ingest(planned.run, manifest)
     try:
         ingestion.check_usable(manifest, config.ingest, ("pool", "target"))
     except DataError:

@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 
 import compass_ray
 from compass_ray import records, storage
-from compass_ray.artifacts import Artifact, canonical_json, digest, to_parquet
+from compass_ray.artifacts import Artifact, Manifest, canonical_json, digest, to_parquet
 from compass_ray.cluster.codebook import KEY
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import ConfigError
+from compass_ray.ingest.stage import mojibake_counts, row_counts
 from compass_ray.languages import language_name
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.stage import Session
@@ -87,6 +88,12 @@ def write_quarantine(run: CurationRun, quarantined: Artifact) -> None:
     parts = [quarantined.read(key) for key in quarantined.manifest().receipts]
     table = pa.concat_tables([records.QUARANTINE.empty_table(), *parts])
     _put(run, "quarantine.parquet", to_parquet(table))
+
+
+def write_ingest(run: CurationRun, manifest: Manifest) -> None:
+    """What became of every row that was read, by source."""
+    rows = sorted([source, outcome, count] for (source, outcome), count in row_counts(manifest).items())
+    _put(run, "ingest.json", canonical_json({"rows": rows, "mojibake": mojibake_counts(manifest)}).encode())
 
 
 def write_run(

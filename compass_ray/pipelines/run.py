@@ -18,6 +18,8 @@ from compass_ray.runtime.status import read_status
 if TYPE_CHECKING:
     import ray.data
 
+    from compass_ray.config import RunConfig
+
 
 @dataclass(frozen=True)
 class CurationRun:
@@ -48,6 +50,12 @@ class CurationRun:
     def quarantine(self) -> pa.Table:
         """Rows that could not be used, and why, schema ``records.QUARANTINE``."""
         return self._table("quarantine")
+
+    @property
+    def ingested(self) -> dict[str, Any]:
+        """What became of every row read: ``rows`` by source and outcome, ``mojibake`` by source."""
+        body: dict[str, Any] = json.loads(self._bytes("ingest.json"))
+        return body
 
     @property
     def certificate(self) -> dict[str, Any]:
@@ -89,6 +97,11 @@ class CurationRun:
             return storage.read_bytes(storage.join(self.path, name))
         except FileNotFoundError as exc:
             raise ArtifactMissing(f"{self.path}: has no {name}, so this run has not finished; run it again") from exc
+
+
+def run_of(config: RunConfig) -> CurationRun:
+    """The run that a config names, finished or not."""
+    return CurationRun(storage.join(storage.absolute(config.output), "runs", config.name))
 
 
 def status_of(path: str) -> Status:

@@ -139,6 +139,7 @@ def test_the_summary_counts_rows_by_outcome_and_documents_by_group() -> None:
         [rows_of("pool", rows, faults=2), rows_of("usage", [("a", "en")] * 2), rows_of("data", [("q", "en")])]
     )
     assert count_rows(finish_shard(table)) == {
+        "mojibake": [],
         "rows": [
             ["data", "document", 1],
             ["pool", "broken_json", 2],
@@ -155,6 +156,16 @@ def test_the_summary_counts_rows_by_outcome_and_documents_by_group() -> None:
             ["target", "en", "en", 2],
         ],
     }
+
+
+def test_texts_that_look_like_mojibake_are_counted_and_kept() -> None:
+    odd = ["cafÃ© au lait", "itâ€™s", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚", "lost \ufffd", "ï»¿text"]
+    even = ["NÃO", "café", "Âge", "привет", "Ð", "“it’s”", "Ñandú"]
+    shard = finish_shard(rows_of("pool", [(text, "en") for text in [*odd, *even]]))
+    summary = count_rows(shard)
+    assert summary["mojibake"] == [["pool", len(odd)]]
+    assert summary["rows"] == [["pool", "document", len(odd) + len(even)]]
+    assert set(odd) <= set(shard["text"].to_pylist())
 
 
 # --- from files to shards, without Ray ----------------------------------------------------------

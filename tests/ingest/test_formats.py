@@ -1,0 +1,267 @@
+"""The other formats: JSON arrays, text by line and by file, Markdown, Arrow; every compression; fields by path."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compass_ray.ingest.config import Limits
+from compass_ray.ingest.files import InputFile, ReadUnit, read_units
+from compass_ray.ingest.readers import MISSING, Fault, delimited, json_array, read, streams
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+}
+
+Found = tuple[list[tuple[int, tuple[Any, ...]]], list[Fault]]
+
+
+def read_all(
+    path: Path, data: bytes, kind: str, *columns: str, range_bytes: int = 1 << 30, ceiling: int = 1 << 24
+) -> Found:
+    path.write_bytes(data)
+    file = InputFile(str(path), path.name, len(data), "v", kind, "c")
+    rows: list[tuple[int, tuple[Any, ...]]] = []
+    faults = []
+    for unit in read_units({"s": [file]}, range_bytes):
+        for batch in read(unit, list(columns), Limits(row_bytes=1 << 20, file_bytes=ceiling)):
+            rows += zip(batch.rows, zip(*(batch.values(name) for name in batch.columns), strict=True), strict=True)
+            faults += batch.faults
+    return rows, faults
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("formats")
+
+
+# --- compression --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "lines", "text", "markdown"])
+def test_every_format_is_read_from_every_compression(tmp_path: Path, kind: str, suffix: str) -> None:
+    content = {
+        "jsonl": b'{"text": "a"}\n{"text": "b"}\n',
+        "json": b'[{"text": "a"}, {"text": "b"}]',
+        "csv": b"text\na\nb\n",
+        "lines": b"a\nb\n",
+        "text": b"a",
+        "markdown": b"---\nx: 1\n---\na",
+    }[kind]
+    rows, faults = read_all(tmp_path / f"f.x{suffix}", COMPRESS[suffix](content), kind, "text")
+    assert [values for _, values in rows] == ([("a",)] if kind in ("text", "markdown") else [("a",), ("b",)])
+    assert faults == []
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESS if suffix])
+def test_parts_that_were_compressed_one_by_one_are_one_file(tmp_path: Path, suffix: str) -> None:
+    data = COMPRESS[suffix](b"a\nb") + COMPRESS[suffix](b"c\nd\n")
+    rows, faults = read_all(tmp_path / f"f.txt{suffix}", data, "lines", "text")
+    assert [values for _, values in rows] == [("a",), ("bc",), ("d",)]
+    assert faults == []
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESS if suffix])
+def test_what_was_read_before_a_file_breaks_off_is_kept(tmp_path: Path, suffix: str) -> None:
+    import random
+
+    noise = random.Random(0)  # noqa: S311
+    lines = [noise.randbytes(40).hex().encode() for _ in range(30_000)]
+    data = COMPRESS[suffix](b"\n".join(lines) + b"\n")
+    rows, [fault] = read_all(tmp_path / f"f.txt{suffix}", data[: len(data) // 2], "lines", "text")
+    assert [values[0].encode() for _, values in rows] == lines[: len(rows)]
+    assert len(rows) > 0.2 * len(lines)
+    assert (fault.row, fault.reason) == (None, "truncated_file")
+
+
+def test_the_ceiling_counts_decompressed_bytes(tmp_path: Path) -> None:
+    data = gzip.compress(b"a\n" * (1 << 20))
+    rows, [fault] = read_all(tmp_path / "f.txt.gz", data, "lines", "text", ceiling=1 << 20)
+    assert 0 < len(rows) <= (1 << 20) / 2
+    assert (fault.row, fault.reason) == (None, "too_large")
+    assert fault.message == "decompresses to more than 1,048,576 bytes; raise ingest.max_file_bytes to read it"
+
+
+# --- JSON arrays --------------------------------------------------------------------------------
+
+value = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text('ab"\\[]{},:é\n', max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a"[]\\', max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    objects=st.lists(st.fixed_dictionaries({"v": value}), max_size=8),
+    indent=st.sampled_from([None, 1]),
+    piece=st.integers(1, 40),
+    ascii_only=st.booleans(),
+)
+@settings(deadline=None, max_examples=200)
+def test_an_array_in_pieces_of_any_size_gives_the_objects_that_json_reads(
+    scratch: Path, objects: list[dict[str, Any]], indent: int | None, piece: int, ascii_only: bool
+) -> None:
+    data = json.dumps(objects, indent=indent, ensure_ascii=ascii_only).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_array, "CHUNK_BYTES", piece)
+        rows, faults = read_all(scratch / "a.json", data, "json", "v")
+    assert [values for _, values in rows] == [(row["v"],) for row in objects]
+    assert faults == []
+
+
+def test_rows_of_an_array_are_the_bytes_where_elements_begin(tmp_path: Path) -> None:
+    data = '[{"a": "é"},{"a": "b"}, 3]'.encode()
+    rows, [fault] = read_all(tmp_path / "a.json", data, "json", "a")
+    assert rows == [(1, ("é",)), (13, ("b",))]
+    assert (fault.row, fault.reason) == (24, "not_an_object")
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+def test_lines_of_text_are_documents_in_every_cut(tmp_path: Path) -> None:
+    data = "one\n\n  \ntwo \u2028 two\r\nthree".encode()
+    expected = [(0, ("one",)), (8, ("two \u2028 two\r",)), (21, ("three",))]
+    for size in range(1, len(data) + 1):
+        assert read_all(tmp_path / "a.txt", data, "lines", "text", range_bytes=size) == (expected, []), size
+
+
+def test_a_line_that_is_not_text_costs_itself_alone(tmp_path: Path) -> None:
+    rows, [fault] = read_all(tmp_path / "a.txt", b"a\n\xff\xfe\nb\n", "lines", "text")
+    assert rows == [(0, ("a",)), (5, ("b",))]
+    assert (fault.row, fault.reason, fault.raw) == (2, "undecodable_bytes", b"\xff\xfe")
+
+
+def test_a_file_of_text_is_one_document(tmp_path: Path) -> None:
+    assert read_all(tmp_path / "a.txt", b"\xef\xbb\xbfone\n\ntwo\n", "text", "text") == ([(0, ("one\n\ntwo\n",))], [])
+
+
+def test_text_has_no_column_but_text(tmp_path: Path) -> None:
+    for kind in ("lines", "text"):
+        rows, [fault] = read_all(tmp_path / "a.txt", b"a\n", kind, "text", "lang")
+        assert (rows, fault.reason, fault.message) == ([], "missing_column", "expected lang; the file has text")
+
+
+def test_front_matter_is_columns_and_the_rest_is_text(tmp_path: Path) -> None:
+    data = b"---\r\ntitle: Habari\nlang: sw\ntags: [a, b]\nmeta: {by: {name: X}}\n---\nBody\n---\nmore\n"
+    rows, faults = read_all(tmp_path / "a.md", data, "markdown", "text", "title", "tags.1", "meta.by.name", "none")
+    assert rows == [(0, ("Body\n---\nmore\n", "Habari", "b", "X", MISSING))]
+    assert faults == []
+
+
+def test_markdown_without_front_matter_is_text(tmp_path: Path) -> None:
+    assert read_all(tmp_path / "a.md", b"# Title\n---\n", "markdown", "text") == ([(0, ("# Title\n---\n",))], [])
+
+
+# --- Arrow --------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_hugging_face_datasets_is_read_from_disk(tmp_path: Path) -> None:
+    import datasets
+
+    from compass_ray.ingest.config import SourceConfig
+    from compass_ray.ingest.files import source_files
+
+    rows = [{"q": {"stem": f"s{number}"}, "lang": "en"} for number in range(10)]
+    whole = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in ("train", "test")})
+    whole.save_to_disk(str(tmp_path / "saved"), num_shards={"train": 2, "test": 1})
+    source = SourceConfig(role="pool", path=str(tmp_path / "saved"), columns={"text": "q.stem", "lang": "lang"})
+    files = source_files("s", source, None)
+    assert [file.uri for file in files] == [
+        "test/data-00000-of-00001.arrow",
+        "train/data-00000-of-00002.arrow",
+        "train/data-00001-of-00002.arrow",
+    ]
+    found = [batch for file in files for batch in read(ReadUnit("s", file), source.wanted_columns)]
+    assert [value for batch in found for value in batch.values("q.stem")] == [f"s{n}" for n in [*range(10)] * 2]
+    assert [row for batch in found[1:] for row in batch.rows] == [*range(5)] * 2
+
+
+@pytest.mark.parametrize("writer", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_both_arrow_formats_and_all_kinds_of_strings_are_read(tmp_path: Path, writer: Any) -> None:
+    text = pa.array(["a", None, "c"], pa.large_string())
+    table = pa.table({"text": text, "d": text.cast(pa.string()).dictionary_encode(), "v": text.cast(pa.string_view())})
+    stream = io.BytesIO()
+    with writer(stream, table.schema) as sink:
+        sink.write_table(table)
+    rows, faults = read_all(tmp_path / "a.arrow", stream.getvalue(), "arrow", "text", "d", "v")
+    assert rows == [(number, (value,) * 3) for number, value in enumerate(["a", None, "c"])]
+    assert faults == []
+
+
+def test_bytes_that_are_not_text_in_a_typed_format_cost_their_row(tmp_path: Path) -> None:
+    raw = pa.array([b"a", b"\xff", b"c"])
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    nested = pa.StructArray.from_arrays([pa.Array.from_buffers(pa.string(), 3, raw.buffers())], ["x"])
+    for column, path in ((text, "t"), (nested, "t.x")):
+        stream = io.BytesIO()
+        pq.write_table(pa.table({"t": column}), stream)
+        rows, [fault] = read_all(tmp_path / "a.parquet", stream.getvalue(), "parquet", path)
+        assert rows == [(0, ("a",)), (2, ("c",))]
+        assert (fault.row, fault.reason) == (1, "undecodable_bytes")
+
+
+# --- fields -------------------------------------------------------------------------------------
+
+NESTED = [
+    {"q": {"stem": "s0", "choices": [{"text": "a"}, {"text": "b"}]}, "x.y": "dots"},
+    {"q": {"stem": None, "choices": [{"text": "c"}]}, "x.y": "more"},
+]
+PATHS = ["q.stem", "q.choices.1.text", "x.y"]
+
+
+def test_paths_lead_through_objects_and_lists_in_json(tmp_path: Path) -> None:
+    data = b"\n".join(json.dumps(row).encode() for row in NESTED)
+    rows, _ = read_all(tmp_path / "a.jsonl", data, "jsonl", *PATHS)
+    assert [values for _, values in rows] == [("s0", "b", "dots"), (None, MISSING, "more")]
+
+
+def test_paths_lead_through_structs_and_lists_in_parquet(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(NESTED), stream)
+    rows, faults = read_all(tmp_path / "a.parquet", stream.getvalue(), "parquet", *PATHS)
+    assert [values for _, values in rows] == [("s0", "b", "dots"), (None, MISSING, "more")]
+    assert faults == []
+    _, [fault] = read_all(tmp_path / "a.parquet", stream.getvalue(), "parquet", "q.stm")
+    assert (fault.reason, fault.message) == ("missing_column", "expected stm; the file has stem, choices")
+
+
+# --- lengths ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [64, 1 << 10, 4 << 20])
+def test_whether_a_line_is_too_long_does_not_depend_on_how_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(streams, "CHUNK_BYTES", chunk)
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a\n" + b"x" * 1000 + b"\n" + b"y" * 1001 + b"\nz\n")
+    unit = ReadUnit("s", InputFile(str(path), "a.txt", 2006, "v", "lines", "c"))
+    batches = list(read(unit, ["text"], Limits(row_bytes=1000)))
+    assert [len(text) for batch in batches if batch.rows for text in batch.values("text")] == [1, 1000, 1]
+    [fault] = [fault for batch in batches for fault in batch.faults]
+    assert (fault.row, fault.reason, fault.raw) == (1003, "row_too_large", b"y" * len(fault.raw))
+
+
+def test_a_header_of_any_width_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "CHUNK_BYTES", 1 << 20)
+    names = [f"column {number}" for number in range(5000)]
+    data = "\n".join([",".join(names), ",".join(["v"] * 5000)]).encode()
+    assert read_all(tmp_path / "a.csv", data, "csv", names[-1]) == ([(0, ("v",))], [])
