@@ -50,11 +50,11 @@ def to_documents(batch: RawBatch, name: str, source: SourceConfig, uri: str, vie
     """
     faults = batch.faults
     for column, allowed in source.where.items():
-        batch, left_out = _where(batch, column, allowed)
-        faults = [*faults, *left_out]
-    if len(batch.rows) == 0:
-        documents = records.INGESTED.empty_table()
-    else:
+        if len(batch.rows):
+            batch, left_out = _where(batch, column, allowed)
+            faults = [*faults, *left_out]
+    documents = records.INGESTED.empty_table()
+    if len(batch.rows):
         documents, refused = _judge(batch, name, source, uri, view)
         faults = [*faults, *refused]
     table = pa.concat_tables([documents, _rejects(faults, name, source.role, uri)])

@@ -405,6 +405,21 @@ def test_where_keeps_the_rows_with_one_of_the_values() -> None:
     assert found[2]["reject"] == {"reason": "filtered", "message": "split is not one of train, 1, dev", "raw": b""}
 
 
+def test_batches_of_faults_alone_and_of_rows_that_where_leaves_out_alone_have_no_documents() -> None:
+    conditions = {"split": ["train"], "text": ["b"]}
+    table = to_documents(
+        RawBatch(faults=[Fault(None, "truncated_file", "no")]),
+        "src",
+        SourceConfig(role="pool", path="x", lang="en", where=conditions),
+        "f",
+        "prompt",
+        4,
+    )
+    assert [row["reject"]["reason"] for row in table.to_pylist()] == ["truncated_file"]
+    [row] = documents([{"text": "a", "split": "dev"}], where=conditions)
+    assert row["reject"]["reason"] == "filtered"
+
+
 def test_all_conditions_of_where_must_hold() -> None:
     rows = [{"text": "a", "x": "1", "y": "1"}, {"text": "b", "x": "1", "y": "2"}]
     assert [row["text"] for row in documents(rows, where={"x": "1", "y": "2"})] == [None, "b"]

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from test_documents import documents, only
 
 from compass_ray.ingest.cleaning import clean, key_of, normalise
 from compass_ray.ingest.config import Columns
 from compass_ray.ingest.timestamps import parse_timestamp, timestamps
-from tests.ingest.test_documents import documents, only
 
 # --- cleaning -----------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from conftest import DEMO, demo_config, tree_bytes
 
 from compass_ray import CurationRun, RunConfig, curate
 from compass_ray.artifacts import Artifact, _read_manifest, open_artifact
+from compass_ray.cli.report import print_rejected_run
 from compass_ray.cluster.codebook import read_codebook
 from compass_ray.errors import (
     ConfigError,
@@ -28,6 +30,7 @@ from compass_ray.errors import (
     TooFewSamples,
     TooManyBadRows,
 )
+from compass_ray.pipelines.run import run_of
 from compass_ray.vectors import from_column, unit_rows
 
 Make = Callable[..., RunConfig]
@@ -191,11 +194,20 @@ def test_a_budget_above_the_eligible_pool_says_how_many_there_are(demo: Make) ->
         curate(demo("sample.budget=999999"))
 
 
-def test_too_many_bad_rows_stop_the_run_after_the_quarantine_is_written(demo: Make) -> None:
+def test_too_many_bad_rows_stop_the_run_after_all_that_was_found_is_written(
+    demo: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = demo("ingest.max_bad_fraction=0")
     with pytest.raises(TooManyBadRows, match=r"worst: .*pool-text: 1 × broken_json"):
         curate(config)
-    assert CurationRun(f"{config.output}/runs/{config.name}").quarantine.num_rows == 11
+    run = run_of(config)
+    assert run.quarantine.num_rows == 11
+    assert ["pool-text", "broken_json", 1] in run.ingested["rows"]
+    assert sum(rows for *_, rows in run.ingested["rows"]) == 1621
+    print_rejected_run(config)
+    table = capsys.readouterr().err
+    assert "Rows read: 1,621" in table
+    assert re.search(r"pool-text +│ broken_json +│ +1 ", table)
 
 
 def test_a_target_without_usable_rows_is_named(demo: Make, tmp_path: Path) -> None:
