@@ -1,7 +1,7 @@
 """What sources hold, from Parquet footers and the beginnings of some files: the ingest part of a dry run.
 
-Nothing is written. Cost: at most 16 files of a source are opened, about a mebibyte of each is read, and the rows of four
-of them are made into documents.
+Nothing is written. Cost: at most 16 files of a source are opened, about a mebibyte of each is read, and the rows of
+four of them are made into documents.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,7 +63,8 @@ class Survey:
     @property
     def documents(self) -> int:
         """Documents expected of all rows, before duplicates are found."""
-        return round(self.rows * self.outcomes.get("document", 0) / max(1, self.sample.num_rows))
+        share = self.outcomes.get("document", 0) / max(1, self.sample.num_rows)
+        return round(share * self.rows)
 
     def first(self, count: int) -> pa.Table:
         """The first documents of the first file, as they will be ingested."""
@@ -129,7 +129,8 @@ def _rows_of(file: InputFile) -> float:
             head = stream.read(_SAMPLE_BYTES)
             read_bytes = len(head)
         else:
-            head = _decompressed_head(cast("gzip.GzipFile", gzip.open(stream)))
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                head = _decompressed_head(unpacked)
             read_bytes = file.size if len(head) < _SAMPLE_BYTES else stream.tell()
     lines = head.count(b"\n") + (0 if head.endswith(b"\n") else 1)
     header = 0 if file.format == "jsonl" else 1
