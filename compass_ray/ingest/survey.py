@@ -64,7 +64,8 @@ class Survey:
     def documents(self) -> int:
         """Documents expected of all rows, before duplicates are found."""
         share = self.outcomes.get("document", 0) / max(1, self.sample.num_rows)
-        return round(share * self.rows)
+        expected: int = round(share * self.rows)
+        return expected
 
     def first(self, count: int) -> pa.Table:
         """The first documents of the first file, as they will be ingested."""
