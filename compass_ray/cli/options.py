@@ -10,7 +10,7 @@ import typer
 
 INTERRUPTED = 130
 
-ConfigPath = Annotated[str, typer.Argument(help="YAML config, local or s3://", metavar="CONFIG")]
+ConfigPath = Annotated[str, typer.Argument(help="YAML config, local or s3://, or inline JSON", metavar="CONFIG")]
 Overrides = Annotated[list[str], typer.Option("--set", help="Override a field: a.b=value", metavar="FIELD=VALUE")]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from compass_ray import records, storage
 from compass_ray.ingest.config import SourceConfig, View
 from compass_ray.ingest.documents import to_documents
-from compass_ray.ingest.files import InputFile, ReadUnit, source_files
+from compass_ray.ingest.files import InputFile, ReadUnit, list_source
 from compass_ray.ingest.readers import read
 
 FILES = 16
@@ -80,7 +80,7 @@ def survey(name: str, source: SourceConfig, view: View) -> Survey:
     EmptyInput, ConfigError
         If it matches no file, or a format cannot be told.
     """
-    files = source_files(name, source, None)
+    files = list_source(name, source)
     looked = _spread(files, FILES)
     started = time.process_time()
     tables = [_sample(name, source, file, view) for file in _spread(looked, _SAMPLED_FILES)]

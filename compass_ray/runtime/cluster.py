@@ -20,7 +20,8 @@ def connect(config: RayConfig) -> None:
     """Join a cluster, or start a local Ray that ends with this process.
 
     The order is: ``config.address``, ``RAY_ADDRESS`` (set inside `ray job submit`), a cluster that
-    `ray start` has left running on this machine, a new local Ray bound to loopback.
+    `ray start` has left running on this machine, a new local Ray. That one listens on all interfaces, behind a token
+    that Ray makes unless ``RAY_AUTH_MODE`` is ``disabled``.
 
     Raises
     ------
@@ -43,7 +44,15 @@ def connect(config: RayConfig) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+        _keep_token_private()
     _quiet_data()
+
+
+def _keep_token_private() -> None:
+    """Ray writes the token that it makes with the permissions of any file, and who reads it can run code here."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)
 
 
 def _join(address: str) -> None:
@@ -61,10 +70,13 @@ def _join(address: str) -> None:
 def _answers(address: str) -> bool:
     """Whether something listens: Ray itself would wait for minutes. Addresses without a port are left to Ray."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return True
+    return not colon or not port.isdigit() or listens(host.strip("[]"), int(port))
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether something accepts connections there within five seconds."""
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        socket.create_connection((host, port), timeout=5).close()
     except OSError:
         return False
     return True
