@@ -85,7 +85,9 @@ def find_model(
     if not folder.is_dir():
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             known = " nor ".join(f"'{name}'" for name in names) + ", nor " if names else ""
-            raise ConfigError(f"{field}: '{model}' is neither {known}a folder that exists, nor a hub id 'owner/name'")
+            raise ConfigError(
+                f"{field}: '{model}' is neither {known}a folder that exists, nor a hub id 'owner/name'; correct it"
+            )
         folder = _fetch(model, revision, field, fetch)
     if not (folder / marker).is_file():
         raise ConfigError(f"{field}: {folder} has no {marker}, so it is not a {kind} model")

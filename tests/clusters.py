@@ -1,8 +1,9 @@
-"""A cluster on loopback as `ray start` makes one, for the tests of what talks to one."""
+"""A Ray cluster on loopback with token auth, started and ended as a user does."""
 
 from __future__ import annotations
 
 import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -15,57 +16,41 @@ from pathlib import Path
 from conftest import clean_environment
 
 ROOT = Path(__file__).parent.parent
-_BIN = Path(sys.executable).parent
-RAY = str(_BIN / "ray")
+RAY = str(Path(sys.executable).with_name("ray"))
 
 
 class Cluster:
-    """A head node with token auth, in a home of its own. The checkout is what its nodes have installed."""
+    """A cluster that is up; ``variables`` are what a user exports to use it."""
 
-    def __init__(self, home: Path, temporary: str) -> None:
-        self.port, self.dashboard_port, self.agent_port = _free_ports(3)
-        self.home = home
-        self.environment = clean_environment(
-            home,
-            RAY_AUTH_MODE="token",
-            RAY_TMPDIR=temporary,
-            PYTHONPATH=str(ROOT),
-            PATH=f"{_BIN}:/usr/local/bin:/usr/bin:/bin",
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        self.folder = folder
+        self.variables = variables
+
+    def call(self, *command: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:
+        """A command of such a user, in the checkout."""
+        environment = clean_environment(self.folder.parent, **self.variables)
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
         )
-        self.address = f"127.0.0.1:{self.port}"
-        self.dashboard = f"http://127.0.0.1:{self.dashboard_port}"
-
-    def run(self, *command: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-        """A program of a user who has the cluster's token."""
-        return subprocess.run(
-            command,
-            env={**self.environment, **variables},
-            cwd=cwd or self.home,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-
-    def compass(self, *arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-        """``compass-ray``, which finds the cluster's job server."""
-        variables = {"RAY_API_SERVER_ADDRESS": self.dashboard, **variables}
-        return self.run(sys.executable, "-m", "compass_ray", *arguments, cwd=cwd, **variables)
+        assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+        return done
 
 
 @contextmanager
-def running_cluster(home: Path) -> Iterator[Cluster]:
-    """A cluster that ends with the block."""
-    home.mkdir(exist_ok=True)
+def cluster_of(folder: Path) -> Iterator[Cluster]:
+    """A cluster of one node that ends with the block."""
+    folder.mkdir()
+    port, dashboard, agent = _free_ports(3)
     temporary = tempfile.mkdtemp(prefix="ray-")  # short, because Ray puts sockets below it
-    cluster = Cluster(home, temporary)
-    made = cluster.run(RAY, "get-auth-token", "--generate")
-    assert made.returncode == 0, made.stderr
-    (home / ".ray" / "auth_token").chmod(0o600)
+    auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "auth_token")}
+    environment = clean_environment(folder.parent, **auth, RAY_TMPDIR=temporary)
+    (folder / "auth_token").touch(mode=0o600)
+    (folder / "auth_token").write_text(secrets.token_hex(32))
     process = subprocess.Popen(
-        [RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={cluster.port}",
-         "--dashboard-host=127.0.0.1", f"--dashboard-port={cluster.dashboard_port}",
-         f"--dashboard-agent-listen-port={cluster.agent_port}", "--num-cpus=2", "--disable-usage-stats"],
-        env=cluster.environment, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.10", f"--port={port}",
+         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+         f"--dashboard-agent-listen-port={agent}", "--num-cpus=2", "--disable-usage-stats"],
+        env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
@@ -76,7 +61,8 @@ def running_cluster(home: Path) -> Iterator[Cluster]:
                 break
         else:
             raise RuntimeError(f"ray start --head ended before the runtime was up: {''.join(written)}")
-        yield cluster
+        api = {"RAY_ADDRESS": f"127.0.0.10:{port}", "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+        yield Cluster(folder, api | auth)
     finally:
         process.terminate()
         process.wait(timeout=60)

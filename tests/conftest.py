@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
     """The environment of a subprocess that must not see this process's Ray or the user's home."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**kept, "HOME": str(home), "HF_HUB_OFFLINE": "1", **variables}
+
+
+@pytest.fixture(scope="module")
+def cluster_variables() -> Iterator[None]:
+    """What the nodes of a cluster get from the shell that starts them: this Python, and the checkout as installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+        yield
 
 
 def write_tiny_base(folder: Path, texts: list[str], seed: int = 0, **size: int) -> Path:

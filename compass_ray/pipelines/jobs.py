@@ -13,7 +13,7 @@ from typing import Any
 from compass_ray import storage
 from compass_ray.config import check_elsewhere, is_inline
 from compass_ray.errors import ConfigError
-from compass_ray.runtime.jobs import Job, JobServer
+from compass_ray.runtime.jobs import Job, JobServer, check_id
 
 __all__ = ["COMMANDS", "Job", "JobServer", "submit"]
 
@@ -67,6 +67,8 @@ def submit(
     is_script = job.endswith(".py")
     if not is_script and job not in COMMANDS:
         raise ConfigError(f"JOB {job}: expected one of {', '.join(COMMANDS)}, or the path of a .py file")
+    if submission_id is not None:
+        check_id(submission_id)
     in_storage = not is_inline(config) and storage.is_remote(config)
     if not is_script and not in_storage:
         _refuse_what_would_be_lost(check_elsewhere(config, overrides))

@@ -136,7 +136,7 @@ def cluster(config: RayConfig) -> Iterator[Check]:
     yield Check("ray", "good", f"Ray {ray.__version__} at {ray.get_runtime_context().gcs_address}")
     yield from _exposed(nodes)
     yield _resources(len(nodes), total)
-    yield from _alike(on_each_node(version_reader()))
+    yield from versions_agree(on_each_node(version_reader()))
 
 
 def _exposed(nodes: dict[str, str]) -> Iterator[Check]:
@@ -163,7 +163,8 @@ def _resources(nodes: int, total: dict[str, float]) -> Check:
     return Check("resources", "good", found)
 
 
-def _alike(versions: dict[str, Any]) -> Iterator[Check]:
+def versions_agree(versions: dict[str, Any]) -> Iterator[Check]:
+    """Whether what nodes have read, or the error of one that gave no answer, is what this machine has."""
     here = version_reader()()
     differences: list[str] = []
     faiss: list[str] = []

@@ -125,8 +125,6 @@ class JobServer:
         ConfigError
             If there is a job of that name, or the folder is too large.
         """
-        if submission_id is not None:
-            _check_id(submission_id)
         try:
             with self._errors():
                 return str(
@@ -153,7 +151,7 @@ class JobServer:
         ConfigError
             If there is none of this id.
         """
-        _check_id(submission_id)
+        check_id(submission_id)
         try:
             with self._errors():
                 return _job(self._client.get_job_info(submission_id))
@@ -249,7 +247,8 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return parts.hostname, port
 
 
-def _check_id(submission_id: str) -> None:
+def check_id(submission_id: str) -> None:
+    """Refuse an id that cannot stand in an address."""
     if not _ID.fullmatch(submission_id):
         raise ConfigError(f"submission id '{submission_id}': expected letters, digits, '.', '_' and '-', at most 100")
 
