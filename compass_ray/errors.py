@@ -24,7 +24,7 @@
     ├ RegistryError                     1   an adapter version cannot be found, read or moved
     │   └ AliasMoved                        somebody else moved the alias first
     └ ClusterError                      4   the Ray cluster or an outside service fails us
-        ├ ResourcesMissing                  not enough CPUs, GPUs, packages or permissions
+        ├ ResourcesMissing                  CPUs, GPUs, packages, permissions or a service
         └ WorkerLost                        a worker died more often than we retry
 
 Messages say what happened, where, what was expected, what was found and what to do next.
@@ -141,7 +141,7 @@ class ClusterError(CompassError):
 
 
 class ResourcesMissing(ClusterError):
-    """CPUs, GPUs, packages, permissions or addresses are missing."""
+    """CPUs, GPUs, packages, permissions or addresses are missing, or a service does not answer."""
 
 
 class WorkerLost(ClusterError):

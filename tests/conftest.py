@@ -145,11 +145,11 @@ def adapt_config(output: Path | str, base: Path | str, *overrides: str) -> RunCo
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real S3 API on loopback."""
     from object_store import serving
 
-    with serving() as address:
+    with serving(tmp_path_factory.mktemp("s3") / "server.log") as address:
         yield address
 
 

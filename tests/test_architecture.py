@@ -20,6 +20,7 @@ SHARED = (
     "errors",
     "seeding",
     "storage",
+    "remote",
     "artifacts",
     "configbase",
     "languages",

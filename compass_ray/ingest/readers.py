@@ -196,6 +196,7 @@ def _read_parquet(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
         try:
             file = pq.ParquetFile(stream)
         except (pa.ArrowInvalid, OSError) as exc:
+            _raise_if_of_the_system(exc)
             yield RawBatch(faults=[Fault(None, "corrupt_file", f"not a Parquet file: {exc}")])
             return
         absent = [name for name in columns if name not in file.schema_arrow.names]
@@ -213,8 +214,15 @@ def _read_parquet(unit: ReadUnit, columns: list[str]) -> Iterator[RawBatch]:
                     yield RawBatch(rows=[*range(number, number + record_batch.num_rows)], columns=values)
                     number += record_batch.num_rows
             except (OSError, pa.ArrowException, UnicodeDecodeError) as exc:
+                _raise_if_of_the_system(exc)
                 message = f"row group {group} of {file.num_row_groups}: {exc}"
                 yield RawBatch(faults=[Fault(number, "unreadable_row_group", message)])
+
+
+def _raise_if_of_the_system(exc: Exception) -> None:
+    """Arrow says OSError of bad data, too; the operating system numbers its own: a failing disk is not a bad file."""
+    if isinstance(exc, OSError) and exc.errno is not None:
+        raise exc
 
 
 def _missing_columns(absent: list[str], present: list[str]) -> Fault:

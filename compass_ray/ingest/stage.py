@@ -20,7 +20,7 @@ import pyarrow as pa
 from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
 from compass_ray.configbase import identity
-from compass_ray.errors import EmptyInput, TooManyBadRows
+from compass_ray.errors import DataError, EmptyInput, TooManyBadRows
 from compass_ray.ingest.config import IngestConfig, SourceConfig, View
 from compass_ray.ingest.documents import FILTERS, to_documents
 from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
@@ -99,12 +99,23 @@ def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]
 def read_unit(
     unit: ReadUnit, sources: Mapping[str, SourceConfig], view: View, n_shards: int, wanted: frozenset[int]
 ) -> Iterator[pa.Table]:
-    """The documents and rejects of one read unit, for the wanted shards, in tables of bounded size."""
+    """The documents and rejects of one read unit, for the wanted shards, in tables of bounded size.
+
+    Raises
+    ------
+    DataError
+        If the file is no longer the one that was listed.
+    ResourcesMissing
+        If its storage fails: that is not a fault of the data, so no reject.
+    """
     source = sources[unit.source]
-    for batch in read(unit, source.wanted_columns):
-        table = to_documents(batch, unit.source, source, unit.file.uri, view, n_shards)
-        yield table.filter(pa.array([shard in wanted for shard in table["shard"].to_pylist()], pa.bool_()))
-    check_unchanged(unit.file)
+    try:
+        for batch in read(unit, source.wanted_columns):
+            table = to_documents(batch, unit.source, source, unit.file.uri, view, n_shards)
+            yield table.filter(pa.array([shard in wanted for shard in table["shard"].to_pylist()], pa.bool_()))
+        check_unchanged(unit.file)
+    except FileNotFoundError as exc:
+        raise DataError(f"{unit.file.url}: was deleted after it was listed; let writers finish and run again") from exc
 
 
 def _write_shard(rows: pa.Table, artifact: Artifact) -> pa.Table:

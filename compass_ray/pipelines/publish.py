@@ -84,7 +84,7 @@ def refuse_other_identity(run: CurationRun, run_identity: str) -> None:
 
 def write_quarantine(run: CurationRun, quarantined: Artifact) -> None:
     """All rejects a person should look at, in one file."""
-    parts = [quarantined.read(key) for key in quarantined.manifest().receipts]
+    parts = quarantined.read_all(quarantined.manifest().receipts)
     table = pa.concat_tables([records.QUARANTINE.empty_table(), *parts])
     _put(run, "quarantine.parquet", to_parquet(table))
 
@@ -147,12 +147,11 @@ def _embedding_faults(embeddings: Artifact) -> dict[str, int]:
 def _write_selection(run: CurationRun, owner: str, sampled: Artifact, selected: Artifact) -> int:
     drawn = sampled.read(DRAW)
     shards = set(drawn.filter(pc.equal(drawn["owner"], owner))["shard"].to_pylist())
-    parts = [records.SELECTION.empty_table()]
-    for key in selected.manifest().receipts:
-        if int(key) in shards:
-            rows = selected.read(key)
-            parts.append(rows.filter(pc.equal(rows["selected_for"], owner)))
-    table = pa.concat_tables(parts).sort_by([("cluster", "ascending"), ("rank", "ascending")])
+    keys = [key for key in selected.manifest().receipts if int(key) in shards]
+    parts = (rows.filter(pc.equal(rows["selected_for"], owner)) for rows in selected.read_all(keys))
+    table = pa.concat_tables([records.SELECTION.empty_table(), *parts]).sort_by(
+        [("cluster", "ascending"), ("rank", "ascending")]
+    )
     pieces = max(1, -(-table.num_rows // ROWS_PER_FILE))
     for piece in range(pieces):
         part = table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE)

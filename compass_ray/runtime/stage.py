@@ -60,6 +60,21 @@ class Session:
     status: StatusFile | None = None
     stages: list[StageRecord] = field(default_factory=list)
     memory: PeakMemory = field(default_factory=PeakMemory)
+    _connected: bool = field(default=False, init=False, repr=False)
+
+    def connect(self) -> None:
+        """Find out whether the output may be written, and join Ray; what is done once is not done again.
+
+        Raises
+        ------
+        ResourcesMissing
+        """
+        if not self._connected:
+            from compass_ray.runtime.cluster import connect
+
+            storage.check_writable(self.output)
+            connect(self.ray)
+            self._connected = True
 
     def complete(
         self, artifact: Artifact, keys: Sequence[str], compute: Callable[[list[str]], Iterable[Receipt]]
@@ -83,9 +98,9 @@ class Session:
         resumed = len(finished)
         missing = [key for key in keys if key not in finished]
         if missing:
-            from compass_ray.runtime.cluster import connect, ray_errors
+            from compass_ray.runtime.cluster import ray_errors
 
-            connect(self.ray)
+            self.connect()
             if self.status:
                 self.status.begin(artifact.stage, artifact.name, resumed, len(keys))
             with self.display.stage(artifact.stage, total=len(keys), done=resumed) as bar, ray_errors():
