@@ -91,8 +91,9 @@ class Artifact:
     def finished(self) -> dict[str, Receipt]:
         """Receipts of the files that an interrupted run has left."""
         found = storage.list_files(storage.join(storage.literal(self.url), "_progress", "*.json"))
-        contents = storage.in_parallel(storage.read_bytes, (file.url for file in found))
-        return {receipt.key: receipt for receipt in (Receipt(**json.loads(content)) for content in contents)}
+        contents = storage.in_parallel(_read_if_there, (file.url for file in found))
+        receipts = (Receipt(**json.loads(content)) for content in contents if content is not None)
+        return {receipt.key: receipt for receipt in receipts}
 
     def commit(self, receipts: Iterable[Receipt]) -> Manifest:
         """Write the manifest: from here on the artifact exists."""
@@ -158,6 +159,14 @@ class Artifact:
 
     def _receipt(self, key: str) -> str:
         return storage.join(self.url, "_progress", f"{key}.json")
+
+
+def _read_if_there(url: str) -> bytes | None:
+    """A receipt; None if another run of the same config has just committed, and removed it."""
+    try:
+        return storage.read_bytes(url)
+    except FileNotFoundError:
+        return None
 
 
 def artifact(output: str, stage: str, identity: Mapping[str, Any]) -> Artifact:

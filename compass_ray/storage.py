@@ -9,6 +9,7 @@ Credentials and endpoints come from the environment alone (``AWS_ACCESS_KEY_ID``
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob as _glob
 import hashlib
@@ -20,6 +21,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -35,6 +37,7 @@ _CLASS_SPECIAL = re.compile(r"([\\\[\]^&~|])")
 _ESCAPED = r"\\\1"
 _VISIBLE = r"(?!\.)[^/]"
 _WILDCARD = re.compile(r"[*?\[]")
+_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,20 @@ def absolute(url: str) -> str:
     return url.rstrip("/") if is_remote(url) else str(local_path(url).absolute())
 
 
+@contextmanager
+def _disk_errors(path: Path, size: int) -> Iterator[None]:
+    """Map what the file system refuses; other errors of the operating system are not about resources."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in _REFUSED:
+            raise
+        raise ResourcesMissing(
+            f"write {path} ({size:,} bytes): {exc.strerror}; make room or give permission there, then run the same "
+            "command again to go on"
+        ) from exc
+
+
 def open_input(url: str) -> BinaryIO:
     """Open a file for reading bytes; seekable, and never decompressed here.
 
@@ -106,21 +123,28 @@ def read_bytes(url: str) -> bytes:
 
 
 def write_bytes(url: str, data: bytes | memoryview) -> None:
-    """Write the whole file or nothing: readers see the old content or the new, never a part."""
+    """Write the whole file or nothing: readers see the old content or the new, never a part.
+
+    Raises
+    ------
+    ResourcesMissing
+        If the disk is full, or the disk or the object store does not permit it.
+    """
     if is_remote(url):
         s3.put(url, data)
         return
     path = local_path(url)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _disk_errors(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_versioned(url: str) -> tuple[bytes, str] | None:
@@ -264,7 +288,7 @@ def list_files(pattern: str) -> list[FileStat]:
     """All files that match a path or glob (``*``, ``?``, ``[...]``, and ``**`` across folders), sorted by URL."""
     if not is_remote(pattern):
         names = sorted(set(_glob.glob(str(local_path(pattern)), recursive=True)))
-        return [stat(name) for name in names if Path(name).is_file() and not name.endswith("/")]
+        return list(_still_there(name for name in names if not name.endswith("/")))
     bucket, key_pattern = s3.bucket_key(pattern)
     wildcard = _WILDCARD.search(key_pattern)
     prefix = key_pattern[: wildcard.start()] if wildcard else key_pattern
@@ -275,6 +299,15 @@ def list_files(pattern: str) -> list[FileStat]:
         if not key.endswith("/") and matches.fullmatch(key)
     ]
     return sorted(found, key=lambda file: file.url)
+
+
+def _still_there(names: Iterable[str]) -> Iterator[FileStat]:
+    """The files among some names; another program may delete one after it has been listed."""
+    for name in names:
+        try:
+            yield stat(name)
+        except FileNotFoundError:
+            continue
 
 
 def _glob_regex(pattern: str) -> str:

@@ -43,6 +43,7 @@ EXIT_CODES = {
     "ClusterError": 4,
     "ResourcesMissing": 4,
     "WorkerLost": 4,
+    "Interrupted": 130,
 }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, resumable, with_address
+from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, with_address
 from compass_ray.cli.report import print_json, print_run, run_as_json
+from compass_ray.interrupts import resumable
 
 
 def command(path: ConfigPath, overrides: Overrides = [], address: Address = None, as_json: AsJson = False) -> None:  # noqa: B006 typer copies it

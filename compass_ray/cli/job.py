@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from compass_ray.cli.options import INTERRUPTED, AsJson
+from compass_ray.cli.options import AsJson
 from compass_ray.cli.report import PIPE_WIDTH, print_json
+from compass_ray.errors import Interrupted
 
 if TYPE_CHECKING:
     from compass_ray.pipelines.jobs import Job, JobServer
@@ -84,7 +85,7 @@ def follow(server: JobServer, job_id: str) -> NoReturn:
         job = server.follow(job_id, _write)
     except KeyboardInterrupt:
         typer.echo(f"job {job_id} goes on; `compass-ray job stop {job_id}` ends it", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(Interrupted.exit_code) from None
     typer.echo(f"job {job_id}: {job.status}", err=True)
     raise typer.Exit(job.exit_code)
 

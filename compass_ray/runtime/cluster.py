@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.exceptions
@@ -37,13 +40,7 @@ def connect(config: RayConfig) -> None:
     elif (running := _started_here()) is not None:
         _join(running)
     else:
-        ray.init(
-            address="local",
-            num_cpus=config.num_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _init(address="local", num_cpus=config.num_cpus, include_dashboard=False)
         _keep_token_private()
     _quiet_data()
 
@@ -59,12 +56,20 @@ def _join(address: str) -> None:
     try:
         if not _answers(address):
             raise ConnectionError("nothing listens there")
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _init(address=address)
     except ConnectionError as exc:
         raise ResourcesMissing(
             f"ray.address: no cluster answers at {address} ({exc}); start one with `ray start --head`, "
             "or leave the address out to run locally"
         ) from exc
+
+
+def _init(**options: Any) -> None:
+    """``ray.init``, which replaces the handler of SIGTERM, but for one that the program has set."""
+    before = signal.getsignal(signal.SIGTERM)
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _answers(address: str) -> bool:
