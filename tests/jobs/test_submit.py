@@ -22,14 +22,14 @@ def cluster(cluster_variables: None, tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-def test_joining_a_cluster_and_submitting_a_job_give_the_bytes_of_a_local_run(
+def test_joining_a_cluster_and_submitting_a_job_give_the_bytes_of_a_local_run_and_another_job_reuses_them(
     cluster: Cluster, tmp_path: Path, finished_demo: CurationRun
 ) -> None:
     expected = tree_bytes(f"{finished_demo.path}/selection")
 
-    def config(name: str) -> str:
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(demo_config(tmp_path / name).unexpanded))
+    def config(output: str, *overrides: str) -> str:
+        path = tmp_path / "wanted.yaml"
+        path.write_text(yaml.safe_dump(demo_config(tmp_path / output, *overrides).unexpanded))
         return str(path)
 
     compass = (sys.executable, "-m", "compass_ray")
@@ -40,7 +40,8 @@ def test_joining_a_cluster_and_submitting_a_job_give_the_bytes_of_a_local_run(
     assert "succeeded" in job.stdout
     assert tree_bytes(tmp_path / "script" / "runs" / "demo" / "selection") == expected
 
-    done = cluster.call(*compass, "submit", "curate", config("submitted"))
+    done = cluster.call(*compass, "submit", "curate", config("script", "name=again"))
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["path"] == f"{tmp_path}/submitted/runs/demo"
-    assert tree_bytes(f"{result['path']}/selection") == expected
+    assert all(stage["reused"] for stage in result["stages"])
+    assert result["path"] == f"{tmp_path}/script/runs/again"
+    assert result["certificate"] == finished_demo.certificate
