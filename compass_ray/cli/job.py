@@ -98,7 +98,7 @@ def _write(text: str) -> None:
 def _print(jobs: list[Job]) -> None:
     table = Table()
     for heading in ("id", "status", "exit code", "started", "ended", "command"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading != "command")
     for job in jobs:
         code = "–" if job.driver_exit_code is None else str(job.driver_exit_code)
         table.add_row(job.submission_id, job.status, code, job.started or "–", job.ended or "–", job.entrypoint)

@@ -283,4 +283,4 @@ def _job(details: Any) -> Job:
 def _time(milliseconds: int | None) -> str | None:
     if not milliseconds:
         return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
