@@ -76,9 +76,9 @@ def empty_bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 class Bucket:
     """A bucket as another program sees it: its client here, and what a subprocess needs to find it."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, through: str | None = None) -> None:
         keys = {name.lower(): value for name, value in SECRETS.items()}
-        self._endpoint = endpoint
+        self._through = through or endpoint
         self._client = boto3.client("s3", endpoint_url=endpoint, region_name=_REGION, **keys)
         moto_api(endpoint, "reset")
         self._client.create_bucket(Bucket=BUCKET)
@@ -99,6 +99,8 @@ class Bucket:
         body: Any = self._client.get_object(Bucket=BUCKET, Key=key)["Body"]
         return bytes(body.read())
 
-    def environment(self, home: Path) -> dict[str, str]:
+    def environment(self, home: Path, **variables: str) -> dict[str, str]:
         """The environment of a subprocess that has nothing but this store."""
-        return clean_environment(home, AWS_ENDPOINT_URL=self._endpoint, AWS_DEFAULT_REGION=_REGION, **SECRETS)
+        return clean_environment(
+            home, AWS_ENDPOINT_URL=self._through, AWS_DEFAULT_REGION=_REGION, **SECRETS, **variables
+        )

@@ -194,7 +194,11 @@ def _quiet() -> None:
 def _quiet_data() -> None:
     from ray.data import DataContext
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing ray.data sets it to INFO
+    logger = logging.getLogger("ray.data")
+    logger.setLevel(logging.ERROR)  # importing ray.data sets it to INFO
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)  # what ends a run is raised to us, too; ray-data.log keeps the traceback
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.verbose_progress = False
