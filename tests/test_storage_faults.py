@@ -146,7 +146,9 @@ def test_a_store_that_goes_on_failing_is_an_error_that_says_how_often_it_was_ask
         "delete": lambda: storage.delete(f"{bucket}/a"),
     }
     for action, attempt in attempts.items():
-        with pytest.raises(ResourcesMissing, match=rf"^{action} s3://corpus/a: .*2 attempts.*; .*run again") as caught:
+        with pytest.raises(
+            ResourcesMissing, match=rf"^{action} s3://corpus/a\*?: .*2 attempts.*; .*run again"
+        ) as caught:
             attempt()
         assert caught.value.exit_code == 4
     assert len(proxy.requests) == 2 * len(attempts)
