@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import ray.exceptions
 
 from compass_ray.errors import CompassError, ResourcesMissing, WorkerLost
 from compass_ray.runtime.config import RayConfig
+from compass_ray.runtime.head import answers, watch_head
 
 
 def connect(config: RayConfig) -> None:
@@ -54,9 +54,11 @@ def _keep_token_private() -> None:
 
 def _join(address: str) -> None:
     try:
-        if not _answers(address):
-            raise ConnectionError("nothing listens there")
+        if not answers(address):
+            raise ConnectionError("nothing listens there")  # Ray itself would wait for minutes
         _init(address=address)
+        if not address.startswith("ray://"):  # Ray Client has a watch of its own
+            watch_head()
     except ConnectionError as exc:
         raise ResourcesMissing(
             f"ray.address: no cluster answers at {address} ({exc}); start one with `ray start --head`, "
@@ -72,21 +74,6 @@ def _init(**options: Any) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _answers(address: str) -> bool:
-    """Whether something listens: Ray itself would wait for minutes. Addresses without a port are left to Ray."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    return not colon or not port.isdigit() or listens(host.strip("[]"), int(port))
-
-
-def listens(host: str, port: int) -> bool:
-    """Whether something accepts connections there within five seconds."""
-    try:
-        socket.create_connection((host, port), timeout=5).close()
-    except OSError:
-        return False
-    return True
-
-
 def _started_here() -> str | None:
     """The cluster that `ray start` has left running on this machine. Its note outlives a killed cluster."""
     note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108 where Ray puts it
@@ -94,7 +81,7 @@ def _started_here() -> str | None:
         address = note.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
-    return address if address and _answers(address) else None
+    return address if address and answers(address) else None
 
 
 def cluster_cpus() -> int:
@@ -202,5 +189,6 @@ def _quiet_data() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.verbose_progress = False
+    context.raise_original_map_exception = True  # Ray's wrapper loses its cause, which may be an error of our tree
     # A job may wait for hours until a cluster has scaled up; Ray's default of 30 minutes kills it.
     context.execution_no_progress_timeout_s = 24 * 3600

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from compass_ray.errors import ClusterError, ConfigError, ResourcesMissing, WorkerLost
-from compass_ray.runtime.cluster import listens
+from compass_ray.runtime.head import listens
 
 _LOCAL = "http://127.0.0.1:8265"
 _PORTS = {"http": 80, "https": 443}

@@ -204,7 +204,10 @@ def session(
         LOG.error("run ended", extra={"run": name, "error": f"{type(exc).__name__}: {exc}"})
         if status:
             interrupted = isinstance(exc, KeyboardInterrupt | Interrupted)
-            status.end("interrupted" if interrupted else "failed", f"{type(exc).__name__}: {exc}")
+            try:
+                status.end("interrupted" if interrupted else "failed", f"{type(exc).__name__}: {exc}")
+            except (OSError, CompassError) as refused:  # as on a full disk; what ended the run is to be said
+                LOG.warning("status not written", extra={"run": name, "error": str(refused)})
         raise
     if status:
         status.end("finished")
