@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -91,7 +91,8 @@ class Artifact:
     def finished(self) -> dict[str, Receipt]:
         """Receipts of the files that an interrupted run has left."""
         found = storage.list_files(storage.join(storage.literal(self.url), "_progress", "*.json"))
-        receipts = (Receipt(**json.loads(storage.read_bytes(file.url))) for file in found)
+        contents = storage.in_parallel(_read_if_there, (file.url for file in found))
+        receipts = (Receipt(**json.loads(content)) for content in contents if content is not None)
         return {receipt.key: receipt for receipt in receipts}
 
     def commit(self, receipts: Iterable[Receipt]) -> Manifest:
@@ -105,8 +106,7 @@ class Artifact:
             "files": [asdict(receipt) for receipt in ordered],
         }
         storage.write_bytes(storage.join(self.url, "manifest.json"), canonical_json(body).encode())
-        for receipt in ordered:
-            storage.delete(self._receipt(receipt.key))
+        storage.delete_all([self._receipt(receipt.key) for receipt in ordered])
         _read_manifest.cache_clear()  # an artifact may have been deleted and made again
         return self.manifest()
 
@@ -133,6 +133,11 @@ class Artifact:
         """
         return from_parquet(self.read_bytes(key), columns)
 
+    def read_all(self, keys: Iterable[str]) -> Iterator[pa.Table]:
+        """Several tables in order, some read ahead; raises as :meth:`read`."""
+        self.manifest()  # once, not once for each of the threads
+        return storage.in_parallel(self.read, keys)
+
     def read_bytes(self, key: str) -> bytes:
         """One file, its bytes checked against the manifest; raises as :meth:`read`."""
         receipt = self.manifest().receipts.get(key)
@@ -154,6 +159,14 @@ class Artifact:
 
     def _receipt(self, key: str) -> str:
         return storage.join(self.url, "_progress", f"{key}.json")
+
+
+def _read_if_there(url: str) -> bytes | None:
+    """A receipt; None if another run of the same config has just committed, and removed it."""
+    try:
+        return storage.read_bytes(url)
+    except FileNotFoundError:
+        return None
 
 
 def artifact(output: str, stage: str, identity: Mapping[str, Any]) -> Artifact:

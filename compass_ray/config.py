@@ -75,8 +75,8 @@ def load_config(
 
     Parameters
     ----------
-    source : path, URL or mapping
-        A YAML file, local or ``s3://``, or its content.
+    source : path, URL, str or mapping
+        A YAML file, local or ``s3://``; or its content, as inline JSON (``{...}``) or a mapping.
     overrides : sequence of str
         ``a.b=value`` in order, the value read as YAML.
     name : str, optional
@@ -87,11 +87,35 @@ def load_config(
     ConfigError
         With all that is wrong at once: field, value found, what is allowed.
     """
-    if name is None and not isinstance(source, Mapping):
-        name = Path(str(source)).stem
-    config, raw = read_config(RunConfig, source, overrides, {} if name is None else {"name": name})
+    config, raw = read_config(RunConfig, source, overrides, _named(source) if name is None else {"name": name})
     config._unexpanded = raw
     return config
+
+
+def check_elsewhere(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Check a config that another machine will read, whose variables may not be set on this one.
+
+    What is wrong with a field or section that holds such a variable is left to that machine.
+
+    Returns
+    -------
+    dict
+        The config as written, with the overrides.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`load_config`, but for the unset variables.
+    """
+    raw = _as_written(source, overrides, _named(source))
+    unset: list[str] = []
+    expanded = _expand(raw, unset)
+    try:
+        RunConfig.model_validate(expanded)
+    except ValidationError as exc:
+        if problems := _problems(exc, raw, frozenset(unset)):
+            raise _invalid(source, problems) from exc
+    return raw
 
 
 def read_config(
@@ -104,29 +128,53 @@ def read_config(
 
     Parameters are those of :func:`load_config`; ``defaults`` are fields that the source may leave out.
     """
-    where = "config" if isinstance(source, Mapping) else str(source)
-    raw = {**defaults, **(source if isinstance(source, Mapping) else _read(where))}
-    for override in overrides:
-        _override(raw, override)
+    raw = _as_written(source, overrides, defaults)
     missing: list[str] = []
     expanded = _expand(raw, missing)
     if missing:
-        raise ConfigError(f"{where}: environment variables not set: {', '.join(sorted(set(missing)))}")
+        raise ConfigError(f"{_where(source)}: environment variables not set: {', '.join(sorted(set(missing)))}")
     try:
         return model.model_validate(expanded), raw
     except ValidationError as exc:
-        raise ConfigError(f"{where}: {exc.error_count()} problem(s)\n{_explain(exc, raw)}") from exc
+        raise _invalid(source, _problems(exc, raw)) from exc
 
 
-def _read(url: str) -> dict[str, Any]:
+def is_inline(source: str | Path | Mapping[str, Any]) -> bool:
+    """Whether a config is given by its content, and not by the name of a file."""
+    return isinstance(source, Mapping) or str(source).lstrip().startswith("{")
+
+
+def _where(source: str | Path | Mapping[str, Any]) -> str:
+    return "config" if is_inline(source) else str(source)
+
+
+def _named(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    return {} if is_inline(source) else {"name": Path(str(source)).stem}
+
+
+def _as_written(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    raw = {**defaults, **(source if isinstance(source, Mapping) else _read(str(source)))}
+    for override in overrides:
+        _override(raw, override)
+    return raw
+
+
+def _invalid(source: str | Path | Mapping[str, Any], problems: Sequence[str]) -> ConfigError:
+    return ConfigError("\n  ".join([f"{_where(source)}: {len(problems)} problem(s)", *problems]))
+
+
+def _read(source: str) -> dict[str, Any]:
+    where = _where(source)
     try:
-        content = yaml.safe_load(storage.read_bytes(url))
+        content = yaml.safe_load(source if is_inline(source) else storage.read_bytes(source))
     except (FileNotFoundError, IsADirectoryError) as exc:
-        raise ConfigError(f"{url}: no such config file") from exc
+        raise ConfigError(f"{where}: no such config file") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{url}: not YAML: {exc}") from exc
+        raise ConfigError(f"{where}: not YAML: {exc}") from exc
     if not isinstance(content, dict):
-        raise ConfigError(f"{url}: expected a mapping of sections, found {type(content).__name__}")
+        raise ConfigError(f"{where}: expected a mapping of sections, found {type(content).__name__}")
     return content
 
 
@@ -160,20 +208,26 @@ def _expand(value: Any, missing: list[str]) -> Any:
         name, default = match.groups()
         if name not in os.environ and default is None:
             missing.append(name)
+            return match[0]
         return os.environ.get(name) or default or ""
 
     return _VARIABLE.sub(replace, value)
 
 
-def _explain(error: ValidationError, raw: Mapping[str, Any]) -> str:
-    """One line per problem; values are shown as written, since an expanded variable may be a secret."""
+def _problems(error: ValidationError, raw: Mapping[str, Any], unset: frozenset[str] = frozenset()) -> list[str]:
+    """One line per problem; values are shown as written, since an expanded variable may be a secret.
+
+    Left out is what may come from a variable that is not set, in the field or the section at fault.
+    """
     lines = []
     for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"]) or "config"
         written = _written(raw, item["loc"])
+        if item["loc"] and unset.intersection(match[1] for match in _VARIABLE.finditer(str(written))):
+            continue
+        field = ".".join(str(part) for part in item["loc"]) or "config"
         found = "" if item["type"] == "missing" or isinstance(written, dict) else f"; found {written!r}"
-        lines.append(f"  {field}: {item['msg']}{found}")
-    return "\n".join(lines)
+        lines.append(f"{field}: {item['msg']}{found}")
+    return lines
 
 
 def _written(raw: Any, location: Sequence[int | str]) -> Any:

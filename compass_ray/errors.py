@@ -23,9 +23,10 @@
     │   └ IncompatibleAdapter               an adapter and a base model that do not belong together
     ├ RegistryError                     1   an adapter version cannot be found, read or moved
     │   └ AliasMoved                        somebody else moved the alias first
-    └ ClusterError                      4   the Ray cluster or an outside service fails us
-        ├ ResourcesMissing                  not enough CPUs, GPUs, packages or permissions
-        └ WorkerLost                        a worker died more often than we retry
+    ├ ClusterError                      4   the Ray cluster or an outside service fails us
+    │   ├ ResourcesMissing                  CPUs, GPUs, disk space, packages, permissions or a service
+    │   └ WorkerLost                        a worker died more often than we retry
+    └ Interrupted                     130   Ctrl-C or SIGTERM; the same command goes on where it stopped
 
 Messages say what happened, where, what was expected, what was found and what to do next.
 Every class takes one message, so every class survives pickling across Ray workers.
@@ -141,8 +142,14 @@ class ClusterError(CompassError):
 
 
 class ResourcesMissing(ClusterError):
-    """CPUs, GPUs, packages, permissions or addresses are missing."""
+    """CPUs, GPUs, disk space, packages, permissions or addresses are missing, or a service does not answer."""
 
 
 class WorkerLost(ClusterError):
     """A worker process died and could not be replaced."""
+
+
+class Interrupted(CompassError):
+    """Somebody asked the program to stop."""
+
+    exit_code = 130

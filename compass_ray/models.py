@@ -46,7 +46,14 @@ class BaseRef:
 
 
 def find_model(
-    model: str, revision: str | None, *, field: str, marker: str, kind: str, names: Sequence[str] = ()
+    model: str,
+    revision: str | None,
+    *,
+    field: str,
+    marker: str,
+    kind: str,
+    names: Sequence[str] = (),
+    fetch: bool = True,
 ) -> Path:
     """The folder of a model; a hub model is fetched first.
 
@@ -64,20 +71,24 @@ def find_model(
         What such a model is called, for messages.
     names : sequence of str
         Names that the caller understands beside folders and hub ids, for messages.
+    fetch : bool
+        Whether a hub model may be downloaded; else it has to be in the hub's cache.
 
     Raises
     ------
     ConfigError
         If the folder is not a model, holds pickled weights, or the hub id is not pinned.
     ResourcesMissing
-        If the hub cannot be reached.
+        If the hub cannot be reached, or the model is not in its cache and may not be fetched.
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             known = " nor ".join(f"'{name}'" for name in names) + ", nor " if names else ""
-            raise ConfigError(f"{field}: '{model}' is neither {known}a folder that exists, nor a hub id 'owner/name'")
-        folder = _fetch(model, revision, field)
+            raise ConfigError(
+                f"{field}: '{model}' is neither {known}a folder that exists, nor a hub id 'owner/name'; correct it"
+            )
+        folder = _fetch(model, revision, field, fetch)
     if not (folder / marker).is_file():
         raise ConfigError(f"{field}: {folder} has no {marker}, so it is not a {kind} model")
     pickled = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in _PICKLES)
@@ -89,7 +100,7 @@ def find_model(
     return folder
 
 
-def _fetch(model: str, revision: str | None, field: str) -> Path:
+def _fetch(model: str, revision: str | None, field: str, fetch: bool) -> Path:
     if revision is None:
         raise ConfigError(
             f"{field.rpartition('.')[0]}.revision: the hub model {model} needs a commit, so that the run can be "
@@ -98,8 +109,13 @@ def _fetch(model: str, revision: str | None, field: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=_FETCHED))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=_FETCHED, local_files_only=not fetch))
     except OSError as exc:  # the hub's own errors and those of the network
+        if not fetch:
+            raise ResourcesMissing(
+                f"{field}: {model} at {revision} is not in the hub's cache of this machine; "
+                "it is fetched on first use, on every node that has to reach the hub"
+            ) from exc
         raise ResourcesMissing(
             f"{field}: {model} at {revision} cannot be fetched ({exc}); check the name, the network and HF_TOKEN, "
             "or give the path of a local copy"

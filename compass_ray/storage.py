@@ -1,35 +1,43 @@
 """The one door to files: local paths and ``s3://`` objects behind the same few functions.
 
-Reads are smart-open streams. Writes are whole objects: a local file appears by rename, an S3
+Reads are streams that go on where a connection broke. Writes are whole objects: a local file appears by rename, an S3
 object by one PUT, so that nothing half-written is ever visible. ``replace_if`` writes only over the
 version that its caller has read: compare-and-swap, by a lock on disk and by ``If-Match`` on S3.
 Credentials and endpoints come from the environment alone (``AWS_ACCESS_KEY_ID``,
-``AWS_ENDPOINT_URL``, ...).
+``AWS_ENDPOINT_URL``, ...). What is retried, and what is guaranteed: ``docs/storage.md``.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob as _glob
 import hashlib
+import io
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from compass_ray.errors import ConfigError, ResourcesMissing
+from compass_ray.remote import s3
+from compass_ray.remote.reader import BUFFER_BYTES
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _CLASS_SPECIAL = re.compile(r"([\\\[\]^&~|])")
 _ESCAPED = r"\\\1"
 _VISIBLE = r"(?!\.)[^/]"
 _WILDCARD = re.compile(r"[*?\[]")
-_CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -71,56 +79,33 @@ def absolute(url: str) -> str:
     return url.rstrip("/") if is_remote(url) else str(local_path(url).absolute())
 
 
-@lru_cache(maxsize=1)
-def _s3() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client("s3", config=Config(retries={"max_attempts": 8, "mode": "standard"}))
-
-
-def _bucket_key(url: str) -> tuple[str, str]:
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise ConfigError(f"{url}: no bucket; expected s3://bucket/path")
-    return bucket, key
-
-
 @contextmanager
-def _storage_errors(action: str, url: str) -> Iterator[None]:
-    """Map boto errors: absent objects are FileNotFoundError as on disk, the rest is about resources."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
+def _disk_errors(path: Path, size: int) -> Iterator[None]:
+    """Map what the file system refuses; other errors of the operating system are not about resources."""
     try:
         yield
-    except (ClientError, OSError) as error:
-        exc = error if isinstance(error, ClientError) else error.__cause__  # smart-open wraps the store's answer
-        if not isinstance(exc, ClientError):
+    except OSError as exc:
+        if exc.errno not in _REFUSED:
             raise
-        code = str(exc.response.get("Error", {}).get("Code", ""))
-        if code in {"404", "NoSuchKey", "NotFound"}:
-            raise FileNotFoundError(url) from exc
         raise ResourcesMissing(
-            f"{action} {url}: the object store answered {code or exc}; check that the bucket exists "
-            f"and that these credentials may {action} there"
-        ) from exc
-    except BotoCoreError as exc:
-        raise ResourcesMissing(
-            f"{action} {url}: {exc}; check AWS_ENDPOINT_URL, the network and the credentials in the environment"
+            f"write {path} ({size:,} bytes): {exc.strerror}; make room or give permission there, then run the same "
+            "command again to go on"
         ) from exc
 
 
 def open_input(url: str) -> BinaryIO:
-    """Open a file for reading bytes; seekable, and never decompressed here."""
+    """Open a file for reading bytes; seekable, and never decompressed here.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none, local or remote.
+    DataError
+        While it is read: a remote file has been replaced or deleted since it was opened.
+    """
     if not is_remote(url):
         return local_path(url).open("rb")
-    import smart_open
-
-    with _storage_errors("read", url):
-        return cast(
-            BinaryIO,
-            smart_open.open(url, "rb", compression="disable", transport_params={"client": _s3()}),
-        )
+    return cast(BinaryIO, io.BufferedReader(s3.ObjectReader(url), BUFFER_BYTES))
 
 
 def read_bytes(url: str) -> bytes:
@@ -133,29 +118,33 @@ def read_bytes(url: str) -> bytes:
     """
     if not is_remote(url):
         return local_path(url).read_bytes()
-    bucket, key = _bucket_key(url)
-    with _storage_errors("read", url):
-        return cast(bytes, _s3().get_object(Bucket=bucket, Key=key)["Body"].read())
+    with s3.ObjectReader(url) as stream:
+        return stream.readall()
 
 
 def write_bytes(url: str, data: bytes | memoryview) -> None:
-    """Write the whole file or nothing: readers see the old content or the new, never a part."""
+    """Write the whole file or nothing: readers see the old content or the new, never a part.
+
+    Raises
+    ------
+    ResourcesMissing
+        If the disk is full, or the disk or the object store does not permit it.
+    """
     if is_remote(url):
-        bucket, key = _bucket_key(url)
-        with _storage_errors("write", url):
-            _s3().put_object(Bucket=bucket, Key=key, Body=bytes(data))
+        s3.put(url, data)
         return
     path = local_path(url)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _disk_errors(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_versioned(url: str) -> tuple[bytes, str] | None:
@@ -164,10 +153,8 @@ def read_versioned(url: str) -> tuple[bytes, str] | None:
         if not is_remote(url):
             data = local_path(url).read_bytes()
             return data, _content_version(data)
-        bucket, key = _bucket_key(url)
-        with _storage_errors("read", url):
-            answer = _s3().get_object(Bucket=bucket, Key=key)
-            return cast(bytes, answer["Body"].read()), str(answer["ETag"])
+        with s3.ObjectReader(url) as stream:
+            return stream.readall(), stream.version
     except FileNotFoundError:
         return None
 
@@ -189,7 +176,8 @@ def replace_if(url: str, data: bytes, expected: str | None) -> None:
         If there is another version, or none. Nothing has been written.
     """
     if is_remote(url):
-        _put_if(url, data, expected)
+        if not s3.put(url, data, {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}):
+            raise Changed(url)
         return
     path = local_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,30 +193,6 @@ def _content_version(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _put_if(url: str, data: bytes, expected: str | None) -> None:
-    from botocore.exceptions import ClientError
-
-    bucket, key = _bucket_key(url)
-    condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
-    try:
-        with _storage_errors("write", url):
-            try:
-                _s3().put_object(Bucket=bucket, Key=key, Body=data, **condition)
-            except ClientError as exc:
-                if exc.response["Error"]["Code"] not in _CONDITION_FAILED:
-                    raise
-                if exc.response["ResponseMetadata"].get("RetryAttempts") and _holds(url, data):
-                    return  # an attempt whose answer was lost had succeeded, and its own retry found it there
-                raise Changed(url) from exc
-    except FileNotFoundError as exc:  # S3 answers If-Match on an absent object so
-        raise Changed(url) from exc
-
-
-def _holds(url: str, data: bytes) -> bool:
-    found = read_versioned(url)
-    return found is not None and found[0] == data
-
-
 def exists(url: str) -> bool:
     """Whether a file (not a folder) is there."""
     try:
@@ -241,10 +205,7 @@ def exists(url: str) -> bool:
 def stat(url: str) -> FileStat:
     """Size and version of one file; FileNotFoundError if there is none."""
     if is_remote(url):
-        bucket, key = _bucket_key(url)
-        with _storage_errors("read", url):
-            head = _s3().head_object(Bucket=bucket, Key=key)
-        return FileStat(url, int(head["ContentLength"]), str(head["ETag"]), head["LastModified"].timestamp())
+        return FileStat(url, *s3.head(url))
     path = local_path(url)
     info = path.stat()
     if not path.is_file():
@@ -255,20 +216,61 @@ def stat(url: str) -> FileStat:
 def delete(url: str) -> None:
     """Remove one file if it is there."""
     if is_remote(url):
-        bucket, key = _bucket_key(url)
-        with _storage_errors("delete", url):
-            _s3().delete_object(Bucket=bucket, Key=key)
+        s3.delete(url)
     else:
         local_path(url).unlink(missing_ok=True)
+
+
+def delete_all(urls: Sequence[str]) -> None:
+    """Remove files of one folder or bucket, where they are there; an object store needs a request per thousand."""
+    if urls and is_remote(urls[0]):
+        s3.delete_all(urls)
+    else:
+        for url in urls:
+            delete(url)
 
 
 def delete_tree(url: str) -> None:
     """Remove a folder with all that is in it, if it is there."""
     if is_remote(url):
-        for file in list_files(join(literal(url), "**")):
-            delete(file.url)
+        delete_all([file.url for file in list_files(join(literal(url), "**"))])
     elif (path := local_path(url)).exists():
         shutil.rmtree(path)
+
+
+def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Results of a function that reads files, in the order of the items: what costs is the wait for each answer.
+
+    At most twice as many results as an object store has connections are held at once.
+    """
+    pool = ThreadPoolExecutor(s3.CONNECTIONS)
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            if len(waiting) == 2 * s3.CONNECTIONS:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(function, item))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def check_writable(folder: str) -> None:
+    """Write, read and delete a file below a folder, so that what is not permitted shows before hours of work.
+
+    Raises
+    ------
+    ResourcesMissing
+        That names what may not be done.
+    """
+    url = join(folder, f".check-{secrets.token_hex(8)}")
+    try:
+        write_bytes(url, b"compass_ray checks that it may write here\n")
+        read_bytes(url)
+        delete(url)
+    except OSError as exc:
+        raise ResourcesMissing(f"write {url}: {exc}; choose an output folder that this user may write") from exc
 
 
 def literal(url: str) -> str:
@@ -286,19 +288,26 @@ def list_files(pattern: str) -> list[FileStat]:
     """All files that match a path or glob (``*``, ``?``, ``[...]``, and ``**`` across folders), sorted by URL."""
     if not is_remote(pattern):
         names = sorted(set(_glob.glob(str(local_path(pattern)), recursive=True)))
-        return [stat(name) for name in names if Path(name).is_file() and not name.endswith("/")]
-    bucket, key_pattern = _bucket_key(pattern)
+        return list(_still_there(name for name in names if not name.endswith("/")))
+    bucket, key_pattern = s3.bucket_key(pattern)
     wildcard = _WILDCARD.search(key_pattern)
     prefix = key_pattern[: wildcard.start()] if wildcard else key_pattern
     matches = re.compile(_glob_regex(key_pattern))
-    found = []
-    with _storage_errors("list", pattern):
-        for page in _s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for item in page.get("Contents", []):
-                if not item["Key"].endswith("/") and matches.fullmatch(item["Key"]):
-                    url, written = f"s3://{bucket}/{item['Key']}", item["LastModified"].timestamp()
-                    found.append(FileStat(url, int(item["Size"]), str(item["ETag"]), written))
+    found = [
+        FileStat(f"s3://{bucket}/{key}", size, version, modified)
+        for key, size, version, modified in s3.list_objects(pattern, prefix)
+        if not key.endswith("/") and matches.fullmatch(key)
+    ]
     return sorted(found, key=lambda file: file.url)
+
+
+def _still_there(names: Iterable[str]) -> Iterator[FileStat]:
+    """The files among some names; another program may delete one after it has been listed."""
+    for name in names:
+        try:
+            yield stat(name)
+        except FileNotFoundError:
+            continue
 
 
 def _glob_regex(pattern: str) -> str:
@@ -333,6 +342,4 @@ def arrow_filesystem(url: str) -> tuple[Any, str]:
 
     if not is_remote(url):
         return pyarrow.fs.LocalFileSystem(), str(local_path(url))
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options = {"endpoint_override": endpoint} if endpoint else {}
-    return pyarrow.fs.S3FileSystem(**options), url.removeprefix("s3://")
+    return s3.arrow_filesystem(), url.removeprefix("s3://")

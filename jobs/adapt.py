@@ -12,6 +12,7 @@ import json
 import sys
 
 from compass_ray import CompassError, load_config, train_adapters
+from compass_ray.interrupts import resumable
 
 
 def main() -> int:
@@ -20,7 +21,8 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides")
     arguments = parser.parse_args()
     try:
-        run = train_adapters(load_config(arguments.config, arguments.overrides))
+        with resumable():
+            run = train_adapters(load_config(arguments.config, arguments.overrides))
     except CompassError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return exc.exit_code

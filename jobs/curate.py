@@ -11,6 +11,7 @@ import json
 import sys
 
 from compass_ray import CompassError, curate, load_config
+from compass_ray.interrupts import resumable
 
 
 def main() -> int:
@@ -19,7 +20,8 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides")
     arguments = parser.parse_args()
     try:
-        run = curate(load_config(arguments.config, arguments.overrides))
+        with resumable():
+            run = curate(load_config(arguments.config, arguments.overrides))
     except CompassError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return exc.exit_code

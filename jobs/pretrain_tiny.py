@@ -12,6 +12,7 @@ import json
 import sys
 
 from compass_ray import CompassError
+from compass_ray.interrupts import resumable
 from compass_ray.pipelines.pretrain import load_base_recipe, pretrain
 
 
@@ -21,7 +22,8 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides")
     arguments = parser.parse_args()
     try:
-        folder, score = pretrain(load_base_recipe(arguments.recipe, arguments.overrides))
+        with resumable():
+            folder, score = pretrain(load_base_recipe(arguments.recipe, arguments.overrides))
     except CompassError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return exc.exit_code

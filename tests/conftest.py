@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,15 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
     return {**kept, "HOME": str(home), "HF_HUB_OFFLINE": "1", **variables}
 
 
+@pytest.fixture(scope="module")
+def cluster_variables() -> Iterator[None]:
+    """What the nodes of a cluster get from the shell that starts them: this Python, and the checkout as installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+        yield
+
+
 def write_tiny_base(folder: Path, texts: list[str], seed: int = 0, **size: int) -> Path:
     """A Qwen2 of a few ten thousand random weights with its tokenizer: loads, trains and saves like a large one."""
     import torch
@@ -135,11 +145,11 @@ def adapt_config(output: Path | str, base: Path | str, *overrides: str) -> RunCo
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real S3 API on loopback."""
     from object_store import serving
 
-    with serving() as address:
+    with serving(tmp_path_factory.mktemp("s3") / "server.log") as address:
         yield address
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +16,8 @@ from typing import Any
 import boto3
 import pytest
 from conftest import clean_environment
-from moto.server import ThreadedMotoServer
 
-from compass_ray import storage
+from compass_ray.remote import s3
 
 BUCKET = "corpus"
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKIATESTONLY", "AWS_SECRET_ACCESS_KEY": "s3cr3t-for-tests"}
@@ -22,13 +25,26 @@ _REGION = "us-east-1"
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """The address of a moto server of its own."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def serving(log: Path) -> Iterator[str]:
+    """The address of a moto server that is a process of its own, as an object store is."""
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], stdout=output, stderr=output
+        )
+    try:
+        yield _address(server, log)
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _address(server: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + 120
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, "no object store within two minutes"
+        time.sleep(0.05)
+    return found[0]
 
 
 def moto_api(endpoint: str, path: str, data: bytes = b"") -> None:
@@ -50,19 +66,19 @@ def empty_bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     monkeypatch.setenv("AWS_DEFAULT_REGION", _REGION)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    storage._s3.cache_clear()
+    s3.client.cache_clear()
     moto_api(endpoint, "reset")
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     yield f"s3://{BUCKET}"
-    storage._s3.cache_clear()
+    s3.client.cache_clear()
 
 
 class Bucket:
     """A bucket as another program sees it: its client here, and what a subprocess needs to find it."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, through: str | None = None) -> None:
         keys = {name.lower(): value for name, value in SECRETS.items()}
-        self._endpoint = endpoint
+        self._through = through or endpoint
         self._client = boto3.client("s3", endpoint_url=endpoint, region_name=_REGION, **keys)
         moto_api(endpoint, "reset")
         self._client.create_bucket(Bucket=BUCKET)
@@ -83,6 +99,8 @@ class Bucket:
         body: Any = self._client.get_object(Bucket=BUCKET, Key=key)["Body"]
         return bytes(body.read())
 
-    def environment(self, home: Path) -> dict[str, str]:
+    def environment(self, home: Path, **variables: str) -> dict[str, str]:
         """The environment of a subprocess that has nothing but this store."""
-        return clean_environment(home, AWS_ENDPOINT_URL=self._endpoint, AWS_DEFAULT_REGION=_REGION, **SECRETS)
+        return clean_environment(
+            home, AWS_ENDPOINT_URL=self._through, AWS_DEFAULT_REGION=_REGION, **SECRETS, **variables
+        )

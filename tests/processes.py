@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from conftest import clean_environment
@@ -17,24 +18,39 @@ from compass_ray import RunConfig
 
 
 class Run:
-    """A ``compass-ray`` command on a config, as a process of its own with a Ray of its own."""
+    """A ``compass-ray`` command on a config, as a process of its own, with a Ray of its own or on a cluster."""
 
-    def __init__(self, command: str, config: RunConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        command: str,
+        config: RunConfig,
+        folder: Path,
+        variables: Mapping[str, str] | None = None,
+        watched: Callable[[], list[int]] | None = None,
+    ) -> None:
+        """``variables`` name a cluster and ``watched`` lists its processes; without them, Ray is the run's child."""
         folder.mkdir(parents=True, exist_ok=True)
         self.output = Path(config.output)
+        self.name = config.name
         path = folder / f"{config.name}.yaml"
         path.write_text(yaml.safe_dump(config.unexpanded))
+        self.started = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "compass_ray", command, str(path)],
-            env=clean_environment(folder),
+            env=clean_environment(folder, **(variables or {})),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a terminal sends Ctrl-C to a process group
         )
+        self.processes = watched or (lambda: descendants(self.process.pid))
 
-    def finish(self) -> None:
+    def finish(self, code: int = 0) -> str:
+        """Wait for the end; what was written to stderr."""
         _, errors = self.process.communicate(timeout=280)
-        assert self.process.returncode == 0, errors
+        self.seconds = time.monotonic() - self.started
+        assert self.process.returncode == code, errors
+        return errors
 
     def kill(self) -> list[int]:
         """SIGKILL the driver; the processes that it leaves behind."""
@@ -43,19 +59,24 @@ class Run:
         self.process.communicate(timeout=30)
         return left
 
-    def wait_for(self, reached: Callable[[], bool], what: str) -> None:
+    def wait_for(self, reached: Callable[[], Any], what: str) -> Any:
+        """Wait until something is true, and return it."""
         deadline = time.monotonic() + 120
-        while not reached():
+        while not (found := reached()):
             assert self.process.poll() is None, f"the run ended before {what}: {self.process.communicate()[1]}"
             assert time.monotonic() < deadline, f"no {what} within 120 s"
             time.sleep(0.02)
+        return found
 
     def receipts(self, stage: str) -> int:
         return len(list(self.output.glob(f"cache/{stage}-*/_progress/*.json")))
 
+    def is_complete(self, stage: str) -> bool:
+        return bool(list(self.output.glob(f"cache/{stage}-*/manifest.json")))
+
     def workers(self, kind: str) -> list[int]:
-        """Process ids of this run's own Ray workers whose title holds ``kind``."""
-        return [pid for pid in descendants(self.process.pid) if kind in title(pid)]
+        """Process ids of this run's Ray workers whose title holds ``kind``."""
+        return [pid for pid in self.processes() if kind in title(pid)]
 
 
 def title(pid: int) -> str:
@@ -65,15 +86,27 @@ def title(pid: int) -> str:
         return ""
 
 
-def descendants(root: int) -> list[int]:
-    parents: dict[int, int] = {}
+def _stats() -> dict[int, list[str]]:
+    """By process, the fields of ``/proc/<pid>/stat`` from the third on: state, parent, group, session; no zombies."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                stat = (entry / "stat").read_text()
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+            if fields[0] != "Z":
+                found[int(entry.name)] = fields
+    return found
+
+
+def members(session: int) -> list[int]:
+    """Processes of a session."""
+    return [pid for pid, fields in _stats().items() if int(fields[3]) == session]
+
+
+def descendants(root: int) -> list[int]:
+    parents = {pid: int(fields[1]) for pid, fields in _stats().items()}
     found, frontier = [], [root]
     while frontier:
         parent = frontier.pop()

@@ -20,6 +20,7 @@ SHARED = (
     "errors",
     "seeding",
     "storage",
+    "remote",
     "artifacts",
     "configbase",
     "languages",
@@ -29,7 +30,7 @@ SHARED = (
     "runtime",
 )
 LEAVES = ("records", "shards", "seeding", "errors", "languages", "vectors", "mass", "configbase")
-FOR_CLI = ("cli", "pipelines", "config", "errors", "languages")
+FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
 EXCEPTIONS = {("embed.config", "ingest.config")}  # they share the View type
 WITH_RAY = (
     "runtime",
@@ -170,7 +171,7 @@ def test_the_lowest_modules_import_nothing_of_ours(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if within(name, ("cli",))])
-def test_commands_see_pipelines_config_errors_and_languages_only(module: str) -> None:
+def test_commands_see_pipelines_config_errors_interrupts_and_languages_only(module: str) -> None:
     assert {name for name in own_imports(module) if name and not within(name, FOR_CLI)} == set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from compass_ray.cluster.config import ClusterConfig
-from compass_ray.config import RunConfig, load_config
+from compass_ray.config import RunConfig, check_elsewhere, load_config
 from compass_ray.configbase import EXECUTION, Config, identity
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.errors import ConfigError
@@ -289,6 +290,31 @@ def test_a_file_that_is_not_utf8_is_a_config_error(tmp_path: Path) -> None:
 def test_an_absent_file_and_a_folder_are_config_errors(tmp_path: Path) -> None:
     assert message(str(tmp_path / "none.yaml")) == f"{tmp_path / 'none.yaml'}: no such config file"
     assert message(str(tmp_path)) == f"{tmp_path}: no such config file"
+
+
+def test_inline_json_is_a_config() -> None:
+    text = json.dumps(good(seed=5))
+    config = load_config(f"  {text}", ["sample.budget=7"])
+    assert (config.name, config.seed, config.sample.budget) == ("default", 5, 7)
+    assert message(text.replace('"seed": 5', '"seed": -1')).startswith("config: 1 problem(s)\n  seed: ")
+    assert message('{"output": ').startswith("config: not YAML: ")
+
+
+def test_a_config_for_elsewhere_may_hold_variables_that_are_not_set_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    raw = good(output="${NOT_SET}/out", seed="${NOT_SET}", name="${NOT_SET}", embed={"dtype": "${NOT_SET}"})
+    raw["sources"]["web"]["lang"] = "${NOT_SET}"
+    assert check_elsewhere(raw, ["sample.budget=7"]) == {**raw, "sample": {"budget": 7}}
+
+
+def test_a_config_for_elsewhere_is_refused_for_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    monkeypatch.setenv("SET", "none")
+    raw = good(output="${NOT_SET}/out", seed="${SET}", sample={"budget": 0, "strategy": "${NOT_SET}"}, clutser={})
+    with pytest.raises(ConfigError) as caught:
+        check_elsewhere(raw)
+    fields = [line.partition(":")[0] for line in str(caught.value).splitlines()]
+    assert sorted(fields) == ["  clutser", "  sample.budget", "  seed", "config"]
 
 
 def test_configs_are_frozen() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from object_store import BUCKET, moto_api
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError, ResourcesMissing
+from compass_ray.remote import s3 as s3_protocol
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -104,6 +106,55 @@ def test_delete_removes_one_file_and_is_safe_to_repeat(base: str) -> None:
     storage.delete(f"{base}/a")
     storage.delete(f"{base}/a")
     assert [file.url for file in storage.list_files(f"{base}/*")] == [f"{base}/ab"]
+
+
+def test_many_files_are_removed_at_once_and_what_is_absent_is_no_error(base: str) -> None:
+    for name in ("a", "b", "c"):
+        storage.write_bytes(f"{base}/{name}", b"x")
+    storage.delete_all([f"{base}/{name}" for name in ("a", "absent", "c")])
+    storage.delete_all([])
+    assert [file.url for file in storage.list_files(f"{base}/*")] == [f"{base}/b"]
+
+
+def test_results_in_parallel_keep_the_order_and_wait_for_their_consumer() -> None:
+    started = []
+
+    def wait(number: int) -> int:
+        started.append(number)
+        time.sleep(0.01 * (number % 3))
+        return number
+
+    results = storage.in_parallel(wait, range(100))
+    assert next(results) == 0
+    time.sleep(0.2)
+    assert len(started) < 50, "what nobody has asked for yet must not pile up"
+    assert list(results) == list(range(1, 100))
+
+
+def test_an_error_in_parallel_is_raised_and_ends_the_rest() -> None:
+    started = []
+
+    def fail(number: int) -> int:
+        started.append(number)
+        time.sleep(0.01)
+        raise FileNotFoundError(str(number))
+
+    with pytest.raises(FileNotFoundError, match=r"^0$"):
+        list(storage.in_parallel(fail, range(1000)))
+    assert len(started) < 100
+
+
+def test_an_output_that_may_be_written_is_left_as_it_was(base: str) -> None:
+    storage.check_writable(f"{base}/out")
+    assert storage.list_files(f"{base}/out/**") + storage.list_files(f"{base}/out/.*") == []
+
+
+def test_an_output_that_may_not_be_written_is_found_out(forbidden: str, tmp_path: Path) -> None:
+    with pytest.raises(ResourcesMissing, match=r"^write s3://corpus/out/\S+: the .* may write in bucket 'corpus'"):
+        storage.check_writable(f"{forbidden}/out")
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourcesMissing, match=r"^write \S+: .*File exists.*; choose an output folder"):
+        storage.check_writable(str(tmp_path / "file"))
 
 
 # --- globs --------------------------------------------------------------------------------------
@@ -213,11 +264,14 @@ def test_the_empty_objects_that_consoles_make_for_folders_are_not_files(s3: str)
     assert [file.url for file in storage.list_files(f"{s3}/in/**")] == [f"{s3}/in/sub/a"]
 
 
-def test_a_glob_lists_more_than_one_page_of_objects(s3: str) -> None:
+def test_more_than_one_page_of_objects_is_listed_and_deleted(s3: str) -> None:
     client = boto3.client("s3")
     for number in range(1005):
         client.put_object(Bucket=BUCKET, Key=f"many/{number:04d}", Body=b"")
-    assert len(storage.list_files(f"{s3}/many/*")) == 1005
+    listed = [file.url for file in storage.list_files(f"{s3}/many/*")]
+    assert len(listed) == 1005
+    storage.delete_all(listed[:-1])
+    assert [file.url for file in storage.list_files(f"{s3}/many/*")] == listed[-1:]
 
 
 # --- local writes are whole ---------------------------------------------------------------------
@@ -286,7 +340,9 @@ def test_what_credentials_may_not_do_is_about_resources_and_names_the_action(for
     ]
     for action, attempt in attempts:
         with pytest.raises(
-            ResourcesMissing, match=rf"^{action} s3://corpus/\S+: the object store answered (403|Inv\w+);"
+            ResourcesMissing,
+            match=rf"^{action} s3://corpus/\S+: the object store answered (403|Inv\w+); check that these "
+            rf"credentials may {action} in bucket 'corpus'",
         ):
             attempt()
 
@@ -297,9 +353,7 @@ def test_opening_what_credentials_may_not_read_is_about_resources(forbidden: str
 
 
 def test_a_bucket_that_does_not_exist_is_about_resources(s3: str) -> None:
-    expected = (
-        r"s3://no-such-bucket/x\S*: the object store answered NoSuchBucket; check that the bucket exists and that"
-    )
+    expected = r"s3://no-such-bucket/x\*?: there is no bucket 'no-such-bucket'; create it, or correct the path"
     with pytest.raises(ResourcesMissing, match=f"^list {expected}"):
         storage.list_files("s3://no-such-bucket/x*")
     with pytest.raises(ResourcesMissing, match=f"^write {expected}"):
@@ -312,7 +366,7 @@ def test_missing_credentials_are_about_resources(s3: str, tmp_path: Path, monkey
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    storage._s3.cache_clear()
+    s3_protocol.client.cache_clear()
     expected = (
         r"^read s3://corpus/x: Unable to locate credentials; check AWS_ENDPOINT_URL, the network and the credentials"
     )

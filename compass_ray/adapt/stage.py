@@ -82,9 +82,8 @@ def train(
     missing = [job for job in jobs if not {job.adapter.url, job.scores.url} <= made]
     if missing:
         from compass_ray.adapt.training.trainer import train_all
-        from compass_ray.runtime.cluster import connect
 
-        connect(session.ray)
+        session.connect()
         work = {job.lang: counts[job.lang]["tokens"] for job in missing}
         total = sum(schedule_of(counts[job.lang], settings).steps for job in missing)
         failed |= train_all(missing, work, settings, session.output, session.display, total)

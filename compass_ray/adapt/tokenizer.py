@@ -15,15 +15,20 @@ from compass_ray.models import find_model
 _FILES = ("*token*", "vocab*", "merges.txt", "chat_template*", "*.model")
 
 
-def base_folder(config: AdaptConfig) -> Path:
-    """The base model's folder, fetched if it is a hub model.
+def base_folder(config: AdaptConfig, *, fetch: bool = True) -> Path:
+    """The base model's folder; a hub model is fetched, or looked for in the hub's cache alone.
 
     Raises
     ------
     ConfigError, ResourcesMissing
     """
     return find_model(
-        config.base, config.revision, field="adapt.base", marker="config.json", kind="transformers causal language"
+        config.base,
+        config.revision,
+        field="adapt.base",
+        marker="config.json",
+        kind="transformers causal language",
+        fetch=fetch,
     )
 
 

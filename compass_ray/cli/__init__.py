@@ -7,7 +7,20 @@ import sys
 import typer
 from rich.console import Console
 
-from compass_ray.cli import adapt, cache, compare, config, curate, demo, explain, registry, status
+from compass_ray.cli import (
+    adapt,
+    cache,
+    compare,
+    config,
+    curate,
+    demo,
+    doctor,
+    explain,
+    job,
+    registry,
+    status,
+    submit,
+)
 from compass_ray.errors import CompassError
 
 app = typer.Typer(
@@ -23,6 +36,9 @@ app.command("explain")(explain.command)
 app.command("adapt")(adapt.command)
 app.command("status")(status.command)
 app.command("demo")(demo.command)
+app.command("doctor")(doctor.command)
+app.command("submit")(submit.command)
+app.add_typer(job.app, name="job")
 app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
 app.add_typer(registry.app, name="registry")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compass_ray.cli.adapted import adapted_as_json, print_adapted, print_preflight
-from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, resumable, with_address
+from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, with_address
 from compass_ray.cli.report import print_json
+from compass_ray.interrupts import resumable
 
 if TYPE_CHECKING:
     from compass_ray import AdaptedRun

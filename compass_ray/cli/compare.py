@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, resumable, with_address
+from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, with_address
 from compass_ray.cli.report import PIPE_WIDTH, estimate, print_json
+from compass_ray.interrupts import resumable
 from compass_ray.languages import language_name
 
 if TYPE_CHECKING:

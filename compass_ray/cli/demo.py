@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from compass_ray.cli.adapted import adapted_as_json, print_adapted
-from compass_ray.cli.options import Address, AsJson, Overrides, resumable, with_address
+from compass_ray.cli.options import Address, AsJson, Overrides, with_address
 from compass_ray.cli.report import print_json, print_run, run_as_json
+from compass_ray.interrupts import resumable
 
 
 def command(

@@ -17,8 +17,8 @@ BUNDLED = Path(__file__).parent / "bundled"
 """The model that the package carries: see its README.md, and ``jobs/train_encoder.py`` for how it was made."""
 
 
-def model_folder(model: str, revision: str | None) -> Path:
-    """The local folder of a model: the bundled one, a folder, or what is fetched from the hub.
+def model_folder(model: str, revision: str | None, *, fetch: bool = True) -> Path:
+    """The local folder of a model: the bundled one, a folder, or what is fetched from the hub or is in its cache.
 
     Raises
     ------
@@ -36,6 +36,7 @@ def model_folder(model: str, revision: str | None) -> Path:
         marker="modules.json",
         kind="sentence-transformers",
         names=("bundled", "hashing"),
+        fetch=fetch,
     )
 
 

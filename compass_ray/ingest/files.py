@@ -7,8 +7,8 @@ import fnmatch
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError, DataError, EmptyInput
@@ -44,7 +44,7 @@ class InputFile:
     size: int
     version: str
     format: str
-    content: str  # hash of the bytes, or the object's ETag
+    content: str  # hash of the bytes, or the object's version
 
     @property
     def compression(self) -> str:
@@ -72,8 +72,15 @@ class ReadUnit:
     end: int | None = None
 
 
-def source_files(name: str, source: SourceConfig, cache: HashCache | None) -> list[InputFile]:
-    """The files of a source, sorted by uri; without a cache of hashes their content is not looked at.
+def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[InputFile]:
+    """The files of a source, sorted by uri, each with a hash of its content; errors as :func:`list_source`."""
+    files = list_source(name, source)
+    content = cache.content_of(files)
+    return [replace(file, content=content[file.url]) for file in files]
+
+
+def list_source(name: str, source: SourceConfig) -> list[InputFile]:
+    """The files of a source, sorted by uri. None is read, so the version stands for the content.
 
     Raises
     ------
@@ -104,10 +111,8 @@ def source_files(name: str, source: SourceConfig, cache: HashCache | None) -> li
     if not kept:
         raise EmptyInput(f"sources.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
     formats = {file.url: format_of(f"sources.{name}.format", source.format, file.url) for file in kept}
-    hashes = cache.content_of(kept) if cache else dict.fromkeys(formats, "")
     files = [
-        InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], hashes[file.url])
-        for file in kept
+        InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], file.version) for file in kept
     ]
     return sorted(files, key=lambda file: file.uri)
 
@@ -192,7 +197,7 @@ class HashCache:
         except FileNotFoundError:
             self._known = {}
 
-    def content_of(self, files: list[storage.FileStat]) -> dict[str, str]:
+    def content_of(self, files: Sequence[storage.FileStat | InputFile]) -> dict[str, str]:
         """A content hash for each file, by URL."""
         keys = {file.url: f"{file.url}|{file.size}|{file.version}" for file in files}
         missing = [file for file in files if not storage.is_remote(file.url) and keys[file.url] not in self._known]
@@ -206,7 +211,7 @@ class HashCache:
         }
 
 
-def _hash_file(file: storage.FileStat) -> str:
+def _hash_file(file: storage.FileStat | InputFile) -> str:
     total = hashlib.blake2b(digest_size=16)
     with storage.open_input(file.url) as stream:
         while chunk := stream.read(1 << 20):

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
 from compass_ray.configbase import identity
-from compass_ray.errors import EmptyInput, TooManyBadRows
+from compass_ray.errors import DataError, EmptyInput, TooManyBadRows
 from compass_ray.ingest.config import IngestConfig, Limits, SourceConfig, View
 from compass_ray.ingest.documents import FILTERS, to_documents
 from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
@@ -113,13 +113,24 @@ def read_unit(
     wanted: frozenset[int],
     limits: Limits = Limits(),  # noqa: B008 immutable
 ) -> Iterator[pa.Table]:
-    """The documents and rejects of one read unit, for the wanted shards, in tables of bounded size."""
+    """The documents and rejects of one read unit, for the wanted shards, in tables of bounded size.
+
+    Raises
+    ------
+    DataError
+        If the file is no longer the one that was listed.
+    ResourcesMissing
+        If its storage fails: that is not a fault of the data, so no reject.
+    """
     source = sources[unit.source]
     keys = pa.array(sorted(wanted), pa.int32())
-    for batch in read(unit, source.wanted_columns, limits):
-        table = to_documents(batch, unit.source, source, unit.file.uri, view, n_shards)
-        yield table.filter(pc.is_in(table["shard"], keys))
-    check_unchanged(unit.file)
+    try:
+        for batch in read(unit, source.wanted_columns, limits):
+            table = to_documents(batch, unit.source, source, unit.file.uri, view, n_shards)
+            yield table.filter(pc.is_in(table["shard"], keys))
+        check_unchanged(unit.file)
+    except FileNotFoundError as exc:
+        raise DataError(f"{unit.file.url}: was deleted after it was listed; let writers finish and run again") from exc
 
 
 def _write_shard(rows: pa.Table, artifact: Artifact) -> pa.Table:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from compass_ray import records, storage
 from compass_ray.ingest.config import SourceConfig, View
 from compass_ray.ingest.documents import to_documents
-from compass_ray.ingest.files import InputFile, ReadUnit, source_files
+from compass_ray.ingest.files import InputFile, ReadUnit, list_source
 from compass_ray.ingest.readers import Limits, Unreadable, read
 from compass_ray.ingest.readers.arrow import rows_at_the_beginning
 from compass_ray.ingest.readers.parquet import read_footer
@@ -85,7 +85,7 @@ def survey(name: str, source: SourceConfig, view: View) -> Survey:
     EmptyInput, ConfigError
         If it matches no file, or a format cannot be told.
     """
-    files = source_files(name, source, None)
+    files = list_source(name, source)
     looked = _spread(files, FILES)
     started = time.process_time()
     tables = [_sample(name, source, file, view) for file in _spread(looked, _SAMPLED_FILES)]
@@ -96,7 +96,7 @@ def survey(name: str, source: SourceConfig, view: View) -> Survey:
         bytes_seen += file.size
     whole = len(looked) == len(files)
     total = rows if whole else rows / max(1, bytes_seen) * sum(file.size for file in files)
-    counted = whole and all(file.format == "parquet" or file.size <= _SAMPLE_BYTES for file in files)
+    counted = whole and all(_is_counted(file) for file in files)
     return Survey(name, tuple(files), round(total), counted, pa.concat_tables(tables), seconds)
 
 
@@ -134,9 +134,10 @@ def _rows_of(file: InputFile) -> float:
                 return rows_at_the_beginning(stream) / max(1, stream.tell()) * file.size
         except Unreadable:
             return 1.0
-        head = _head(decompressed(stream, file, Limits()))
-        whole = file.compression and len(head) < _SAMPLE_BYTES
-        read_bytes = file.size if whole or not head else stream.tell() if file.compression else len(head)
+        decoder = decompressed(stream, file, Limits())
+        head = _head(decoder)
+        at_end = len(head) < _SAMPLE_BYTES
+        read_bytes = file.size if at_end else stream.tell() if file.compression else len(head)
     scale = file.size / max(1, read_bytes)
     if file.format == "json" and head.lstrip().startswith(b"["):
         return scale * max(1, len(_ELEMENT_ENDS.findall(head)))
@@ -153,3 +154,8 @@ def _head(stream: BinaryIO) -> bytes:
             head = piece
             break
     return head
+
+
+def _is_counted(file: InputFile) -> bool:
+    """Whether ``_rows_of`` sees the whole file; what a compressed one holds beyond the head is not known."""
+    return file.format == "parquet" or (file.size <= _SAMPLE_BYTES and not file.compression)

@@ -216,9 +216,8 @@ def _check_packages() -> None:
 def _check_room(section: AdaptConfig, session: Session) -> None:
     """A cluster too small for one worker group is found out before anything is read."""
     from compass_ray.adapt.training.trainer import group_count
-    from compass_ray.runtime.cluster import connect
 
-    connect(session.ray)
+    session.connect()
     group_count(section.workers, 1)
 
 

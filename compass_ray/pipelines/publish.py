@@ -23,7 +23,7 @@ from compass_ray.artifacts import Artifact, Manifest, canonical_json, digest, to
 from compass_ray.cluster.codebook import KEY
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
-from compass_ray.errors import ConfigError
+from compass_ray.errors import ArtifactMissing, ConfigError
 from compass_ray.ingest.stage import mojibake_counts, row_counts
 from compass_ray.languages import language_name
 from compass_ray.pipelines.run import CurationRun
@@ -85,7 +85,7 @@ def refuse_other_identity(run: CurationRun, run_identity: str) -> None:
 
 def write_quarantine(run: CurationRun, quarantined: Artifact) -> None:
     """All rejects a person should look at, in one file."""
-    parts = [quarantined.read(key) for key in quarantined.manifest().receipts]
+    parts = quarantined.read_all(quarantined.manifest().receipts)
     table = pa.concat_tables([records.QUARANTINE.empty_table(), *parts])
     _put(run, "quarantine.parquet", to_parquet(table))
 
@@ -105,12 +105,18 @@ def write_run(
     clustered: Clustered,
     session: Session,
 ) -> None:
-    """Write the run's folder; ``run.json`` last."""
+    """Write the run's folder; ``run.json`` last.
+
+    What is there of the same selection stays in place, since it has the same bytes: two runs of one config may
+    publish at once. What an interrupted publication of another one has left is removed.
+    """
     run = planned.run
-    _clear(run)
+    if not _describes(run, selected):
+        storage.delete(storage.join(run.path, "run.json"))
     owners = certificate(sampled)
     rows = {owner: _write_selection(run, owner, sampled, selected) for owner in sorted(owners)}
     _put(run, "selection/README.md", _card(rows, config).encode())
+    _remove_others(run, {"selection/README.md", *(name for owner in rows for name in _files(owner, rows[owner]))})
     _put(run, "gaps.parquet", to_parquet(sampled.read(GAPS)))
     _put(run, "histograms.parquet", to_parquet(sampled.read(HISTOGRAMS)))
     _put(run, "certificate.json", canonical_json(owners).encode())
@@ -139,10 +145,19 @@ def _clusters(clustered: Clustered) -> dict[str, Any]:
     return {"n_clusters": clustered.inputs.n_clusters} | {name: summary[name] for name in told if name in summary}
 
 
-def _clear(run: CurationRun) -> None:
-    """Remove what an interrupted publication has left, lest its files be read with the new ones."""
-    storage.delete(storage.join(run.path, "run.json"))
-    storage.delete_tree(storage.join(run.path, "selection"))
+def _describes(run: CurationRun, selected: Artifact) -> bool:
+    """Whether ``run.json`` is there and tells of this selection."""
+    try:
+        stages = run.record["stages"]
+    except ArtifactMissing:
+        return False
+    return bool(stages.get(selected.stage, {}).get("artifact") == selected.name)
+
+
+def _remove_others(run: CurationRun, names: set[str]) -> None:
+    kept = {storage.join(run.path, name) for name in names}
+    found = storage.list_files(storage.join(storage.literal(run.path), "selection", "**"))
+    storage.delete_all([file.url for file in found if file.url not in kept])
 
 
 def _embedding_faults(embeddings: Artifact) -> dict[str, int]:
@@ -154,17 +169,19 @@ def _embedding_faults(embeddings: Artifact) -> dict[str, int]:
 def _write_selection(run: CurationRun, owner: str, sampled: Artifact, selected: Artifact) -> int:
     drawn = sampled.read(DRAW)
     shards = set(drawn.filter(pc.equal(drawn["owner"], owner))["shard"].to_pylist())
-    parts = [records.SELECTION.empty_table()]
-    for key in selected.manifest().receipts:
-        if int(key) in shards:
-            rows = selected.read(key)
-            parts.append(rows.filter(pc.equal(rows["selected_for"], owner)))
-    table = pa.concat_tables(parts).sort_by([("cluster", "ascending"), ("rank", "ascending")])
-    pieces = max(1, -(-table.num_rows // ROWS_PER_FILE))
-    for piece in range(pieces):
-        part = table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE)
-        _put(run, f"selection/{owner}/train-{piece:05d}-of-{pieces:05d}.parquet", to_parquet(_for_people(part)))
+    keys = [key for key in selected.manifest().receipts if int(key) in shards]
+    parts = (rows.filter(pc.equal(rows["selected_for"], owner)) for rows in selected.read_all(keys))
+    table = pa.concat_tables([records.SELECTION.empty_table(), *parts]).sort_by(
+        [("cluster", "ascending"), ("rank", "ascending")]
+    )
+    for piece, name in enumerate(_files(owner, table.num_rows)):
+        _put(run, name, to_parquet(_for_people(table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE))))
     return int(table.num_rows)
+
+
+def _files(owner: str, rows: int) -> list[str]:
+    pieces = max(1, -(-rows // ROWS_PER_FILE))
+    return [f"selection/{owner}/train-{piece:05d}-of-{pieces:05d}.parquet" for piece in range(pieces)]
 
 
 def _for_people(rows: pa.Table) -> pa.Table:

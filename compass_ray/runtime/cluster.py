@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.exceptions
 
 from compass_ray.errors import CompassError, ResourcesMissing, WorkerLost
 from compass_ray.runtime.config import RayConfig
+from compass_ray.runtime.head import answers, watch_head
 
 
 def connect(config: RayConfig) -> None:
     """Join a cluster, or start a local Ray that ends with this process.
 
     The order is: ``config.address``, ``RAY_ADDRESS`` (set inside `ray job submit`), a cluster that
-    `ray start` has left running on this machine, a new local Ray bound to loopback.
+    `ray start` has left running on this machine, a new local Ray. That one listens on all interfaces, behind a token
+    that Ray makes unless ``RAY_AUTH_MODE`` is ``disabled``.
 
     Raises
     ------
@@ -36,21 +40,25 @@ def connect(config: RayConfig) -> None:
     elif (running := _started_here()) is not None:
         _join(running)
     else:
-        ray.init(
-            address="local",
-            num_cpus=config.num_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _init(address="local", num_cpus=config.num_cpus, include_dashboard=False)
+        _keep_token_private()
     _quiet_data()
+
+
+def _keep_token_private() -> None:
+    """Ray writes the token that it makes with the permissions of any file, and who reads it can run code here."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)
 
 
 def _join(address: str) -> None:
     try:
-        if not _answers(address):
-            raise ConnectionError("nothing listens there")
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        if not answers(address):
+            raise ConnectionError("nothing listens there")  # Ray itself would wait for minutes
+        _init(address=address)
+        if not address.startswith("ray://"):  # Ray Client has a watch of its own
+            watch_head()
     except ConnectionError as exc:
         raise ResourcesMissing(
             f"ray.address: no cluster answers at {address} ({exc}); start one with `ray start --head`, "
@@ -58,16 +66,12 @@ def _join(address: str) -> None:
         ) from exc
 
 
-def _answers(address: str) -> bool:
-    """Whether something listens: Ray itself would wait for minutes. Addresses without a port are left to Ray."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return True
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError:
-        return False
-    return True
+def _init(**options: Any) -> None:
+    """``ray.init``, which replaces the handler of SIGTERM, but for one that the program has set."""
+    before = signal.getsignal(signal.SIGTERM)
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _started_here() -> str | None:
@@ -77,7 +81,7 @@ def _started_here() -> str | None:
         address = note.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
-    return address if address and _answers(address) else None
+    return address if address and answers(address) else None
 
 
 def cluster_cpus() -> int:
@@ -177,9 +181,14 @@ def _quiet() -> None:
 def _quiet_data() -> None:
     from ray.data import DataContext
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing ray.data sets it to INFO
+    logger = logging.getLogger("ray.data")
+    logger.setLevel(logging.ERROR)  # importing ray.data sets it to INFO
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)  # what ends a run is raised to us, too; ray-data.log keeps the traceback
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.verbose_progress = False
+    context.raise_original_map_exception = True  # Ray's wrapper loses its cause, which may be an error of our tree
     # A job may wait for hours until a cluster has scaled up; Ray's default of 30 minutes kills it.
     context.execution_no_progress_timeout_s = 24 * 3600

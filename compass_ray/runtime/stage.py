@@ -14,7 +14,7 @@ from typing import Any
 
 from compass_ray import storage
 from compass_ray.artifacts import Artifact, Manifest, Receipt
-from compass_ray.errors import CompassError
+from compass_ray.errors import CompassError, Interrupted, WorkerLost
 from compass_ray.runtime import metrics
 from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.log import LOG, log_as_asked
@@ -24,6 +24,9 @@ from compass_ray.runtime.status import StatusFile
 
 _LOOK_S = 1.0
 _BEAT_S = 5.0
+
+_REPEATS = 2
+"""How often a stage goes on after the loss of a worker that Ray does not replace."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,21 @@ class Session:
     status: StatusFile | None = None
     stages: list[StageRecord] = field(default_factory=list)
     memory: PeakMemory = field(default_factory=PeakMemory)
+    _connected: bool = field(default=False, init=False, repr=False)
+
+    def connect(self) -> None:
+        """Find out whether the output may be written, and join Ray; what is done once is not done again.
+
+        Raises
+        ------
+        ResourcesMissing
+        """
+        if not self._connected:
+            from compass_ray.runtime.cluster import connect
+
+            storage.check_writable(self.output)
+            connect(self.ray)
+            self._connected = True
 
     def complete(
         self, artifact: Artifact, keys: Sequence[str], compute: Callable[[list[str]], Iterable[Receipt]]
@@ -72,32 +90,57 @@ class Session:
         keys : sequence of str
             All keys of the finished artifact.
         compute : callable
-            Given the keys that are missing, yields their receipts in any order.
+            Given the keys that are missing, yields their receipts in any order. Called again for what is then
+            missing if a worker dies that Ray does not replace, as one that holds what others have sent it.
+
+        Raises
+        ------
+        WorkerLost
+            If that happens more than twice.
         """
         started = time.monotonic()
         if artifact.exists():
             manifest = artifact.manifest()
             self.record(artifact, manifest, started, reused=True)
             return manifest
-        finished = {key: receipt for key, receipt in artifact.finished().items() if key in set(keys)}
+        finished = _finished(artifact, keys)
         resumed = len(finished)
-        missing = [key for key in keys if key not in finished]
-        if missing:
-            from compass_ray.runtime.cluster import connect, ray_errors
-
-            connect(self.ray)
-            if self.status:
-                self.status.begin(artifact.stage, artifact.name, resumed, len(keys))
-            with self.display.stage(artifact.stage, total=len(keys), done=resumed) as bar, ray_errors():
-                for receipt in compute(missing):
-                    finished[receipt.key] = receipt
-                    bar.advance()
-                    self._shard_done(artifact, receipt)
+        for repeat in range(_REPEATS + 1):
+            try:
+                self._compute(artifact, keys, finished, compute)
+                break
+            except WorkerLost as exc:
+                if repeat == _REPEATS:
+                    raise
+                died = type(exc.__cause__).__name__
+                self.display.say(f"{artifact.stage:<10} lost a worker ({died}); goes on with what is missing")
+                finished = _finished(artifact, keys)
         manifest = artifact.commit(finished.values())
         self.record(artifact, manifest, started, reused=False, resumed=resumed)
-        if missing:
+        if self._connected:
             metrics.stage_done(self.name, self.stages[-1])
         return manifest
+
+    def _compute(
+        self,
+        artifact: Artifact,
+        keys: Sequence[str],
+        finished: dict[str, Receipt],
+        compute: Callable[[list[str]], Iterable[Receipt]],
+    ) -> None:
+        missing = [key for key in keys if key not in finished]
+        if not missing:
+            return
+        from compass_ray.runtime.cluster import ray_errors
+
+        self.connect()
+        if self.status:
+            self.status.begin(artifact.stage, artifact.name, len(finished), len(keys))
+        with self.display.stage(artifact.stage, total=len(keys), done=len(finished)) as bar, ray_errors():
+            for receipt in compute(missing):
+                finished[receipt.key] = receipt
+                bar.advance()
+                self._shard_done(artifact, receipt)
 
     def record(
         self,
@@ -160,8 +203,11 @@ def session(
     except BaseException as exc:
         LOG.error("run ended", extra={"run": name, "error": f"{type(exc).__name__}: {exc}"})
         if status:
-            interrupted = isinstance(exc, KeyboardInterrupt | SystemExit)
-            status.end("interrupted" if interrupted else "failed", f"{type(exc).__name__}: {exc}")
+            interrupted = isinstance(exc, KeyboardInterrupt | Interrupted)
+            try:
+                status.end("interrupted" if interrupted else "failed", f"{type(exc).__name__}: {exc}")
+            except (OSError, CompassError) as refused:  # as on a full disk; what ended the run is to be said
+                LOG.warning("status not written", extra={"run": name, "error": str(refused)})
         raise
     if status:
         status.end("finished")
@@ -190,6 +236,11 @@ def _watched(opened: Session) -> Iterator[None]:
     finally:
         left.set()
         watcher.join()
+
+
+def _finished(artifact: Artifact, keys: Sequence[str]) -> dict[str, Receipt]:
+    wanted = set(keys)
+    return {key: receipt for key, receipt in artifact.finished().items() if key in wanted}
 
 
 def map_keys(

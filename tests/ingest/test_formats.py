@@ -78,17 +78,28 @@ def test_parts_that_were_compressed_one_by_one_are_one_file(tmp_path: Path, suff
     assert faults == []
 
 
+@pytest.mark.parametrize("kind", ["lines", "csv"])
 @pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESS if suffix])
-def test_what_was_read_before_a_file_breaks_off_is_kept(tmp_path: Path, suffix: str) -> None:
+def test_what_was_read_before_a_file_breaks_off_is_kept(tmp_path: Path, suffix: str, kind: str) -> None:
     import random
 
     noise = random.Random(0)  # noqa: S311
     lines = [noise.randbytes(40).hex().encode() for _ in range(30_000)]
-    data = COMPRESS[suffix](b"\n".join(lines) + b"\n")
-    rows, [fault] = read_all(tmp_path / f"f.txt{suffix}", data[: len(data) // 2], "lines", "text")
+    header = b"text\n" if kind == "csv" else b""
+    data = COMPRESS[suffix](header + b"\n".join(lines) + b"\n")
+    rows, [fault] = read_all(tmp_path / f"f.txt{suffix}", data[: len(data) // 2], kind, "text")
     assert [values[0].encode() for _, values in rows] == lines[: len(rows)]
     assert len(rows) > 0.2 * len(lines)
     assert (fault.row, fault.reason) == (None, "truncated_file")
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_long_row_of_csv_is_read_from_every_compression(tmp_path: Path, suffix: str) -> None:
+    texts = ["x" * 3_000_000, "short", "y" * 3_000_000]
+    data = COMPRESS[suffix]("\n".join(["text", *texts, ""]).encode())
+    rows, faults = read_all(tmp_path / f"f.csv{suffix}", data, "csv", "text")
+    assert [values for _, values in rows] == [(text,) for text in texts]
+    assert faults == []
 
 
 def test_the_ceiling_counts_decompressed_bytes(tmp_path: Path) -> None:
@@ -177,13 +188,13 @@ def test_a_folder_of_hugging_face_datasets_is_read_from_disk(tmp_path: Path) -> 
     import datasets
 
     from compass_ray.ingest.config import SourceConfig
-    from compass_ray.ingest.files import source_files
+    from compass_ray.ingest.files import list_source
 
     rows = [{"q": {"stem": f"s{number}"}, "lang": "en"} for number in range(10)]
     whole = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in ("train", "test")})
     whole.save_to_disk(str(tmp_path / "saved"), num_shards={"train": 2, "test": 1})
     source = SourceConfig(role="pool", path=str(tmp_path / "saved"), columns={"text": "q.stem", "lang": "lang"})
-    files = source_files("s", source, None)
+    files = list_source("s", source)
     assert [file.uri for file in files] == [
         "test/data-00000-of-00001.arrow",
         "train/data-00000-of-00002.arrow",

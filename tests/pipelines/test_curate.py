@@ -37,9 +37,8 @@ Make = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
-@pytest.mark.parametrize(
-    "actors", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 4]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("actors", [1, 2, 4])
 def test_any_number_of_actors_gives_the_same_codebook_and_selection(
     actors: int, fresh: Make, finished_demo: CurationRun
 ) -> None:

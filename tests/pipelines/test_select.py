@@ -34,6 +34,7 @@ def by_strategy(rows: list[Compared], owner: str) -> dict[str, Compared]:
     return {row.strategy: row for row in rows if row.owner == owner}
 
 
+@pytest.mark.slow
 def test_every_strategy_fills_the_same_budget_from_one_set_of_artifacts(demo: Make, features: str) -> None:
     names = [
         "kl", "deficit", "hybrid", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest",

@@ -50,9 +50,10 @@ def read_delimited(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterat
 
     numbers = (number for number in count() if number not in skipped_at)
     with open_decoded(unit.file, limits) as stream:
+        blocks = _Blocks(stream)
         try:
             reader = pa_csv.open_csv(
-                stream,
+                blocks,
                 read_options=pa_csv.ReadOptions(use_threads=False, block_size=CHUNK_BYTES),
                 parse_options=pa_csv.ParseOptions(
                     delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip
@@ -70,8 +71,44 @@ def read_delimited(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterat
                 yield decoded(rows, {name: record_batch[name].view(pa.string()) for name in columns}, faults)
         except pa.ArrowInvalid as exc:
             yield RawBatch(faults=skipped)
-            raise Unreadable("broken_csv", str(exc)) from exc
+            raise blocks.damage or Unreadable("broken_csv", str(exc)) from exc
         yield RawBatch(faults=skipped)
+        if blocks.damage:
+            raise blocks.damage
+
+
+class _Blocks(io.RawIOBase):
+    """A stream in full blocks: Arrow takes what one read returns for a block, and no row may be longer than that.
+
+    At damage it ends after the last line that is whole, so that Arrow hands on the rows before; ``damage`` is then set.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._chunks = chunks(stream, CHUNK_BYTES)
+        self._held = b""
+        self._next = b""
+        self.damage: Unreadable | None = None
+        self._advance()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._held:
+            self._advance()
+        piece = self._held[: len(buffer)]
+        self._held = self._held[len(piece) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def _advance(self) -> None:
+        """Move on to the next block, knowing whether it is the last."""
+        self._held = self._next
+        try:
+            self._next = b"" if self.damage else next(self._chunks, b"")
+        except Unreadable as exc:
+            self.damage, self._next = exc, b""
+            self._held = self._held[: self._held.rfind(b"\n") + 1]
 
 
 def _header(stream: BinaryIO, delimiter: str) -> list[str]:

@@ -33,7 +33,10 @@ def read_parquet(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator
     """Rows by their number; a damaged row group costs itself alone."""
     with storage.open_input(unit.file.url) as stream:
         metadata = read_footer(stream)
-        file = pq.ParquetFile(stream, metadata=metadata, buffer_size=CHUNK_BYTES)
+        try:
+            file = pq.ParquetFile(stream, metadata=metadata, buffer_size=CHUNK_BYTES)
+        except pa.ArrowException as exc:
+            raise Unreadable("corrupt_file", f"a schema that cannot be read: {exc}") from exc
         holders = top_level(columns, file.schema_arrow.names)
         start = size = 0
         for group in range(metadata.num_row_groups):

@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM as an error of the tree, the same for commands and for jobs.
+
+Cluster schedulers, ``ray job stop`` and container runtimes say SIGTERM where a person says Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from compass_ray.errors import Interrupted
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Run work that the same command can go on with; for the main thread.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C or SIGTERM, once what was being written has been written whole or taken back.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted: nothing is half-written; run the same command again to go on") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,169 @@
+"""``doctor``: whether a run would find what it needs, before it starts.
+
+Nothing is downloaded, and nothing changed but for a small probe in the output, which is deleted again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from compass_ray import storage
+from compass_ray.adapt.tokenizer import base_folder
+from compass_ray.cluster.device import device_for
+from compass_ray.config import RunConfig, load_config
+from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.sentence_transformer import model_folder
+from compass_ray.errors import CompassError, ResourcesMissing
+from compass_ray.ingest.config import SourceConfig
+from compass_ray.ingest.files import InputFile, list_source
+from compass_ray.runtime import doctor as checks_of
+from compass_ray.runtime.cluster import cluster_gpus, room_for
+from compass_ray.runtime.config import RayConfig
+from compass_ray.runtime.doctor import Check, attempt, failure
+
+__all__ = ["Check", "doctor"]
+
+
+def doctor(
+    source: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] = (), address: str | None = None
+) -> list[Check]:
+    """Check this machine and its cluster, and what a config asks of them. A check that fails stops no other.
+
+    Parameters
+    ----------
+    source, overrides
+        The config, as for :func:`~compass_ray.config.load_config`; without one what every run needs is checked.
+    address : str, optional
+        Ray cluster to join; else the config's, else as :func:`~compass_ray.runtime.cluster.connect` finds one.
+    """
+    config, found = _config(source, overrides)
+    ray_config = config.ray if config else RayConfig()
+    if address is not None:
+        ray_config = ray_config.model_copy(update={"address": address})
+    found += attempt("packages", checks_of.packages_here)
+    found += (authenticated := attempt("token auth", checks_of.token_auth))
+    if any(check.state == "failed" for check in authenticated):
+        joined = [Check("ray", "failed", "not tried", "put token auth in order first")]
+    else:
+        joined = attempt("ray", partial(checks_of.cluster, ray_config))
+    connected = joined[0].state == "good"
+    found += joined
+    found += attempt("faiss", partial(_faiss, config, partial(cluster_gpus, ray_config) if connected else None))
+    found += attempt("encoder", partial(_encoder, config.embed if config else EmbedConfig()))
+    if config is not None:
+        if config.adapt is not None:
+            found += attempt("base model", partial(_model, "base model", partial(base_folder, config.adapt)))
+        if connected:
+            found += attempt("actors", partial(_actors, config))
+        found += attempt("output", partial(_output, storage.absolute(config.output), connected))
+        found += _sources(config.sources, connected)
+    return found
+
+
+def _config(
+    source: str | Path | Mapping[str, Any] | None, overrides: Sequence[str]
+) -> tuple[RunConfig | None, list[Check]]:
+    if source is None:
+        return None, []
+    try:
+        config = load_config(source, overrides)
+    except CompassError as exc:
+        return None, [failure("config", exc)]
+    return config, [Check("config", "good", f"run '{config.name}', {len(config.sources)} sources")]
+
+
+def _faiss(config: RunConfig | None, gpus: Callable[[], float] | None) -> Iterator[Check]:
+    """``gpus`` counts those of the cluster, if it could be joined."""
+    build = checks_of.version_reader()()["faiss"]
+    if " and " in build:
+        advice = "they overwrite each other: `pip uninstall` both, then install compass_ray[cpu] or compass_ray[gpu]"
+        yield Check("faiss", "failed", build, advice)
+        return
+    if build == "absent" and config is not None and config.sample is not None and config.sample.neighbours == "faiss":
+        yield Check("faiss", "failed", "absent, and sample.neighbours is faiss", "pip install 'compass_ray[cpu]'")
+    device = device_for(config.cluster.device if config else "auto", gpus or (lambda: 1.0))
+    yield Check("faiss", "good", f"{build}: centroids are compared on {device.upper()}s")
+
+
+def _encoder(config: EmbedConfig) -> Iterator[Check]:
+    if config.model == "hashing":
+        yield Check("encoder", "good", "hashing: needs no model")
+    else:
+        yield from _model("encoder", partial(model_folder, config.model, config.revision))
+
+
+def _model(name: str, find: Callable[..., Path]) -> Iterator[Check]:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    try:
+        folder = find(fetch=False)
+    except ResourcesMissing as exc:
+        missing = failure(name, exc)
+        yield missing if HF_HUB_OFFLINE else Check(name, "warning", missing.found, missing.advice)
+        return
+    if any(folder.rglob("*.safetensors")):
+        yield Check(name, "good", str(folder))
+    else:
+        yield Check(name, "failed", f"{folder} holds no .safetensors file", "install or copy the model again")
+
+
+def _actors(config: RunConfig) -> Iterator[Check]:
+    rooms = [("embed", room_for(config.embed.num_cpus, config.embed.num_gpus, "embed"))]
+    if config.adapt is not None:
+        workers = config.adapt.workers
+        rooms.append(("adapt.workers", room_for(workers.num_cpus, workers.num_gpus, "adapt.workers")))
+    yield Check("actors", "good", ", ".join(f"room for {room} of {section}" for section, room in rooms))
+
+
+def _output(url: str, connected: bool) -> Iterator[Check]:
+    """Writes, reads back and deletes, so that a store that only lists, or a full disk, is found out."""
+    probe, content = storage.join(url, f".doctor-{secrets.token_hex(8)}"), secrets.token_bytes(64)
+    try:
+        storage.write_bytes(probe, content)
+        try:
+            if storage.read_bytes(probe) != content:
+                raise ResourcesMissing(f"{url}: gave back other bytes than were written; use another store")
+            if connected:
+                yield from _unseen("output", [probe])
+        finally:
+            storage.delete(probe)
+    except OSError as exc:
+        raise ResourcesMissing(f"{url}: cannot be written ({exc}); check output, the disk and its permissions") from exc
+    yield Check("output", "good", f"{url}: written, read back and deleted")
+
+
+def _sources(sources: Mapping[str, SourceConfig], connected: bool) -> list[Check]:
+    found: list[Check] = []
+    first: list[str] = []
+    for name, source in sources.items():
+        files: list[InputFile] = []
+        found += attempt(f"source {name}", partial(_source, name, source, files))
+        first += [file.url for file in files[:1]]
+    if connected:
+        found += attempt("sources", partial(_unseen, "sources", first))
+    return found
+
+
+def _source(name: str, source: SourceConfig, files: list[InputFile]) -> Iterator[Check]:
+    files += list_source(name, source)
+    size = sum(file.size for file in files) / 1e6
+    yield Check(f"source {name}", "good", f"{len(files)} file{'' if len(files) == 1 else 's'}, {size:,.1f} MB")
+
+
+def _unseen(name: str, urls: list[str]) -> Iterator[Check]:
+    """Failed checks for nodes that do not find the files: paths of a disk that they do not share, or no credentials."""
+
+    def absent() -> list[str]:
+        from compass_ray import storage
+
+        return [url for url in urls if not storage.exists(url)]
+
+    for node, missing in checks_of.on_each_node(absent).items():
+        if missing:
+            what = checks_of.brief(missing) if isinstance(missing, Exception) else f"does not find {', '.join(missing)}"
+            advice = "use s3://, or a path on a disk that all nodes share; give all nodes the credentials"
+            yield Check(f"{name} on nodes", "failed", f"{node}: {what}", advice)

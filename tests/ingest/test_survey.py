@@ -1,0 +1,65 @@
+"""A survey counts what ingest will find, from a part of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import demo_config
+from typer.testing import CliRunner
+
+from compass_ray.cli import app
+from compass_ray.ingest.config import SourceConfig
+from compass_ray.ingest.survey import survey
+
+
+def _source(path: Path) -> SourceConfig:
+    return SourceConfig(role="pool", path=str(path), lang="sw")
+
+
+def _lines(count: int) -> bytes:
+    return b"".join(
+        json.dumps({"text": f"sentensi namba {number} ya maandishi"}).encode() + b"\n" for number in range(count)
+    )
+
+
+def test_rows_of_a_parquet_file_are_counted_by_its_footer(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [f"a {number}" for number in range(70_000)]}), tmp_path / "a.parquet")
+    found = survey("pool", _source(tmp_path / "a.parquet"), "prompt")
+    assert (found.rows, found.counted) == (70_000, True)
+    assert found.sample.num_rows < 70_000
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_rows_of_a_long_line_file_are_estimated_from_its_beginning(tmp_path: Path, name: str) -> None:
+    data = _lines(60_000)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    found = survey("pool", _source(tmp_path / name), "prompt")
+    assert found.rows == pytest.approx(60_000, rel=0.1)
+    assert found.documents == found.rows
+    assert not (found.counted and name == "a.jsonl")
+
+
+def test_rows_that_will_be_rejected_are_expected_in_proportion(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(_lines(30) + b'{"text": ""}\n' * 10)
+    found = survey("pool", _source(tmp_path / "a.jsonl"), "prompt")
+    assert found.outcomes == {"document": 30, "empty": 10}
+    assert (found.rows, found.counted, found.documents) == (40, True, 30)
+
+
+def test_a_dry_run_shows_sources_and_first_documents_and_writes_nothing(tmp_path: Path) -> None:
+    body = json.dumps(demo_config(tmp_path / "out").unexpanded)
+    shown = CliRunner().invoke(app, ["curate", body, "--dry-run", "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    assert found["shards"] == 8
+    usage = next(source for source in found["sources"] if source["source"] == "usage")
+    assert (usage["rows"], usage["documents"], usage["outcomes"]["language_unknown"]) == (205, 204, 1)
+    assert len(usage["first"]) == 5
+    printed = CliRunner().invoke(app, ["curate", body, "--dry-run"])
+    assert "Sources, into 8 shards" in printed.stdout
+    assert not (tmp_path / "out").exists()
