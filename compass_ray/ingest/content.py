@@ -246,22 +246,10 @@ def strings(column: Column, name: str, verdicts: Verdicts, null: str | None = No
 
 def _from_values(values: list[Any], name: str, verdicts: Verdicts) -> pa.StringArray:
     if set(map(type, values)) <= {str, type(None)}:
-        try:
-            return pa.array(values, pa.string())
-        except UnicodeEncodeError:
-            pass  # row by row below
-    texts: list[str | None] = []
+        return pa.array(values, pa.string())
     for row, value in enumerate(values):
-        text = None
         if value is MISSING:
             verdicts.refuse(row, "missing_column", f"the row has no {name}")
-        elif isinstance(value, str):
-            try:
-                value.encode()
-                text = value
-            except UnicodeEncodeError as exc:
-                verdicts.refuse(row, "lone_surrogate", f"{name}: {exc}")
-        elif value is not None:
+        elif value is not None and not isinstance(value, str):
             verdicts.refuse(row, "wrong_type", f"{name}: expected text, found {type(value).__name__}")
-        texts.append(text)
-    return pa.array(texts, pa.string())
+    return pa.array([value if isinstance(value, str) else None for value in values], pa.string())

@@ -251,7 +251,7 @@ def test_paths_lead_through_structs_and_lists_in_parquet(tmp_path: Path) -> None
     assert [values for _, values in rows] == [("s0", "b", "dots"), (None, MISSING, "more")]
     assert faults == []
     _, [fault] = read_all(tmp_path / "a.parquet", stream.getvalue(), "parquet", "q.stm")
-    assert (fault.reason, fault.message) == ("missing_column", "expected stm; the file has stem, choices")
+    assert (fault.reason, fault.message) == ("missing_column", "expected q.stm; the file has q, x.y")
 
 
 # --- lengths ------------------------------------------------------------------------------------

@@ -76,6 +76,26 @@ def tensors() -> pa.Table:
     return pa.table({"text": ["a"], "t": [[1]]}, schema=schema)
 
 
+def twice() -> pa.Table:
+    return pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+
+
+def twice_inside() -> pa.Table:
+    message = pa.StructArray.from_arrays(
+        [pa.array(["user"]), pa.array(["user"]), pa.array(["Q"])], ["role", "role", "content"]
+    )
+    return pa.table({"m": pa.ListArray.from_arrays([0, 1], message)})
+
+
+def far_future() -> pa.Table:
+    """Two chats whose messages have times, one of which no Python datetime holds."""
+    times = pa.array([0, 1 << 58], pa.timestamp("us"))
+    message = pa.StructArray.from_arrays(
+        [pa.array(["user"] * 2), pa.array(["Q"] * 2), times], ["role", "content", "at"]
+    )
+    return pa.table({"m": pa.ListArray.from_arrays([0, 1, 2], message)})
+
+
 def wide(columns: int) -> bytes:
     header = [*(f"c{number}" for number in range(columns - 1)), "text"]
     return b"\n".join(",".join(line).encode() for line in (header, ["x"] * columns)) + b"\n"
@@ -162,7 +182,11 @@ HOSTILE = [
     case("stray quotes in CSV", "a.csv", b'text,n\na "b" c,1\n"x"y,2\n', 2),
     case("a quote that never closes", "a.csv", b'text,n\na,1\n"b,2\n' + b"c,3\n" * (2 << 20), 1, broken_csv=1),
     case("wrong number of columns", "a.tsv", b"text\tn\na\t1\nb\nc\t1\t2\n", 1, wrong_column_count=2),
-    case("two columns of one name", "a.csv", b"text,text\na,b\n", 0, broken_csv=1),
+    case("two columns of one name", "a.csv", b"text,text\na,b\n", 0, ambiguous_column=1),
+    case("two columns of one name in Parquet", "a.parquet", parquet(twice()), 0, ambiguous_column=1),
+    case("two fields of one name in Parquet", "a.parquet", parquet(twice_inside()), 0, CHAT, ambiguous_column=1),
+    case("a time beyond all calendars", "a.parquet", parquet(far_future()), 1, CHAT, wrong_type=1),
+    case("lone surrogates in front matter", "a.md", b'---\ntext: "\\ud800"\n---\na', 0, lone_surrogate=1),
     case("CSV with a bad byte", "a.csv", b"text,n\na,1\n\xff,2\nc,3\n", 2, undecodable_bytes=1),
     case("CSV called .parquet", "a.parquet", b"text\na\n" * 9, 0, corrupt_file=1),
     case(

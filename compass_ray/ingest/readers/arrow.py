@@ -11,8 +11,7 @@ import pyarrow as pa
 from compass_ray import storage
 from compass_ray.ingest.files import ReadUnit
 from compass_ray.ingest.readers.batch import BATCH_ROWS, Limits, RawBatch, Unreadable, decoded
-from compass_ray.ingest.readers.fields import top_level
-from compass_ray.ingest.readers.parquet import follow
+from compass_ray.ingest.readers.fields import arrow_columns, follow_lists, holders
 
 _FILE_MAGIC = b"ARROW1\0\0"
 _CONTINUATION = b"\xff\xff\xff\xff"
@@ -26,7 +25,7 @@ def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[R
         number = size = 0
         try:
             reader = pa.ipc.open_stream(_Prefixed(_schema_message(stream), stream))
-            holders = top_level(columns, reader.schema.names)
+            holders(reader.schema, columns)
             for record_batch in reader:
                 size += record_batch.nbytes
                 if size > limits.file_bytes:
@@ -34,7 +33,7 @@ def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[R
                 for first in range(0, record_batch.num_rows, BATCH_ROWS):
                     part = record_batch.slice(first, BATCH_ROWS)
                     numbers = range(number, number + part.num_rows)
-                    yield follow(decoded(numbers, {name: part[name] for name in holders.values()}, []), holders)
+                    yield follow_lists(decoded(numbers, arrow_columns(part, columns), []), reader.schema)
                     number += part.num_rows
         except (pa.ArrowException, OSError) as exc:
             if isinstance(exc, OSError) and exc.errno is not None:

@@ -76,8 +76,11 @@ def as_values(column: Column) -> list[Any]:
 
 
 def as_value(item: Any) -> Any:
-    """One item of a column as a Python value."""
-    return item.as_py() if isinstance(item, pa.Scalar) else item
+    """One item of a column as a Python value, to be shown."""
+    try:
+        return item.as_py() if isinstance(item, pa.Scalar) else item
+    except (ValueError, OverflowError):
+        return f"a value of type {item.type} that Python does not have"
 
 
 def is_text(column: Column) -> TypeGuard[pa.Array]:
@@ -88,19 +91,19 @@ def is_text(column: Column) -> TypeGuard[pa.Array]:
 def decoded(rows: Sequence[int], columns: dict[str, pa.Array], faults: list[Fault]) -> RawBatch:
     """A batch from Arrow columns whose bytes nobody has looked at: a row that is not UTF-8 becomes a fault.
 
-    Dictionaries are expanded and all kinds of strings become one. Cost: one pass over the bytes; rows are looked at
-    one by one only in a batch that has such a row.
+    Dictionaries are expanded, all kinds of strings become one, and nested values become Python's. Cost: one pass over
+    the bytes; rows are looked at one by one only in a batch that has such a row.
     """
     plain = {name: _plain(column) for name, column in columns.items()}
     bad: dict[int, Fault] = {}
     for name, column in plain.items():
-        for index, message in _undecodable(column):
+        for index, reason, message in _without_value(column):
             raw = b"\t".join(_raw(column[index]) for column in plain.values())
-            bad.setdefault(index, Fault(rows[index], "undecodable_bytes", f"{name}: {message}", raw[:RAW_BYTES]))
+            bad.setdefault(index, Fault(rows[index], reason, f"{name}: {message}", raw[:RAW_BYTES]))
     batch = RawBatch(rows, {**plain}, [*faults, *(bad[index] for index in sorted(bad))])
     if bad:
         batch = batch.take(np.array([index for index in range(len(rows)) if index not in bad], dtype=np.intp))
-    return RawBatch(batch.rows, {name: _as_text(column) for name, column in batch.columns.items()}, batch.faults)
+    return RawBatch(batch.rows, {name: _unified(column) for name, column in batch.columns.items()}, batch.faults)
 
 
 def _plain(column: pa.Array) -> pa.Array:
@@ -111,36 +114,43 @@ def _plain(column: pa.Array) -> pa.Array:
     return column
 
 
+def _unified(column: Column) -> Column:
+    if is_text(column) or not isinstance(column, pa.Array):
+        return column
+    if pa.types.is_nested(column.type):
+        return as_values(column)
+    return column.cast(pa.string()) if _is_string(column.type) else column
+
+
 def _is_string(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _undecodable(column: pa.Array) -> Iterator[tuple[int, str]]:
+def _without_value(column: pa.Array) -> Iterator[tuple[int, str, str]]:
+    """Rows that have no Python value: bytes that are not UTF-8, and in nested columns times beyond the year 9999."""
     try:
         column.validate(full=True)
+        if pa.types.is_nested(column.type):
+            column.to_pylist()
         return
     except pa.ArrowInvalid as exc:
         if "UTF8" not in str(exc):  # offsets that point nowhere: no value of this array may be touched
             raise Unreadable("corrupt_file", str(exc)) from exc
+    except (ValueError, OverflowError):
+        pass
     for index in range(len(column)):
         try:
             column[index].as_py()
-        except UnicodeDecodeError as exc:
-            yield index, str(exc)
+        except (ValueError, OverflowError) as exc:
+            yield index, "undecodable_bytes" if isinstance(exc, UnicodeDecodeError) else "wrong_type", str(exc)
 
 
 def _raw(item: pa.Scalar) -> bytes:
     try:
         value = item.cast(pa.binary()).as_py() if _is_string(item.type) else item.as_py()
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError):
         return b""
     return value if isinstance(value, bytes) else repr(value).encode("utf-8", "replace")
-
-
-def _as_text(column: Column) -> Column:
-    if is_text(column) or not isinstance(column, pa.Array) or not _is_string(column.type):
-        return column
-    return column.cast(pa.string())
 
 
 def missing_columns(absent: list[str], present: Sequence[str]) -> Unreadable:

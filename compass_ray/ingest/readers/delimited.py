@@ -25,6 +25,7 @@ from compass_ray.ingest.readers.batch import (
     decoded,
     missing_columns,
 )
+from compass_ray.ingest.readers.fields import check_unambiguous
 from compass_ray.ingest.readers.streams import check_encoding, chunks, open_decoded
 
 
@@ -35,8 +36,7 @@ def read_delimited(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterat
         header = _header(stream, delimiter)
     if absent := [name for name in columns if name not in header]:
         raise missing_columns(absent, header)
-    if repeated := [name for name in columns if header.count(name) > 1]:
-        raise Unreadable("broken_csv", f"several columns are called {', '.join(repeated)}")
+    check_unambiguous(columns, header)
     skipped: list[Fault] = []
     skipped_at: set[int] = set()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray.ingest.readers.batch import MISSING, missing_columns
+from compass_ray.ingest.readers.batch import MISSING, RawBatch, Unreadable, missing_columns
 
 
 def find(value: Any, parts: Sequence[str]) -> Any:
@@ -31,28 +31,86 @@ def json_column(rows: list[dict[str, Any]], name: str) -> list[Any]:
     return [row[name] if name in row else find(row, parts) for row in rows]
 
 
-def top_level(names: Iterable[str], present: Sequence[str]) -> dict[str, str]:
-    """For each name or path, the column of a file that holds it.
+def arrow_columns(batch: pa.RecordBatch, names: Iterable[str]) -> dict[str, pa.Array]:
+    """The fields of a record batch by name or path; structs are entered without touching their rows.
+
+    A path that goes on through a list ends at the list: see :func:`follow_lists`.
+    """
+    found = {}
+    for name in names:
+        holder, parts = _holder(name, batch.schema.names)
+        column = batch[holder]
+        for part in parts:
+            if not pa.types.is_struct(column.type):
+                break
+            column = pc.struct_field(column, part)
+        found[name] = column
+    return found
+
+
+def follow_lists(batch: RawBatch, schema: pa.Schema) -> RawBatch:
+    """The batch with the rest of every path that leads through a list."""
+    for name in batch.columns:
+        holder, parts = _holder(name, schema.names)
+        kind = schema.field(holder).type
+        while parts and pa.types.is_struct(kind):
+            kind, parts = kind.field(parts[0]).type, parts[1:]
+        if parts:
+            batch.columns[name] = [find(value, parts) for value in batch.values(name)]
+    return batch
+
+
+def holders(schema: pa.Schema, names: Iterable[str]) -> list[str]:
+    """The columns to read of a file with a schema, each once.
 
     Raises
     ------
     Unreadable
-        ``missing_column``, if there is none.
+        ``missing_column`` or ``ambiguous_column``.
     """
-    known = set(present)
-    holders = {name: name if name in known else name.partition(".")[0] for name in names}
-    if absent := [name for name, holder in holders.items() if holder not in known]:
-        raise missing_columns(absent, present)
-    return holders
+    needed: dict[str, None] = {}
+    absent = []
+    for name in names:
+        holder, parts = _holder(name, schema.names)
+        if holder in schema.names and _leads_somewhere(schema.field(schema.names.index(holder)).type, parts):
+            needed[holder] = None
+        else:
+            absent.append(name)
+    if absent:
+        raise missing_columns(absent, schema.names)
+    check_unambiguous(needed, schema.names)
+    for holder in needed:
+        _check_fields(holder, schema.field(holder).type)
+    return list(needed)
 
 
-def arrow_column(column: pa.Array, path: str) -> pa.Array | list[Any]:
-    """What a path leads to in a column of a file with a schema; Python values where it leads through a list."""
-    parts = path.split(".")
-    for position, part in enumerate(parts):
-        if not pa.types.is_struct(column.type):
-            return [find(value, parts[position:]) for value in column.to_pylist()]
-        if column.type.get_field_index(part) < 0:
-            raise missing_columns([path], [field.name for field in column.type])
-        column = pc.struct_field(column, part)
-    return column
+def check_unambiguous(wanted: Iterable[str], present: Sequence[str]) -> None:
+    """Refuse a file in which several columns have a name that is wanted."""
+    if repeated := [name for name in wanted if present.count(name) > 1]:
+        raise Unreadable("ambiguous_column", f"several columns are called {', '.join(repeated)}")
+
+
+def _holder(name: str, present: Sequence[str]) -> tuple[str, list[str]]:
+    """The column of a file that a name or path begins at, and the rest of the path."""
+    if name in present:
+        return name, []
+    holder, *parts = name.split(".")
+    return holder, parts
+
+
+def _leads_somewhere(kind: pa.DataType, parts: Sequence[str]) -> bool:
+    for part in parts:
+        if not pa.types.is_struct(kind):
+            return bool(pa.types.is_nested(kind))
+        if part not in (names := [field.name for field in kind]):
+            return False
+        kind = kind.field(names.index(part)).type
+    return True
+
+
+def _check_fields(path: str, kind: pa.DataType) -> None:
+    if pa.types.is_nested(kind):
+        fields = [kind.field(number) for number in range(kind.num_fields)]
+        check_unambiguous((field.name for field in fields), [field.name for field in fields])
+        for field in fields:
+            _check_fields(f"{path}.{field.name}", field.type)

@@ -23,7 +23,7 @@ from compass_ray.ingest.readers.batch import (
     Unreadable,
     decoded,
 )
-from compass_ray.ingest.readers.fields import arrow_column, top_level
+from compass_ray.ingest.readers.fields import arrow_columns, follow_lists, holders
 
 _MAGIC = b"PAR1"
 _ARROW_SCHEMA, _HIDDEN = b"ARROW:schema", b"arrow_schema"  # of equal length
@@ -37,22 +37,20 @@ def read_parquet(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator
             file = pq.ParquetFile(stream, metadata=metadata, buffer_size=CHUNK_BYTES)
         except pa.ArrowException as exc:
             raise Unreadable("corrupt_file", f"a schema that cannot be read: {exc}") from exc
-        holders = top_level(columns, file.schema_arrow.names)
+        schema = file.schema_arrow
+        needed = holders(schema, columns)
         start = size = 0
         for group in range(metadata.num_row_groups):
             about = metadata.row_group(group)
             number, start = start, start + about.num_rows
             rows = max(1, min(BATCH_ROWS, CHUNK_BYTES * max(1, about.num_rows) // max(1, about.total_byte_size)))
             try:
-                for record_batch in file.iter_batches(
-                    rows, row_groups=[group], columns=[*dict.fromkeys(holders.values())], use_threads=False
-                ):
+                for record_batch in file.iter_batches(rows, row_groups=[group], columns=needed, use_threads=False):
                     numbers = range(number, number + record_batch.num_rows)
                     size += record_batch.nbytes
                     if size > limits.file_bytes:
                         raise Unreadable("too_large", f"holds more than {limits.file_bytes:,} bytes")
-                    held = decoded(numbers, {name: record_batch[name] for name in holders.values()}, [])
-                    yield follow(held, holders)
+                    yield follow_lists(decoded(numbers, arrow_columns(record_batch, columns), []), schema)
                     number += record_batch.num_rows
             except (OSError, pa.ArrowException) as exc:
                 if isinstance(exc, OSError) and exc.errno is not None:
@@ -81,14 +79,3 @@ def read_footer(stream: BinaryIO) -> pq.FileMetaData:
         return pq.ParquetFile(pa.BufferReader(_MAGIC + footer + tail)).metadata
     except (pa.ArrowException, OSError) as exc:
         raise Unreadable("corrupt_file", f"not a Parquet file: {exc}") from exc
-
-
-def follow(batch: RawBatch, holders: dict[str, str]) -> RawBatch:
-    """The batch with its columns by the names and paths that were asked for."""
-    columns = {
-        name: arrow_column(batch.columns[holder], name.removeprefix(holder).removeprefix("."))
-        if name != holder
-        else batch.columns[holder]
-        for name, holder in holders.items()
-    }
-    return RawBatch(batch.rows, columns, batch.faults)

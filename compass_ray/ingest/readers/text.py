@@ -28,6 +28,7 @@ TEXT = "text"
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _FRONT_MATTER_BYTES = 64 << 10
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|\\U0000[dD][89a-fA-F]")
 
 
 def read_lines_of_text(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
@@ -93,6 +94,8 @@ class _PlainLoader(yaml.SafeLoader):
 def _front_matter(text: str) -> dict[str, Any]:
     if len(text) > _FRONT_MATTER_BYTES:
         raise Unreadable("broken_front_matter", f"longer than {_FRONT_MATTER_BYTES:,} characters")
+    if _SURROGATE.search(text):
+        raise Unreadable("lone_surrogate", "the front matter escapes half of a surrogate pair; write the character")
     try:
         fields = yaml.load(text, _PlainLoader)  # noqa: S506 a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
