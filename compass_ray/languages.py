@@ -52,7 +52,7 @@ def _from_code(code: str) -> langcodes.Language | None:
 
 def _from_name(name: str) -> langcodes.Language | None:
     """A language by its English name, spelled as Unicode spells it; looser matches are guesses."""
-    if len(name) < _SHORTEST_NAME or not name.isalpha():
+    if len(name) < _SHORTEST_NAME or not name.replace(" ", "").isalpha():
         return None
     try:
         tag = langcodes.find(name, language="en")

@@ -88,6 +88,7 @@ class SourceConfig(Config):
     lang_pattern: str | None = Field(
         default=None, description="Regular expression searched in the uri; its group 'lang' is the code"
     )
+    lang_map: dict[str, str] = Field(default={}, description="Codes of this source that nobody else writes so")
     where: dict[str, list[str]] = Field(default={}, description="Keep only rows whose column has one of these values")
     min_characters: int = Field(default=1, ge=1, description="Shorter content is left out; all turns together")
     max_characters: int | None = Field(default=None, ge=1, description="Longer content is left out")
@@ -111,6 +112,14 @@ class SourceConfig(Config):
         if tag := canonical_language(value):
             return tag
         raise ValueError(f"'{value}' is not a language code (BCP-47, ISO 639 or FLORES)")
+
+    @field_validator("lang_map")
+    @classmethod
+    def _known_languages(cls, value: dict[str, str]) -> dict[str, str]:
+        tags = {code: canonical_language(lang) for code, lang in value.items()}
+        if unknown := [lang for code, lang in value.items() if tags[code] is None]:
+            raise ValueError(f"'{unknown[0]}' is not a language code (BCP-47, ISO 639 or FLORES)")
+        return {code: tag for code, tag in tags.items() if tag}
 
     @field_validator("lang_pattern")
     @classmethod

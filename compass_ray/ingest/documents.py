@@ -109,10 +109,10 @@ def _languages(
     elif source.columns.lang:
         codes = strings(batch.columns[source.columns.lang], source.columns.lang, verdicts, null="")
         codes = pc.utf8_trim_whitespace(codes)
-        tags, unknown = languages_of(codes, source.columns.lang)
+        tags, unknown = languages_of(codes, source.lang_map, source.columns.lang)
     else:
         codes = pa.repeat(language_from_path(source, uri), n_rows)
-        tags, unknown = languages_of(codes, str(source.lang_pattern))
+        tags, unknown = languages_of(codes, source.lang_map, str(source.lang_pattern))
     for row, message in unknown.items():
         verdicts.refuse(row, "language_unknown", message)
     return tags, codes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -22,13 +22,6 @@ def language_from_path(source: SourceConfig, uri: str) -> str:
     """What ``lang_pattern`` finds in the path; empty if nothing."""
     match = re.search(source.lang_pattern or "", uri)
     return (match["lang"] or "") if match and source.lang_pattern else ""
-
-
-def canonical_languages(codes: pa.StringArray) -> pa.StringArray:
-    """The tag of every code, null where it is none. Cost: one look-up for each *distinct* code."""
-    encoded = codes.dictionary_encode()
-    tags = [canonical_language(code) for code in encoded.dictionary.to_pylist()]
-    return pa.array(tags, pa.string()).take(encoded.indices)
 
 
 def detected_languages(texts: Sequence[str], floor: float) -> tuple[pa.StringArray, dict[int, str]]:
@@ -60,11 +53,13 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def languages_of(codes: pa.StringArray, where: str) -> tuple[pa.StringArray, dict[int, str]]:
-    """The tag of every code, and for rows without one what is wrong."""
-    tags = canonical_languages(codes)
+def languages_of(codes: pa.StringArray, mapped: Mapping[str, str], where: str) -> tuple[pa.StringArray, dict[int, str]]:
+    """The tag of every code, and for rows without one what is wrong. Cost: one look-up for each *distinct* code."""
+    encoded = codes.dictionary_encode()
+    found = [mapped.get(code) or canonical_language(code) for code in encoded.dictionary.to_pylist()]
+    tags = pa.array(found, pa.string()).take(encoded.indices)
     unknown = {}
     for row in pc.indices_nonzero(tags.is_null()).to_pylist():
-        found = f"'{code}'" if (code := codes[row].as_py()) else f"none by {where}"
-        unknown[row] = f"expected a BCP-47, ISO 639 or FLORES code or an English name, found {found}"
+        shown = f"'{code}'" if (code := codes[row].as_py()) else f"none by {where}"
+        unknown[row] = f"expected a BCP-47, ISO 639 or FLORES code or an English name, found {shown}"
     return tags, unknown

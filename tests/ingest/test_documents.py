@@ -212,6 +212,14 @@ def test_the_language_column_is_read_row_by_row_and_kept_as_found() -> None:
     assert [row["source_lang"] for row in found] == ["zho_Hans", "pt_BR", "eng", "de", "zh-TW"]
 
 
+def test_codes_that_only_this_source_uses_are_mapped() -> None:
+    codes = ["North Macedonian", "de", "Norwegian Bokmål"]
+    columns = {"text": "text", "lang": "l"}
+    found = documents([{"text": "a", "l": code} for code in codes], columns=columns, lang_map={codes[0]: "mkd"})
+    assert [row["lang"] for row in found] == ["mk", "de", "nb"]
+    assert found[0]["source_lang"] == "North Macedonian"
+
+
 def test_one_language_for_all_rows() -> None:
     document = only([{"text": "a"}], lang="swh_Latn")
     assert document["lang"] == "sw"

@@ -31,6 +31,7 @@ def test_several_paths_stay_in_order() -> None:
     ("changes", "message"),
     [
         ({"role": "extra"}, "Input should be 'pool', 'current' or 'target'"),
+        ({"lang_map": {"x": "xx-unknown"}}, "'xx-unknown' is not a language code"),
         ({"format": "xlsx"}, "Input should be 'auto', 'jsonl', 'json', 'parquet'"),
         ({"min_characters": 9, "max_characters": 8}, "max_characters 8 is below min_characters 9"),
         ({"role": "target", "for": "detect"}, "'detect' is not a language code"),
