@@ -44,6 +44,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/adapt.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/selection.py --data $(COMPASS_DATA)
+	$(BIN)/python benchmarks/ingest.py --data $(COMPASS_DATA) --ray
 
 clean:
 	rm -rf $(VENV) compass-demo
