@@ -68,10 +68,10 @@ def test_all_errors_come_in_one_go_with_field_value_and_range() -> None:
 def test_errors_inside_a_source_name_the_source() -> None:
     raw = good()
     raw["sources"]["web"]["role"] = "puddle"
-    raw["sources"]["asked"]["lang"] = "english"
+    raw["sources"]["asked"]["lang"] = "englisch"
     text = message(raw)
     assert "  sources.web.role: Input should be 'pool', 'current' or 'target'; found 'puddle'" in text
-    assert "  sources.asked.lang: Value error, 'english' is not a language code (BCP-47, ISO 639 or FLORES)" in text
+    assert "  sources.asked.lang: Value error, 'englisch' is not a language code (BCP-47, ISO 639 or FLORES)" in text
 
 
 def test_missing_fields_are_named() -> None:
