@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from compass_ray.languages import language_name
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from compass_ray.pipelines.run import CurationRun
 
 _GAPS_SHOWN = 6
-PIPE_WIDTH = 120
+_PIPE_WIDTH = 120
+
+
+def results_console(*, pipe_width: int = _PIPE_WIDTH, **options: Any) -> Console:
+    """Where results for people go: stdout, as wide as the terminal, or of a fixed width where there is none."""
+    return Console(width=None if sys.stdout.isatty() else pipe_width, **options)
 
 
 def run_as_json(run: CurationRun) -> dict[str, Any]:
@@ -39,7 +45,7 @@ def print_json(body: Any) -> None:
 def print_run(run: CurationRun) -> None:
     """Print gap tables, certificate and path."""
     certificate = run.certificate
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = results_console()
     _print_quarantine(console, run)
     gaps = run.gaps.to_pylist()
     for owner in certificate:
@@ -72,7 +78,7 @@ def _gap_table(owner: str, gaps: list[dict[str, Any]]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for gap in gaps[:_GAPS_SHOWN]:
         table.add_row(
-            _escape(gap["label"]),
+            escape(gap["label"]),
             f"{gap['p_target']:.1%}",
             f"{gap['p_target_low']:.1%} – {gap['p_target_high']:.1%}",
             "–" if gap["p_current"] is None else f"{gap['p_current']:.1%}",
@@ -102,9 +108,3 @@ def _certificate_table(certificate: dict[str, Any]) -> Table:
 def estimate(value: dict[str, float] | None) -> str:
     """A divergence with its interval."""
     return "–" if value is None else f"{value['jsd']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
