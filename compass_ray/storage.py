@@ -264,11 +264,22 @@ def check_writable(folder: str) -> None:
     ResourcesMissing
         That names what may not be done.
     """
-    url = join(folder, f".check-{secrets.token_hex(8)}")
+    with probe(folder):
+        pass
+
+
+@contextmanager
+def probe(folder: str) -> Iterator[str]:
+    """A small file below a folder, written and read back, and deleted when the block is left; errors as above."""
+    url, content = join(folder, f".check-{secrets.token_hex(8)}"), secrets.token_bytes(64)
     try:
-        write_bytes(url, b"compass_ray checks that it may write here\n")
-        read_bytes(url)
-        delete(url)
+        write_bytes(url, content)
+        try:
+            if read_bytes(url) != content:
+                raise ResourcesMissing(f"read {url}: other bytes than were written; use another store")
+            yield url
+        finally:
+            delete(url)
     except OSError as exc:
         raise ResourcesMissing(f"write {url}: {exc}; choose an output folder that this user may write") from exc
 

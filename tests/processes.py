@@ -15,6 +15,7 @@ import yaml
 from conftest import clean_environment
 
 from compass_ray import RunConfig
+from compass_ray.runtime.memory import process_tree
 
 
 class Run:
@@ -106,14 +107,7 @@ def members(session: int) -> list[int]:
 
 
 def descendants(root: int) -> list[int]:
-    parents = {pid: int(fields[1]) for pid, fields in _stats().items()}
-    found, frontier = [], [root]
-    while frontier:
-        parent = frontier.pop()
-        children = [pid for pid, of in parents.items() if of == parent]
-        found += children
-        frontier += children
-    return found
+    return process_tree(root)[1:]
 
 
 def end_workers(left: list[int]) -> None:

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +112,13 @@ def down(folder: Path, *, keep_logs: bool = False) -> None:
     except FileNotFoundError:
         sys.exit(f"error: {folder} holds no cluster that `up` has started; give its --dir")
     nodes = [node["pid"] for node in state["nodes"] if _started(node["pid"]) in (None, node["started"])]
-    for pid in reversed(nodes):  # workers first; `ray start` ends what it has started, if it lives
-        _signal([pid] if _stat(pid) else members(pid), signal.SIGTERM)
-    if left := _wait_until_gone(nodes):
-        _signal(left, signal.SIGKILL)
-        if left := _wait_until_gone(nodes):
-            sys.exit(f"error: processes {left} do not end; see {folder}")
+    _signal(nodes[::-1], signal.SIGTERM)  # `ray start` ends what it has started, and some workers outlive that
+    _wait_until_none(lambda: [pid for pid in nodes if _stat(pid)])
+    _signal(_members_of(nodes), signal.SIGKILL)
+    if left := _wait_until_none(lambda: _members_of(nodes)):
+        sys.exit(f"error: processes {left} do not end; see {folder}")
     if keep_logs:
+        (folder / "logs").mkdir(exist_ok=True)
         for logs in Path(state["temporary"]).glob("session_2*/logs"):
             shutil.copytree(logs, folder / "logs" / logs.parent.name, dirs_exist_ok=True)
         for output in folder.glob("*.log"):
@@ -163,12 +164,16 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
             continue
 
 
-def _wait_until_gone(sessions: list[int]) -> list[int]:
-    """Members of sessions that are still there after a while."""
+def _members_of(nodes: list[int]) -> list[int]:
+    return [pid for node in nodes for pid in members(node)]
+
+
+def _wait_until_none(left: Callable[[], list[int]]) -> list[int]:
+    """The processes that are still there after a while."""
     deadline = time.monotonic() + STOP_S
-    while (left := [pid for session in sessions for pid in members(session)]) and time.monotonic() < deadline:
+    while (there := left()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return left
+    return there
 
 
 def _wait_until_up(folder: Path, role: str, node: subprocess.Popen[bytes]) -> None:

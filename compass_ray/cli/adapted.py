@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
-from compass_ray.cli.report import PIPE_WIDTH
+from compass_ray.cli.report import results_console
 from compass_ray.languages import language_name
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ def adapted_as_json(run: AdaptedRun) -> dict[str, Any]:
 def print_adapted(run: AdaptedRun) -> None:
     """Print scores, failures and where the adapters are."""
     record = run.record
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = results_console()
     table = Table(title=f"Adapters on {record['base']['name']}: held-out text", title_justify="left")
     table.add_column("language", no_wrap=True)
     for heading in ("trained on", "perplexity", "bits per byte", "change", "other languages", "version"):
@@ -70,4 +68,4 @@ def print_preflight(rows: list[dict[str, Any]]) -> None:
     table.add_column("GiB", justify="right")
     for row in rows:
         table.add_row(row["what"], f"{row['bytes'] / _GIB:,.2f}")
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    results_console().print(table)

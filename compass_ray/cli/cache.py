@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from compass_ray.cli.options import AsJson
-from compass_ray.cli.report import PIPE_WIDTH, print_json
+from compass_ray.cli.report import print_json, results_console
 
 if TYPE_CHECKING:
     from compass_ray.pipelines.cache import Cached
@@ -70,7 +68,7 @@ def _print(artifacts: Sequence[Cached], as_json: bool) -> None:
             f"{artifact.changed:%Y-%m-%d %H:%M}",
             ", ".join(artifact.runs) or "none",
         )
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    results_console().print(table)
 
 
 def _as_json(artifact: Cached) -> dict[str, Any]:

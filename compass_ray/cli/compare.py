@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, with_address
-from compass_ray.cli.report import PIPE_WIDTH, estimate, print_json
+from compass_ray.cli.report import estimate, print_json, results_console
 from compass_ray.interrupts import resumable
 from compass_ray.languages import language_name
 
@@ -42,7 +40,7 @@ def command(
 
 
 def _print(rows: list[Compared]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = results_console()
     for owner in dict.fromkeys(row.owner for row in rows):
         mine = [row for row in rows if row.owner == owner]
         before = estimate(mine[0].certificate["before"])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from compass_ray.cli.options import Address, AsJson, Overrides
-from compass_ray.cli.report import PIPE_WIDTH, print_json
+from compass_ray.cli.report import print_json, results_console
 from compass_ray.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -46,12 +45,6 @@ def _print(checks: list[Check]) -> None:
     table.add_column("what to do", overflow="fold")
     for check in checks:
         table.add_row(
-            check.name, f"[{_STYLES[check.state]}]{check.state}[/]", _plain(check.found), _plain(check.advice)
+            check.name, f"[{_STYLES[check.state]}]{check.state}[/]", escape(check.found), escape(check.advice)
         )
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(table)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    results_console(highlight=False).print(table)

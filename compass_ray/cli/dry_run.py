@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
-from compass_ray.cli.report import PIPE_WIDTH
+from compass_ray.cli.report import results_console
 
 if TYPE_CHECKING:
     from compass_ray.pipelines.preflight import Survey
@@ -26,7 +24,7 @@ def dry_run_as_json(surveys: Sequence[Survey], n_shards: int) -> dict[str, Any]:
 
 def print_dry_run(surveys: Sequence[Survey], n_shards: int) -> None:
     """Print a table of sources, and the first documents of each as they will be ingested."""
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = results_console()
     table = Table(title=f"Sources, into {n_shards:,} shards", title_justify="left")
     table.add_column("source")
     for heading in ("files", "MiB", "rows", "documents"):

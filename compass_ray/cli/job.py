@@ -7,11 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from compass_ray.cli.options import AsJson
-from compass_ray.cli.report import PIPE_WIDTH, print_json
+from compass_ray.cli.report import print_json, results_console
 from compass_ray.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -102,4 +101,4 @@ def _print(jobs: list[Job]) -> None:
     for job in jobs:
         code = "–" if job.driver_exit_code is None else str(job.driver_exit_code)
         table.add_row(job.submission_id, job.status, code, job.started or "–", job.ended or "–", job.entrypoint)
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False).print(table)
+    results_console(markup=False, highlight=False).print(table)

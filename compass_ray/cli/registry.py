@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from compass_ray.cli.options import AsJson
+from compass_ray.cli.report import print_json, results_console
 from compass_ray.languages import language_name
 
 app = typer.Typer(help="Look at, promote, roll back and export adapters.", no_args_is_help=True)
@@ -42,7 +40,7 @@ def list_command(registry: RegistryUrl, as_json: AsJson = False) -> None:
 
     rows = list_adapters(registry)
     if as_json:
-        _json(rows)
+        print_json(rows)
         return
     table = Table(title=f"{len(rows)} adapter versions", title_justify="left")
     for heading in ("base", "language", "version", "aliases", "created", "parent"):
@@ -51,7 +49,7 @@ def list_command(registry: RegistryUrl, as_json: AsJson = False) -> None:
         language = f"{language_name(row['lang'])} ({row['lang']})"
         aliases = ", ".join(row["aliases"])
         table.add_row(row["base"], language, row["version"], aliases, row["created"], row["parent"] or "–")
-    _console().print(table)
+    results_console(pipe_width=_PIPE_WIDTH, markup=False).print(table)
 
 
 @app.command()
@@ -61,7 +59,7 @@ def show(registry: RegistryUrl, adapter: Adapter, as_json: AsJson = False) -> No
 
     body = show_adapter(registry, adapter)
     if as_json:
-        _json(body)
+        print_json(body)
         return
     facts = Table(title=f"{language_name(body['lang'])} adapter {body['version']}", title_justify="left")
     for heading in ("", " "):
@@ -85,7 +83,7 @@ def show(registry: RegistryUrl, adapter: Adapter, as_json: AsJson = False) -> No
     files.add_column("hash")
     for name, entry in body["files"].items():
         files.add_row(name, f"{entry['bytes']:,}", entry["hash"])
-    console = _console()
+    console = results_console(pipe_width=_PIPE_WIDTH, markup=False)
     console.print(facts)
     console.print(files)
 
@@ -129,7 +127,7 @@ def export(
         registry, adapter, form.value, output, base=base, revision=revision, rank=rank, tolerance=tolerance
     )
     if as_json:
-        _json(body)
+        print_json(body)
         return
     rank_text = f", rank {body['rank']}" if body["rank"] else ""
     typer.echo(f"{body['adapter']} -> {output} ({body['format']} by {body['method']}{rank_text})")
@@ -143,14 +141,6 @@ def export(
 def _print_aliases(body: dict[str, Any]) -> None:
     pointing = (f"{name} {body[name]}" for name in ("champion", "candidate", "previous") if body[name])
     typer.echo(f"{body['base']}/{body['lang']}: {', '.join(pointing)} (generation {body['generation']})")
-
-
-def _json(body: Any) -> None:
-    typer.echo(json.dumps(body, ensure_ascii=False))
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, markup=False)
 
 
 def _text(value: Any) -> str:

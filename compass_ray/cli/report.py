@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from compass_ray.languages import language_name
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from compass_ray.pipelines.run import CurationRun
 
 _GAPS_SHOWN = 6
-PIPE_WIDTH = 120
+_PIPE_WIDTH = 120
+
+
+def results_console(*, pipe_width: int = _PIPE_WIDTH, **options: Any) -> Console:
+    """Where results for people go: stdout, as wide as the terminal, or of a fixed width where there is none."""
+    return Console(width=None if sys.stdout.isatty() else pipe_width, **options)
 
 
 def run_as_json(run: CurationRun) -> dict[str, Any]:
@@ -40,7 +46,7 @@ def print_json(body: Any) -> None:
 def print_run(run: CurationRun) -> None:
     """Print gap tables, certificate and path."""
     certificate = run.certificate
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = results_console()
     print_rows(run, console)
     gaps = run.gaps.to_pylist()
     for owner in certificate:
@@ -60,7 +66,7 @@ def print_rows(run: CurationRun, console: Console) -> None:
         table.add_column(heading)
     table.add_column("rows", justify="right")
     for source, outcome, rows in sorted(ingested["rows"], key=lambda row: (row[0], row[1] != "document", -row[2])):
-        table.add_row(_escape(source), outcome, f"{rows:,}")
+        table.add_row(escape(source), outcome, f"{rows:,}")
     console.print(table)
     for source, rows in ingested["mojibake"].items():
         console.print(f"{source}: {rows:,} documents look like mojibake and were left as they are", markup=False)
@@ -70,7 +76,7 @@ def print_rejected_run(config: RunConfig) -> None:
     """What became of the rows of a run that too many bad ones ended, on stderr."""
     from compass_ray.pipelines.run import run_of
 
-    print_rows(run_of(config), Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH))
+    print_rows(run_of(config), Console(stderr=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH))
 
 
 def _gap_table(owner: str, gaps: list[dict[str, Any]]) -> Table:
@@ -80,7 +86,7 @@ def _gap_table(owner: str, gaps: list[dict[str, Any]]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for gap in gaps[:_GAPS_SHOWN]:
         table.add_row(
-            _escape(gap["label"]),
+            escape(gap["label"]),
             f"{gap['p_target']:.1%}",
             f"{gap['p_target_low']:.1%} – {gap['p_target_high']:.1%}",
             "–" if gap["p_current"] is None else f"{gap['p_current']:.1%}",
@@ -110,9 +116,3 @@ def _certificate_table(certificate: dict[str, Any]) -> Table:
 def estimate(value: dict[str, float] | None) -> str:
     """A divergence with its interval."""
     return "–" if value is None else f"{value['jsd']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

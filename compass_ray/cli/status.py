@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from compass_ray.cli.options import AsJson
-from compass_ray.cli.report import PIPE_WIDTH, print_json
+from compass_ray.cli.report import print_json, results_console
 
 if TYPE_CHECKING:
     from compass_ray.pipelines.run import Status
@@ -34,7 +32,7 @@ def command(
 
 
 def _print(status: Status) -> None:
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = results_console()
     console.print(f"{status.command}: {status.state}, since {status.started}", markup=False, highlight=False)
     table = Table()
     for heading in ("stage", "shards", "rows", "seconds", "peak MiB"):

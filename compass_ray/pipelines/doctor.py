@@ -5,7 +5,6 @@ Nothing is downloaded, and nothing changed but for a small probe in the output, 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -121,18 +120,9 @@ def _actors(config: RunConfig) -> Iterator[Check]:
 
 def _output(url: str, connected: bool) -> Iterator[Check]:
     """Writes, reads back and deletes, so that a store that only lists, or a full disk, is found out."""
-    probe, content = storage.join(url, f".doctor-{secrets.token_hex(8)}"), secrets.token_bytes(64)
-    try:
-        storage.write_bytes(probe, content)
-        try:
-            if storage.read_bytes(probe) != content:
-                raise ResourcesMissing(f"{url}: gave back other bytes than were written; use another store")
-            if connected:
-                yield from _unseen("output", [probe])
-        finally:
-            storage.delete(probe)
-    except OSError as exc:
-        raise ResourcesMissing(f"{url}: cannot be written ({exc}); check output, the disk and its permissions") from exc
+    with storage.probe(url) as written:
+        if connected:
+            yield from _unseen("output", [written])
     yield Check("output", "good", f"{url}: written, read back and deleted")
 
 

@@ -90,10 +90,10 @@ def _pretrain(recipe: BaseRecipe, final: Path, session: Session) -> Score | None
     import ray
 
     from compass_ray.adapt.training.trainer import fit_workers, group_count
-    from compass_ray.runtime.cluster import connect, ray_errors
+    from compass_ray.runtime.cluster import ray_errors
     from compass_ray.runtime.tally import watched
 
-    connect(recipe.ray)
+    session.connect()
     group_count(recipe.workers, 1)
     plan = ingestion.plan(recipe.sources, recipe.ingest, "full", session.output)
     manifest = ingestion.ingest(plan, recipe.ingest, session)

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from compass_ray.errors import ClusterError, ConfigError, ResourcesMissing, WorkerLost
+from compass_ray.errors import ClusterError, ConfigError, Interrupted, ResourcesMissing, WorkerLost
 from compass_ray.runtime.head import listens
 
 _LOCAL = "http://127.0.0.1:8265"
 _PORTS = {"http": 80, "https": 443}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-_STOPPED = 130
 _STOP_S = 30
 _POLL_S = 0.5
 
@@ -68,7 +67,7 @@ class Job:
         if self.driver_exit_code is not None:
             return self.driver_exit_code if self.driver_exit_code >= 0 else 128 - self.driver_exit_code  # as a shell
         if self.status == "STOPPED":
-            return _STOPPED
+            return Interrupted.exit_code
         raise WorkerLost(
             f"job {self.submission_id}: {self.status}, and its driver left no exit code ({self.message}); "
             "submit it again under another id: what is finished is reused"
