@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ import ray.exceptions
 from compass_ray.errors import CompassError, ResourcesMissing, WorkerLost
 from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.head import answers, watch_head
+
+_ADVICE_OF_RAY = re.compile(r"\nFailed to .* after \d+/\d+ attempts")
+"""Where Ray Data's own advice begins, which it appends to the message of any error: on settings that are not ours."""
 
 
 def connect(config: RayConfig) -> None:
@@ -141,6 +145,7 @@ def ray_errors() -> Iterator[None]:
         if not _is_rays(exc):
             raise
         if (cause := _our_cause(exc)) is not None:
+            cause.args = (_ADVICE_OF_RAY.split(str(cause), maxsplit=1)[0], *cause.args[1:])
             raise cause from exc
         failures = getattr(exc, "worker_failures", {0: exc}).values()
         if not any(_is_rays(failure) and not isinstance(failure, ray.exceptions.RayTaskError) for failure in failures):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from ray.data._internal import util
+from ray.exceptions import RayTaskError
 
-from compass_ray.runtime.cluster import worthwhile
+from compass_ray.errors import ResourcesMissing
+from compass_ray.runtime.cluster import ray_errors, worthwhile
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,20 @@ def test_actors_are_as_many_as_have_work_room_and_shards(
     shards: int, rows: int, room: int, asked: int | None, expected: int
 ) -> None:
     assert worthwhile(shards, rows, 2_000, room, asked) == expected
+
+
+def test_what_ray_data_appends_to_an_error_of_ours_is_not_said() -> None:
+    ours = ResourcesMissing("write x: No space left on device; make room")
+    appended = util._annotate_exception_with_retry_context(
+        ours,
+        description="apply UDF transform",
+        attempts=1,
+        max_attempts=1,
+        total_backoff_s=0.0,
+        exception_str=str(ours),
+    )
+    assert "To change retry attempts" in str(appended)
+    assert isinstance(appended, ResourcesMissing)
+    with pytest.raises(ResourcesMissing) as caught, ray_errors():
+        raise RayTaskError("map", "Traceback", appended).as_instanceof_cause()
+    assert str(caught.value) == "write x: No space left on device; make room"
