@@ -157,7 +157,7 @@ class IngestConfig(Config):
     """How documents are made from rows."""
 
     shard_bytes: int = Field(
-        default=16 << 20, ge=1 << 10, description="Input bytes per logical shard; sets the shard count"
+        default=4 << 20, ge=1 << 10, description="Input bytes per logical shard; sets the shard count"
     )
     max_row_bytes: int = Field(default=64 << 20, ge=1 << 10, description="A longer line or element is a bad row")
     max_file_bytes: int = Field(
