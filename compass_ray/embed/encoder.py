@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.embed.config import EmbedConfig
+
+Input = str | NDArray[np.int32]
+"""A text, or its token ids where an encoder needs no more of it."""
+
+
+class Tokenized(NamedTuple):
+    """Texts as an encoder takes them.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (n,), int32
+        Tokens of each text before truncation and without the prompt; batches and token budgets are sized by it.
+    inputs : sequence of n
+        What :meth:`Encoder.encode` takes in place of the texts, so that no text is tokenised twice.
+    """
+
+    counts: NDArray[np.int32]
+    inputs: Sequence[Input]
 
 
 class Encoder(Protocol):
@@ -20,17 +38,17 @@ class Encoder(Protocol):
     revision: str
     """What the vectors are a function of, beside the text: weights, tokenizer, parameters."""
 
-    def count_tokens(self, texts: Sequence[str]) -> NDArray[np.int32]:
-        """Tokens of each text before truncation, shape (n,); batches and token budgets are sized by it."""
+    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+        """Count the tokens of texts, and keep of the work what encoding can use."""
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of shape (n, dim), L2-normalised.
+    def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
+        """Vectors of shape (n, dim), L2-normalised, of texts or of what :meth:`tokenize` made of them.
 
-        The texts are one batch; a row may differ in its last bits in another batch. A text that
+        They are one batch; a row may differ in its last bits in another batch. A text that
         carries no signal (empty, only unknown symbols) gets the first unit vector.
         """
 
-    def encode_exactly(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_exactly(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         """As :meth:`encode`, in float32 whatever the model's dtype: the second try for a row that overflowed."""
 
 

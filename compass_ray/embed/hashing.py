@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from compass_ray.embed.encoder import Input, Tokenized
 from compass_ray.vectors import unit_rows
 
 
@@ -31,15 +32,15 @@ class HashingEncoder:
             analyzer="char_wb", ngram_range=(3, 5), n_features=self.dim, norm=None, dtype=np.float64
         )
 
-    def count_tokens(self, texts: Sequence[str]) -> NDArray[np.int32]:
+    def tokenize(self, texts: Sequence[str]) -> Tokenized:
         """A token is taken as four UTF-8 bytes."""
-        return np.array([-(-len(text.encode()) // 4) for text in texts], dtype=np.int32)
+        return Tokenized(np.array([-(-len(text.encode()) // 4) for text in texts], dtype=np.int32), texts)
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        if not texts:
+    def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
+        if not inputs:
             return np.empty((0, self.dim), dtype=np.float32)
-        counts = self._vectorizer.transform(self._prompt + text for text in texts).toarray()
+        counts = self._vectorizer.transform(f"{self._prompt}{text}" for text in inputs).toarray()
         return unit_rows(np.sign(counts) * np.sqrt(np.abs(counts)))
 
-    def encode_exactly(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self.encode(texts)
+    def encode_exactly(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
+        return self.encode(inputs)

@@ -24,7 +24,7 @@ from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
 from compass_ray.configbase import identity
 from compass_ray.embed.batching import token_batches
 from compass_ray.embed.config import EmbedConfig
-from compass_ray.embed.encoder import Encoder, encoder_from
+from compass_ray.embed.encoder import Encoder, Input, encoder_from
 from compass_ray.errors import NonFiniteEmbedding
 from compass_ray.runtime.stage import Session
 from compass_ray.runtime.threads import set_threads
@@ -128,9 +128,9 @@ class ShardEmbedder:
         columns = ["doc_id", "content_id", "role", "owner", "lang", "text", "reject"]
         documents = records.documents_only(self._documents.read(key, columns))
         texts = documents["text"].to_pylist()
-        tokens = self._encoder.count_tokens(texts)
+        tokens, inputs = self._encoder.tokenize(texts)
         vectors, halved = encode_in_batches(
-            self._encoder, texts, token_batches(tokens, self._config.batch_tokens, self._config.batch_texts)
+            self._encoder, inputs, token_batches(tokens, self._config.batch_tokens, self._config.batch_texts)
         )
         finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         table = documents.drop_columns(["text"])
@@ -145,9 +145,9 @@ class ShardEmbedder:
 
 
 def encode_in_batches(
-    encoder: Encoder, texts: Sequence[str], batches: Sequence[NDArray[np.intp]]
+    encoder: Encoder, inputs: Sequence[Input], batches: Sequence[NDArray[np.intp]]
 ) -> tuple[NDArray[np.float32], int]:
-    """Encode texts batch by batch.
+    """Encode texts, or what the encoder's tokenizer made of them, batch by batch.
 
     Rows that come out non-finite are tried once more in float32. A batch for which the GPU's memory
     does not suffice is halved until it fits.
@@ -158,13 +158,13 @@ def encode_in_batches(
     halved : int
         How often a batch was halved; above zero, the bits may differ from those of another machine.
     """
-    vectors = np.empty((len(texts), encoder.dim), dtype=np.float32)
+    vectors = np.empty((len(inputs), encoder.dim), dtype=np.float32)
     halved = 0
     pending = list(batches)[::-1]
     while pending:
         positions = pending.pop()
         try:
-            rows = encoder.encode([texts[position] for position in positions])
+            rows = encoder.encode([inputs[position] for position in positions])
         except _out_of_memory():
             if len(positions) == 1:
                 raise
@@ -174,7 +174,7 @@ def encode_in_batches(
             continue
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(bad):
-            rows[bad] = encoder.encode_exactly([texts[positions[index]] for index in bad])
+            rows[bad] = encoder.encode_exactly([inputs[positions[index]] for index in bad])
         vectors[positions] = rows
     return vectors, halved
 

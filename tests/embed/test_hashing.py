@@ -52,10 +52,10 @@ def test_the_prompt_is_a_prefix_of_every_text() -> None:
 
 
 def test_four_bytes_are_a_token() -> None:
-    counts = ENCODER.count_tokens(["", "a", "abcd", "abcde", "漢字"])
+    counts = ENCODER.tokenize(["", "a", "abcd", "abcde", "漢字"]).counts
     assert counts.tolist() == [0, 1, 1, 2, 2]
     assert counts.dtype == np.int32
-    assert ENCODER.count_tokens([]).shape == (0,)
+    assert ENCODER.tokenize([]).counts.shape == (0,)
 
 
 def test_it_is_loaded_by_name_with_its_prompt() -> None:

@@ -18,6 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from compass_ray.embed import load_encoder
+from compass_ray.embed.encoder import Input, Tokenized
 from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder
 from compass_ray.embed.stage import encode_in_batches
 from compass_ray.errors import ConfigError, ResourcesMissing
@@ -98,7 +99,7 @@ def test_the_same_batch_gives_the_same_bits(minilm: SentenceTransformerEncoder) 
 
 def test_no_texts_are_no_vectors(minilm: SentenceTransformerEncoder) -> None:
     assert minilm.encode([]).shape == (0, 384)
-    assert minilm.count_tokens([]).shape == (0,)
+    assert minilm.tokenize([]).counts.shape == (0,)
 
 
 def test_a_prompt_is_a_prefix_of_every_text(minilm: SentenceTransformerEncoder, minilm_folder: Path) -> None:
@@ -109,7 +110,7 @@ def test_a_prompt_is_a_prefix_of_every_text(minilm: SentenceTransformerEncoder, 
 
 
 def test_tokens_are_counted_before_truncation(minilm: SentenceTransformerEncoder) -> None:
-    counts = minilm.count_tokens(["", "hello", "word " * 2000])
+    counts = minilm.tokenize(["", "hello", "word " * 2000]).counts
     assert counts.tolist() == [2, 3, 2002]  # with [CLS] and [SEP]; the model itself stops at 256
     assert counts.dtype == np.int32
 
@@ -131,8 +132,18 @@ def test_static_models_work_and_a_text_without_signal_gets_the_first_unit_vector
     vectors = encoder.encode(["red", "unheard", "blue blue", "", "red nothing"])
     expected = [[0.6, 0.8, 0], [1, 0, 0], [0, 0, 1], [1, 0, 0], [0.6, 0.8, 0]]
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
-    assert encoder.count_tokens(["red", "red blue what", ""]).tolist() == [1, 3, 0]
+    assert encoder.tokenize(["red", "red blue what", ""]).counts.tolist() == [1, 3, 0]
     assert encoder.dim == 3
+
+
+@pytest.mark.parametrize("prompt", ["", "blue "])
+def test_what_the_tokenizer_made_of_texts_encodes_to_the_same_bytes(static_folder: Path, prompt: str) -> None:
+    encoder = load_encoder(str(static_folder), prompt=prompt)
+    texts = ["red", "", "blue blue red", "unheard"]
+    counts, inputs = encoder.tokenize(texts)
+    assert counts.tolist() == [1, 0, 3, 1]  # without the prompt
+    assert not any(isinstance(one, str) for one in inputs)
+    assert encoder.encode(inputs).tobytes() == encoder.encode(texts).tobytes()
 
 
 def test_a_model_that_overflows_in_half_precision_is_saved_by_the_second_try(tmp_path: Path) -> None:
@@ -246,17 +257,19 @@ class Lookup:
         self.encoded: list[list[str]] = []
         self.exact: list[list[str]] = []
 
-    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
-        return np.ones(len(texts), dtype=np.int32)
+    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+        return Tokenized(np.ones(len(texts), dtype=np.int32), texts)
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode(self, inputs: Sequence[Input]) -> np.ndarray:
+        texts = [str(text) for text in inputs]
         if len(texts) > self.room:
             raise self.error("no room")
-        self.encoded.append(list(texts))
+        self.encoded.append(texts)
         return np.array([[np.nan, 1] if text in ("nan", "lost") else [float(text), 1] for text in texts], np.float32)
 
-    def encode_exactly(self, texts: Sequence[str]) -> np.ndarray:
-        self.exact.append(list(texts))
+    def encode_exactly(self, inputs: Sequence[Input]) -> np.ndarray:
+        texts = [str(text) for text in inputs]
+        self.exact.append(texts)
         return np.array([[np.inf, 0] if text == "lost" else [-1, 1] for text in texts], np.float32)
 
 

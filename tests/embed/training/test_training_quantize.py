@@ -114,7 +114,7 @@ def test_the_folder_gives_vectors_near_the_float_ones(
     found = encoder.encode(texts)
     assert encoder.dim == 8
     assert np.abs(found - expected).max() < 0.02
-    assert encoder.count_tokens(texts).tolist() == [len(ids) for ids in token_ids(tokenizer, texts)]
+    assert encoder.tokenize(texts).counts.tolist() == [len(ids) for ids in token_ids(tokenizer, texts)]
 
 
 def test_unknown_characters_do_not_turn_a_text(encoder: Encoder) -> None:
