@@ -12,7 +12,9 @@ from compass_ray.cli.report import print_json, print_rejected_run, print_run, ru
 from compass_ray.errors import TooManyBadRows
 from compass_ray.interrupts import resumable
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what the sources hold; ingest and write nothing")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what the sources hold and what a run will take; write nothing")
+]
 
 
 def command(
@@ -27,10 +29,10 @@ def command(
 
     config = load_config(path, with_address(overrides, address))
     if dry_run:
-        from compass_ray.pipelines.preflight import survey_sources
+        from compass_ray.pipelines.preflight import preflight
 
-        found = survey_sources(config)
-        print_json(dry_run_as_json(*found)) if as_json else print_dry_run(*found)
+        found = preflight(config)
+        print_json(dry_run_as_json(found)) if as_json else print_dry_run(found)
         return
     with resumable():
         try:

@@ -1,8 +1,8 @@
-"""What a dry run of ``curate`` prints: sources with the rows expected of them, and their first documents."""
+"""What a dry run of ``curate`` prints: sources, their first documents, and what each stage will take."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -10,33 +10,49 @@ from rich.table import Table
 from compass_ray.cli.report import results_console
 
 if TYPE_CHECKING:
-    from compass_ray.pipelines.preflight import Survey
+    from compass_ray.pipelines.preflight import Preflight, Survey
 
 _FIRST = 5
 _TEXT_SHOWN = 60
 _MIB = 2**20
+_GIB = 2**30
 
 
-def dry_run_as_json(surveys: Sequence[Survey], n_shards: int) -> dict[str, Any]:
+def dry_run_as_json(found: Preflight) -> dict[str, Any]:
     """All that :func:`print_dry_run` shows, as plain JSON."""
-    return {"shards": n_shards, "sources": [_as_json(one) for one in surveys]}
+    return {
+        "shards": found.n_shards,
+        "cpus": found.cpus,
+        "sources": [_as_json(one) for one in found.surveys],
+        "stages": [asdict(stage) for stage in found.stages],
+        "seconds": found.seconds,
+        "peak_bytes": found.peak_bytes,
+    }
 
 
-def print_dry_run(surveys: Sequence[Survey], n_shards: int) -> None:
-    """Print a table of sources, and the first documents of each as they will be ingested."""
+def print_dry_run(found: Preflight) -> None:
+    """Print tables of sources and stages, and the first documents of each source as they will be ingested."""
     console = results_console()
-    table = Table(title=f"Sources, into {n_shards:,} shards", title_justify="left")
+    table = Table(title=f"Sources, into {found.n_shards:,} shards", title_justify="left")
     table.add_column("source")
     for heading in ("files", "MiB", "rows", "documents"):
         table.add_column(heading, justify="right")
     table.add_column("of the rows looked at")
-    for one in surveys:
+    for one in found.surveys:
         size = sum(file.size for file in one.files) / _MIB
         rows = f"{one.rows:,}" if one.counted else f"about {one.rows:,}"
         outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in one.outcomes.items())
         table.add_row(one.source, f"{len(one.files):,}", f"{size:,.1f}", rows, f"{one.documents:,}", outcomes)
     console.print(table)
-    for one in surveys:
+    table = Table(title=f"A first run on {found.cpus} CPUs like this machine's, about", title_justify="left")
+    for heading in ("stage", "seconds", "memory, at most"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for stage in found.stages:
+        table.add_row(stage.stage, f"{stage.seconds:,.0f}", f"{stage.peak_bytes / _GIB:,.1f} GiB")
+    table.add_section()
+    table.add_row("all", f"{found.seconds:,.0f}", f"{found.peak_bytes / _GIB:,.1f} GiB")
+    console.print(table)
+    for one in found.surveys:
         for row in one.first(_FIRST).select(["uri", "row", "lang", "text"]).to_pylist():
             text = " ".join(row["text"].split())[:_TEXT_SHOWN]
             console.print(f"{one.source}: {row['uri']}:{row['row']} {row['lang']} {text}", markup=False)

@@ -18,7 +18,7 @@ from compass_ray.cluster.sampling import weights_of
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
-_ROWS_EACH = 20_000
+ROWS_EACH = 20_000
 """Fitting rows that are worth the start of another actor, which takes seconds."""
 
 
@@ -47,7 +47,7 @@ def fit_on_actors(
     keys = embeddings.manifest().keys_with_rows
     room = room_for(1, num_gpus, "cluster.device") if num_gpus else cluster_cpus()
     rows = int(rate * embeddings.manifest().rows)
-    count = worthwhile(len(keys), rows, _ROWS_EACH, room, config.actors)
+    count = worthwhile(len(keys), rows, ROWS_EACH, room, config.actors)
     remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_restarts=-1, max_task_retries=-1)(FitActor)
     shared = ray.put(means)
     actors = [

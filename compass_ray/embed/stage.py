@@ -31,7 +31,7 @@ from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import to_column
 
 VERSION = 1
-_ROWS_EACH = 2_000
+ROWS_EACH = 2_000
 """Documents that are worth the start of another actor, which loads a model."""
 
 
@@ -96,7 +96,7 @@ def _embed_shards(documents: Artifact, target: Artifact, config: EmbedConfig, mi
     room = room_for(config.num_cpus, config.num_gpus, "embed")
     shards = documents.manifest().receipts
     rows = sum(shards[key].rows for key in missing)
-    pool = ray.data.ActorPoolStrategy(size=worthwhile(len(missing), rows, _ROWS_EACH, room, config.actors))
+    pool = ray.data.ActorPoolStrategy(size=worthwhile(len(missing), rows, ROWS_EACH, room, config.actors))
     keys = ray.data.from_items([{"key": key} for key in missing], override_num_blocks=len(missing))
     receipts = keys.map_batches(
         ShardEmbedder,

@@ -1,7 +1,7 @@
 """What sources hold, from Parquet footers and the beginnings of some files: the ingest part of a dry run.
 
-Nothing is written. Cost: at most 16 files of a source are opened, about a mebibyte of each is read, and the rows of
-four of them are made into documents.
+Nothing is written. Cost: at most 16 files of a source are opened, about a mebibyte of each is read (of plain line files
+in ranges all over them), and the rows of four of them are made into documents.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from compass_ray.ingest.readers.streams import chunks, decompressed
 FILES = 16
 _SAMPLED_FILES = 4
 _SAMPLE_BYTES = 1 << 20
+_RANGES = 8
 _ELEMENT_ENDS = re.compile(rb"\}\s*[,\]]\s*(?=\{|$)")
 
 
@@ -42,8 +43,8 @@ class Survey:
         In all files; exact if ``counted``, otherwise from the length of the rows that were read.
     sample : Table of schema INGESTED
         Documents and rejects of the rows that were read.
-    seconds : float
-        CPU time of reading them, on this machine.
+    row_seconds : float
+        CPU time of making a document of one row, on this machine.
     """
 
     source: str
@@ -51,7 +52,7 @@ class Survey:
     rows: int
     counted: bool
     sample: pa.Table
-    seconds: float
+    row_seconds: float
 
     @property
     def weight(self) -> int:
@@ -87,9 +88,10 @@ def survey(name: str, source: SourceConfig, view: View) -> Survey:
     """
     files = list_source(name, source)
     looked = _spread(files, FILES)
-    started = time.process_time()
     tables = [_sample(name, source, file, view) for file in _spread(looked, _SAMPLED_FILES)]
-    seconds = time.process_time() - started
+    started = time.process_time()  # of a second reading, so that no import and no first call counts
+    again = _sample(name, source, files[0], view)
+    seconds = (time.process_time() - started) / max(1, again.num_rows)
     rows, bytes_seen = 0.0, 0
     for file in looked:
         rows += _rows_of(file)
@@ -112,18 +114,28 @@ def _spread(files: Sequence[InputFile], count: int) -> list[InputFile]:
 
 
 def _sample(name: str, source: SourceConfig, file: InputFile, view: View) -> pa.Table:
-    """The first batch of documents and rejects of one file; a batch is what a reader gives at once."""
-    unit = ReadUnit(name, file, 0, min(file.size, _SAMPLE_BYTES) if file.in_ranges else None)
+    """Documents and rejects of the first batch of a file, or of some ranges of one that can be entered anywhere."""
+    units = [ReadUnit(name, file, start, end) for start, end in _ranges(file)] if file.in_ranges else []
     tables = [records.INGESTED.empty_table()]
-    for batch in read(unit, source.wanted_columns):
-        tables.append(to_documents(batch, name, source, file.uri, view, 1).select(records.INGESTED.names))
-        if len(batch.rows):
-            break
+    for unit in units or [ReadUnit(name, file, 0, None)]:
+        for batch in read(unit, source.wanted_columns):
+            tables.append(to_documents(batch, name, source, file.uri, view, 1).select(records.INGESTED.names))
+            if len(batch.rows):
+                break
     return pa.concat_tables(tables)
 
 
+def _ranges(file: InputFile) -> list[tuple[int, int]]:
+    """The whole of a small file, or ranges all over a large one: what was appended later may be of another kind."""
+    if file.size <= _SAMPLE_BYTES:
+        return [(0, file.size)]
+    length = _SAMPLE_BYTES // _RANGES
+    starts = [number * (file.size - length) // (_RANGES - 1) for number in range(_RANGES)]
+    return [(start, start + length) for start in starts]
+
+
 def _rows_of(file: InputFile) -> float:
-    """Rows of one file: by its footer, or by what its first mebibyte holds. What cannot be read is one reject."""
+    """Rows of one file: by its footer, or by what a mebibyte of it holds. What cannot be read is one reject."""
     if file.format in ("text", "markdown"):
         return 1.0
     with storage.open_input(file.url) as stream:
@@ -134,6 +146,8 @@ def _rows_of(file: InputFile) -> float:
                 return rows_at_the_beginning(stream) / max(1, stream.tell()) * file.size
         except Unreadable:
             return 1.0
+        if file.in_ranges:
+            return _lines_in(stream, _ranges(file), file.size)
         decoder = decompressed(stream, file, Limits())
         head = _head(decoder)
         at_end = len(head) < _SAMPLE_BYTES
@@ -144,6 +158,17 @@ def _rows_of(file: InputFile) -> float:
     lines = head.count(b"\n") + (0 if head.endswith(b"\n") else 1)
     header = 1 if file.format in ("csv", "tsv") else 0
     return max(0.0, lines * scale - header)
+
+
+def _lines_in(stream: BinaryIO, ranges: Sequence[tuple[int, int]], size: int) -> float:
+    """Lines of a file of some size, by those that begin in some ranges of it."""
+    lines = looked = 0
+    for start, end in ranges:
+        stream.seek(start)
+        piece = stream.read(end - start)
+        lines += piece.count(b"\n") + (1 if end == size and piece and not piece.endswith(b"\n") else 0)
+        looked += end - start
+    return lines * size / max(1, looked)
 
 
 def _head(stream: BinaryIO) -> bytes:

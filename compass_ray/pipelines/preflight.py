@@ -1,27 +1,212 @@
-"""A dry run of curation: what the sources hold, without ingesting them. Nothing is written and no Ray is started."""
+"""A dry run of curation: what the sources hold, and what curating them will take. Nothing is written, Ray not started.
+
+Times are extrapolated from the run's own kernels, timed here on a sample of its own documents: parsing, writing a
+shard, encoding, comparing with centroids. What no kernel shows, such as the passes that sampling makes over a shard, is
+a multiple of one that is measured. Multiples, starts of processes and the allowances for memory were fitted to runs of
+30,000 to 1,000,000 documents; ``benchmarks/preflight.py`` holds predictions to the truth. Memory is meant as an upper
+bound. Both are for a first run, which finds no artifact to reuse, on one machine like this one: of another cluster only
+its CPUs can be told, by ``ray.num_cpus``. ``n_clusters: auto`` and HDBSCAN were not among the runs.
+"""
 
 from __future__ import annotations
 
-from compass_ray import shards
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from compass_ray import records, shards
+from compass_ray.artifacts import to_parquet
+from compass_ray.cluster import actors, kernels
+from compass_ray.cluster.config import ClusterConfig
+from compass_ray.cluster.sweep import SEEDS
 from compass_ray.config import RunConfig
+from compass_ray.embed import stage as embedding
+from compass_ray.embed.batching import token_batches
+from compass_ray.embed.encoder import encoder_from
+from compass_ray.errors import ConfigError
+from compass_ray.ingest.shuffle import finish_shard
 from compass_ray.ingest.survey import Survey as Survey
 from compass_ray.ingest.survey import survey_all
+from compass_ray.runtime.cluster import worthwhile
+from compass_ray.runtime.threads import set_threads
+
+_ENCODED = 1024
+"""Texts that the encoder is timed on."""
+
+_ITERATIONS = 40
+"""Lloyd passes until convergence at the default tolerance, as seen; fewer if the config allows fewer."""
+
+_CLUSTERS = 100
+"""Centroids that comparing is timed with."""
+
+_GIB = 1 << 30
+_STARTS_S = {"ingest": 12.0, "embed": 8.0, "codebook": 4.0, "assign": 0.3, "sample": 8.0, "select": 0.3}
+"""Wall seconds before a stage's first shard: Ray, worker processes and their imports, a model."""
+
+_BASE_BYTES = int(1.0 * _GIB)  # the driver and Ray's own processes
+_READER_BYTES = int(0.4 * _GIB)  # a worker process that has not imported torch
+_ENCODER_BYTES = int(0.9 * _GIB)  # one that has, without the model's weights
 
 
-def survey_sources(config: RunConfig) -> tuple[list[Survey], int]:
-    """Look at every source; cost as in :mod:`compass_ray.ingest.survey`.
+@dataclass(frozen=True)
+class Prediction:
+    """What one stage is expected to take: wall time in seconds, and at most how much memory of all processes."""
 
-    Returns
-    -------
-    surveys : list of Survey
-        In the order of the config.
-    n_shards : int
-        How many logical shards ingest will write.
+    stage: str
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A dry run: sources in the order of the config, shards to be written, and stages in the order they run in."""
+
+    surveys: tuple[Survey, ...]
+    n_shards: int
+    cpus: int
+    stages: tuple[Prediction, ...]
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(stage.peak_bytes for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of one thread of this machine.
+
+    Attributes
+    ----------
+    write, encode : float
+        For one document: sorting and writing it; tokenising and embedding it.
+    compare, race : float
+        For one vector and one centroid: of many that are compared at once; of one alone, as in seeding.
+    dim : int
+        Length of a vector.
+    """
+
+    write: float
+    encode: float
+    compare: float
+    race: float
+    dim: int
+
+
+def preflight(config: RunConfig) -> Preflight:
+    """Look at every source, and time the config's encoder and kernels on documents of theirs.
+
+    Cost: that of :mod:`compass_ray.ingest.survey`, the load of the encoder, and the encoding of a thousand texts.
 
     Raises
     ------
     EmptyInput, ConfigError
-        If a source matches no file, or a format cannot be told.
+        If a source matches no file, or a format cannot be told; if no row that was looked at is a document.
+    ResourcesMissing
+        If the encoder, or the GPU that it is to run on, is not on this machine.
     """
     surveys = survey_all(config.sources, config.embed.view)
-    return surveys, shards.shard_count(sum(one.weight for one in surveys), config.ingest.shard_bytes)
+    n_shards = shards.shard_count(sum(one.weight for one in surveys), config.ingest.shard_bytes)
+    cpus = config.ray.num_cpus or os.cpu_count() or 1
+    costs = measure(config, surveys)
+    stages = predict(config, surveys, n_shards, cpus, costs)
+    return Preflight(tuple(surveys), n_shards, cpus, tuple(stages))
+
+
+def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
+    """Time the kernels of a run on the documents that a survey has read."""
+    sample = pa.concat_tables([one.sample for one in surveys])
+    texts = records.documents_only(sample)["text"].to_pylist()
+    if not texts:
+        raise ConfigError("sources: no row that was looked at is a document; see the reasons in --dry-run --json")
+    encoder = encoder_from(config.embed)
+    set_threads(config.embed.threads)
+    some = texts[:: max(1, len(texts) // _ENCODED)]
+
+    def encode() -> None:
+        tokens, inputs = encoder.tokenize(some)
+        batches = token_batches(tokens, config.embed.batch_tokens, config.embed.batch_texts)
+        embedding.encode_in_batches(encoder, inputs, batches)
+
+    per_text = _seconds(encode) / len(some)
+    set_threads(1)
+    x = np.random.default_rng(0).standard_normal((4 * kernels.TILE_ROWS, encoder.dim), dtype=np.float32)
+    return Costs(
+        write=_seconds(lambda: to_parquet(finish_shard(sample))) / sample.num_rows,
+        encode=per_text * _length(surveys) / float(np.mean([len(text) for text in some])),
+        compare=_seconds(lambda: kernels.nearest(x, x[:_CLUSTERS])) / len(x) / _CLUSTERS,
+        race=_seconds(lambda: kernels.nearest(x, x[:1])) / len(x),
+        dim=encoder.dim,
+    )
+
+
+def _length(surveys: Sequence[Survey]) -> float:
+    """Mean length in characters of the documents of all sources, each as large as it will be."""
+    lengths = [
+        (one.documents, float(np.mean([len(text) for text in texts])))
+        for one in surveys
+        if (texts := records.documents_only(one.sample)["text"].to_pylist())
+    ]
+    return sum(count * mean for count, mean in lengths) / max(1, sum(count for count, _ in lengths))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """CPU time of this process, which other programs do not lengthen; of a second call, as the first imports."""
+    work()
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: int, costs: Costs) -> list[Prediction]:
+    """What each stage of curation will take on so many CPUs of this kind."""
+    rows = sum(one.documents for one in surveys)
+    read = sum(one.rows * one.row_seconds for one in surveys)
+    weight = sum(one.weight for one in surveys)
+    shard_bytes = weight / n_shards
+    fitted = min(rows, config.cluster.fit_rows)
+    n_clusters, sweep = _clusters(config.cluster, costs)
+    passes = min(_ITERATIONS, config.cluster.max_iterations)
+    compare = n_clusters * costs.compare
+    room = max(1, int(cpus // config.embed.num_cpus))
+    embedders = worthwhile(n_shards, rows, embedding.ROWS_EACH, room, config.embed.actors)
+    fitters = worthwhile(n_shards, fitted, actors.ROWS_EACH, cpus, config.cluster.actors)
+    workers = min(cpus, n_shards)
+
+    work = {
+        "ingest": 2.2 * (read + rows * costs.write) / cpus,
+        "embed": rows * (costs.encode + costs.write) / embedders,
+        "codebook": (sweep + rows * (compare + costs.write)) / workers
+        + fitted * (n_clusters * costs.race + 1.5 * passes * compare) / fitters,
+        "assign": rows * (compare + 5 * costs.write) / workers,
+        "sample": 25 * rows * costs.write / workers,
+        "select": rows * costs.write / workers,
+    }
+    left_over = _BASE_BYTES + cpus * _ENCODER_BYTES  # workers of the stage before end when Ray finds them idle
+    memory = {
+        "ingest": _BASE_BYTES + cpus * _READER_BYTES + 5 * weight,
+        "embed": _BASE_BYTES + embedders * (_ENCODER_BYTES + 30 * shard_bytes) + (cpus - embedders) * _READER_BYTES,
+        "codebook": left_over + fitters * _READER_BYTES + 1.3 * 4 * costs.dim * fitted,
+        "assign": left_over,
+        "sample": left_over + 1_300 * rows,
+        "select": left_over,
+    }
+    stages = [stage for stage in work if stage != "codebook" or config.cluster.codebook == "fit"]
+    return [Prediction(stage, _STARTS_S[stage] + work[stage], int(memory[stage])) for stage in stages]
+
+
+def _clusters(config: ClusterConfig, costs: Costs) -> tuple[int, float]:
+    """How many clusters to count with, and seconds of finding that number."""
+    if config.method == "hdbscan":
+        return _CLUSTERS, config.hdbscan.rows**2 * costs.race
+    if isinstance(config.n_clusters, int):
+        return config.n_clusters, 0.0
+    each = config.sweep.rows * SEEDS * (costs.race + _ITERATIONS * costs.compare)
+    return max(config.sweep.clusters), sum(config.sweep.clusters) * each

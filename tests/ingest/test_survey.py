@@ -44,6 +44,13 @@ def test_rows_of_a_long_line_file_are_estimated_from_its_beginning(tmp_path: Pat
     assert not (found.counted and name == "a.jsonl")
 
 
+def test_a_file_whose_later_lines_are_longer_is_looked_at_all_over(tmp_path: Path) -> None:
+    long = b"".join(json.dumps({"text": f"{number} " + "neno " * 60}).encode() + b"\n" for number in range(10_000))
+    (tmp_path / "a.jsonl").write_bytes(_lines(30_000) + long)
+    found = survey("pool", _source(tmp_path / "a.jsonl"), "prompt")
+    assert found.rows == pytest.approx(40_000, rel=0.25)  # by its beginning it would be 91,000
+
+
 def test_rows_that_will_be_rejected_are_expected_in_proportion(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(_lines(30) + b'{"text": ""}\n' * 10)
     found = survey("pool", _source(tmp_path / "a.jsonl"), "prompt")
@@ -60,6 +67,10 @@ def test_a_dry_run_shows_sources_and_first_documents_and_writes_nothing(tmp_path
     usage = next(source for source in found["sources"] if source["source"] == "usage")
     assert (usage["rows"], usage["documents"], usage["outcomes"]["language_unknown"]) == (205, 204, 1)
     assert len(usage["first"]) == 5
+    stages = [stage["stage"] for stage in found["stages"]]
+    assert stages == ["ingest", "embed", "codebook", "assign", "sample", "select"]
+    assert found["seconds"] == sum(stage["seconds"] for stage in found["stages"]) > 0
     printed = CliRunner().invoke(app, ["curate", body, "--dry-run"])
     assert "Sources, into 8 shards" in printed.stdout
+    assert "memory, at most" in printed.stdout
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,68 @@
+"""Predictions follow from what is measured: more rows take longer, more CPUs less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import demo_config
+
+from compass_ray.config import RunConfig
+from compass_ray.ingest.survey import Survey, survey_all
+from compass_ray.pipelines.preflight import Costs, Prediction, predict
+
+COSTS = Costs(write=4e-6, encode=3e-4, compare=2e-8, race=2e-7, dim=384)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    return demo_config(tmp_path / "out")
+
+
+@pytest.fixture
+def surveys(config: RunConfig) -> list[Survey]:
+    """The demo's, each of a million rows."""
+    found = survey_all(config.sources, config.embed.view)
+    return [replace(one, rows=1_000_000, row_seconds=2e-5) for one in found]
+
+
+def by_stage(stages: list[Prediction]) -> dict[str, Prediction]:
+    return {stage.stage: stage for stage in stages}
+
+
+def test_twice_the_rows_take_longer_and_more_memory_in_stages_that_hold_them(
+    config: RunConfig, surveys: list[Survey]
+) -> None:
+    twice = [replace(one, rows=2 * one.rows, files=one.files * 2) for one in surveys]
+    less, more = (by_stage(predict(config, some, 64, 4, COSTS)) for some in (surveys, twice))
+    assert all(more[stage].seconds > less[stage].seconds for stage in less)
+    assert all(more[stage].peak_bytes >= less[stage].peak_bytes for stage in less)
+    assert more["ingest"].peak_bytes > less["ingest"].peak_bytes
+    assert more["sample"].peak_bytes > less["sample"].peak_bytes
+
+
+def test_twice_the_cpus_halve_what_is_not_a_start(config: RunConfig, surveys: list[Survey]) -> None:
+    two, four, eight = (by_stage(predict(config, surveys, 64, cpus, COSTS)) for cpus in (2, 4, 8))
+    for stage in two:
+        saved, saved_again = two[stage].seconds - four[stage].seconds, four[stage].seconds - eight[stage].seconds
+        assert saved == pytest.approx(2 * saved_again)
+
+
+def test_more_cpus_than_shards_embed_no_faster(config: RunConfig, surveys: list[Survey]) -> None:
+    eight, sixteen = (by_stage(predict(config, surveys, 8, cpus, COSTS))["embed"] for cpus in (8, 16))
+    assert eight.seconds == sixteen.seconds
+
+
+def test_a_codebook_that_exists_is_not_fitted(config: RunConfig, surveys: list[Survey]) -> None:
+    frozen = config.model_copy(update={"cluster": config.cluster.model_copy(update={"codebook": "somewhere"})})
+    assert "codebook" not in by_stage(predict(frozen, surveys, 64, 4, COSTS))
+
+
+@pytest.mark.parametrize("changed", [{"n_clusters": "auto"}, {"method": "hdbscan"}, {"n_clusters": 400}])
+def test_a_larger_search_for_clusters_takes_longer(
+    config: RunConfig, surveys: list[Survey], changed: dict[str, object]
+) -> None:
+    other = config.model_copy(update={"cluster": config.cluster.model_copy(update=changed)})
+    one, two = (by_stage(predict(some, surveys, 64, 4, COSTS))["codebook"] for some in (config, other))
+    assert two.seconds > one.seconds
