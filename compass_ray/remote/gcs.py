@@ -48,7 +48,12 @@ class ObjectReader(RangedReader):
         parameters = {
             "client": client(),
             "get_blob_kwargs": {"generation": int(version), **_bounds()},
-            "blob_open_kwargs": {"chunk_size": _RANGE_BYTES, "raw_download": True, **_bounds()},  # never decompressed
+            "blob_open_kwargs": {
+                "chunk_size": _RANGE_BYTES,
+                "if_generation_match": int(version),  # a blob forgets its generation if an answer does not repeat it
+                "raw_download": True,  # never decompressed
+                **_bounds(),
+            },
         }
         try:
             with errors("read", url):
@@ -84,6 +89,8 @@ def errors(action: str, url: str) -> Iterator[None]:
     ------
     FileNotFoundError
         If there is no such object, or not of the generation asked for.
+    DataError
+        If the object is not of the generation that was to match.
     ResourcesMissing
         If the store refuses, or goes on failing.
     """
@@ -96,6 +103,8 @@ def errors(action: str, url: str) -> Iterator[None]:
     try:
         yield
     except GoogleAPICallError as exc:
+        if exc.code == 412:
+            raise changed(url, "it was replaced") from exc
         if exc.code != 404:
             raise ResourcesMissing(
                 f"{action} {url}: the object store answered {exc.code}; check that these credentials may {action} in "

@@ -67,16 +67,17 @@ class ObjectReader(ResumingReader):
         except FileNotFoundError as exc:
             raise changed(self._url, "it was deleted") from exc
         headers = answer.response.headers
-        span, _, total = headers.get("Content-Range", "").partition("/")
+        whole = f"bytes 0-/{headers.get('Content-Length', '')}"
+        span, _, total = headers.get("Content-Range", whole).partition("/")
         size = int(total) if total.isdecimal() else self._size
-        if span and (size, _version(headers, size)) != (self._size, self.version):
+        if (size, _version(headers, size)) != (self._size, self.version):
             answer.close()
             raise changed(self._url, "it was replaced")
         if not span.startswith(f"bytes {start}-"):
             answer.close()
             raise ResourcesMissing(
-                f"read {public(self._url)}: asked for the bytes from {start} on, the server sent "
-                f"{span or 'the whole file'}; a server must support Range, so download the file and give its path"
+                f"read {public(self._url)}: asked for the bytes from {start} on, the server sent {span}; a server must "
+                "support Range, so download the file and give its path"
             )
         body: Body = answer
         return body
