@@ -88,9 +88,9 @@ def has_folders(url: str) -> bool:
     return _protocol(url) is not http
 
 
-def check_readable(url: str) -> None:
-    """Fail if a URL cannot be one of a source: a scheme that nobody knows, a password in it, a glob on the web."""
-    if not has_folders(url):
+def check_address(url: str) -> None:
+    """Fail if a URL is a web address that names no single file, or has a password in it."""
+    if url.startswith(("http://", "https://")):
         http.check_url(url)
 
 

@@ -123,6 +123,12 @@ class Handler(BaseHTTPRequestHandler):
 class GoogleHandler(Handler):
     """Listing in pages, metadata, and media of one generation, which is not repeated with them as Google does."""
 
+    def do_GET(self) -> None:
+        if urlsplit(self.path).path == f"/storage/v1/b/{BUCKET}":
+            self.send_json({"name": BUCKET})  # what the client asks beside everything else, at a time of its own
+        else:
+            super().do_GET()
+
     def answer(self, path: str, query: dict[str, str]) -> None:
         match = re.fullmatch(r"(/download)?/storage/v1/b/([^/]+)/o(?:/(.*))?", path)
         if match is None or match[2] != BUCKET:

@@ -109,9 +109,9 @@ class SourceConfig(Config):
 
     @field_validator("path")
     @classmethod
-    def _readable(cls, value: str | list[str]) -> str | list[str]:
+    def _sound_addresses(cls, value: str | list[str]) -> str | list[str]:
         for path in [value] if isinstance(value, str) else value:
-            storage.check_readable(path)
+            storage.check_address(path)
         return value
 
     @field_validator("lang", "owner")
