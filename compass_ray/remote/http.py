@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from email.utils import parsedate_to_datetime
+from email.utils import mktime_tz, parsedate_tz
 from functools import lru_cache
 from typing import Any
 
@@ -149,8 +149,8 @@ def _described(url: str, answer: Any) -> tuple[int, str, float]:
             f"read {public(url)}: the server does not say {absent}, so that a file cut short or replaced could not be "
             "told; download the file and give its path"
         )
-    modified = headers.get("Last-Modified")
-    return int(length), version, parsedate_to_datetime(modified).timestamp() if modified else 0.0
+    modified = parsedate_tz(headers.get("Last-Modified", ""))
+    return int(length), version, float(mktime_tz(modified)) if modified else 0.0
 
 
 def _version(headers: Mapping[str, str], size: int | str) -> str:
@@ -212,4 +212,5 @@ def _broken() -> tuple[type[Exception], ...]:
     import requests
     import urllib3.exceptions
 
-    return requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError, EndedEarly
+    of_requests = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    return *of_requests, urllib3.exceptions.HTTPError, EndedEarly
