@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from compass_ray import storage
 from compass_ray.adapt.config import AdaptConfig
@@ -49,8 +49,14 @@ class RunConfig(Config):
 
     @property
     def unexpanded(self) -> dict[str, Any]:
-        """The config as written, with ``${VAR}`` in place: what may be kept in ``run.json``."""
+        """The config as written, with ``${VAR}`` in place and no query in a URL: what may be kept in ``run.json``."""
         return self._unexpanded
+
+    @field_validator("output")
+    @classmethod
+    def _writable(cls, value: str) -> str:
+        storage.refuse_read_only(value)
+        return value
 
     @model_validator(mode="after")
     def _something_to_do(self) -> RunConfig:
@@ -88,7 +94,7 @@ def load_config(
         With all that is wrong at once: field, value found, what is allowed.
     """
     config, raw = read_config(RunConfig, source, overrides, _named(source) if name is None else {"name": name})
-    config._unexpanded = raw
+    config._unexpanded = _public(raw)
     return config
 
 
@@ -145,11 +151,11 @@ def is_inline(source: str | Path | Mapping[str, Any]) -> bool:
 
 
 def _where(source: str | Path | Mapping[str, Any]) -> str:
-    return "config" if is_inline(source) else str(source)
+    return "config" if is_inline(source) else storage.public(str(source))
 
 
 def _named(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    return {} if is_inline(source) else {"name": Path(str(source)).stem}
+    return {} if is_inline(source) else {"name": Path(storage.public(str(source))).stem}
 
 
 def _as_written(
@@ -214,6 +220,15 @@ def _expand(value: Any, missing: list[str]) -> Any:
     return _VARIABLE.sub(replace, value)
 
 
+def _public(value: Any) -> Any:
+    """A part of a config without what may be secret in its URLs."""
+    if isinstance(value, dict):
+        return {key: _public(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_public(item) for item in value]
+    return storage.public(value) if isinstance(value, str) else value
+
+
 def _problems(error: ValidationError, raw: Mapping[str, Any], unset: frozenset[str] = frozenset()) -> list[str]:
     """One line per problem; values are shown as written, since an expanded variable may be a secret.
 
@@ -225,7 +240,7 @@ def _problems(error: ValidationError, raw: Mapping[str, Any], unset: frozenset[s
         if item["loc"] and unset.intersection(match[1] for match in _VARIABLE.finditer(str(written))):
             continue
         field = ".".join(str(part) for part in item["loc"]) or "config"
-        found = "" if item["type"] == "missing" or isinstance(written, dict) else f"; found {written!r}"
+        found = "" if item["type"] == "missing" or isinstance(written, dict) else f"; found {_public(written)!r}"
         lines.append(f"{field}: {item['msg']}{found}")
     return lines
 

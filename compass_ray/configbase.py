@@ -22,7 +22,8 @@ EXECUTION = Execution()
 class Config(BaseModel):
     """Base of all config models."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # An expanded variable may be a secret, and tracebacks show what pydantic says.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
 
 def _on_disk(value: str) -> str:

@@ -1,10 +1,10 @@
-"""The one door to files: local paths and ``s3://`` objects behind the same few functions.
+"""The one door to files: local paths, ``s3://`` objects and what is only read, behind the same few functions.
 
-Reads are streams that go on where a connection broke. Writes are whole objects: a local file appears by rename, an S3
-object by one PUT, so that nothing half-written is ever visible. ``replace_if`` writes only over the
-version that its caller has read: compare-and-swap, by a lock on disk and by ``If-Match`` on S3.
-Credentials and endpoints come from the environment alone (``AWS_ACCESS_KEY_ID``,
-``AWS_ENDPOINT_URL``, ...). What is retried, and what is guaranteed: ``docs/storage.md``.
+Reads are streams that go on where a connection broke, of local files, ``s3://``, ``gs://``, ``az://`` and ``http(s)://``.
+Writes are local or to ``s3://``, and whole: a local file appears by rename, an S3 object by one PUT, so that nothing
+half-written is ever visible. ``replace_if`` writes only over the version that its caller has read: compare-and-swap, by
+a lock on disk and by ``If-Match`` on S3. Credentials and endpoints come from the environment alone
+(``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...). What is retried, and what is guaranteed: ``docs/storage.md``.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO, TypeVar, cast
 
 from compass_ray.errors import ConfigError, ResourcesMissing
-from compass_ray.remote import s3
-from compass_ray.remote.reader import BUFFER_BYTES
+from compass_ray.remote import azure, gcs, http, s3
+from compass_ray.remote.reader import BUFFER_BYTES, ObjectStream
+from compass_ray.remote.urls import bucket_key
+from compass_ray.remote.urls import public as public  # part of this door
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_PROTOCOLS: dict[str, ModuleType] = {"s3": s3, "gs": gcs, "az": azure, "http": http, "https": http}
+_WRITABLE = {"", "s3"}
 _CLASS_SPECIAL = re.compile(r"([\\\[\]^&~|])")
 _ESCAPED = r"\\\1"
 _VISIBLE = r"(?!\.)[^/]"
@@ -54,14 +59,56 @@ class Changed(Exception):
     """The content to be replaced is not the version that was expected; read it again before deciding anew."""
 
 
-def is_remote(url: str) -> bool:
-    """Whether the URL names an object store."""
+def scheme_of(url: str) -> str:
+    """The scheme of a remote URL; nothing for a local path.
+
+    Raises
+    ------
+    ConfigError
+        If it is none that can be read.
+    """
     scheme, found, _ = url.partition("://")
     if not found or scheme == "file":
-        return False
-    if scheme != "s3":
-        raise ConfigError(f"{url}: storage scheme '{scheme}://' is not supported; use a local path or s3://")
-    return True
+        return ""
+    if scheme not in _PROTOCOLS:
+        raise ConfigError(
+            f"{public(url)}: storage scheme '{scheme}://' is not supported; use a local path or s3:// (sources may be "
+            "gs://, az://, http:// and https:// too)"
+        )
+    return scheme
+
+
+def is_remote(url: str) -> bool:
+    """Whether the URL is no local path."""
+    return bool(scheme_of(url))
+
+
+def has_folders(url: str) -> bool:
+    """Whether files can be listed there; a web server has single files."""
+    return _protocol(url) is not http
+
+
+def check_address(url: str) -> None:
+    """Fail if a URL is a web address that names no single file, or has a password in it."""
+    if url.startswith(("http://", "https://")):
+        http.check_url(url)
+
+
+def refuse_read_only(url: str) -> None:
+    """Fail if a URL is one that we only read."""
+    if (scheme := scheme_of(url)) not in _WRITABLE:
+        raise ConfigError(
+            f"{public(url)}: '{scheme}://' can be read, not written; write to a local path or s3://, and copy it there"
+        )
+
+
+def _protocol(url: str) -> ModuleType | None:
+    return _PROTOCOLS.get(scheme_of(url))
+
+
+def _reader(url: str) -> ObjectStream:
+    reader: ObjectStream = _PROTOCOLS[scheme_of(url)].ObjectReader(url)
+    return reader
 
 
 def join(base: str, *parts: str) -> str:
@@ -76,7 +123,9 @@ def local_path(url: str) -> Path:
 
 def absolute(url: str) -> str:
     """The URL with a local path made absolute, so that workers in other folders agree on it."""
-    return url.rstrip("/") if is_remote(url) else str(local_path(url).absolute())
+    if not is_remote(url):
+        return str(local_path(url).absolute())
+    return url.rstrip("/") if has_folders(url) else url
 
 
 @contextmanager
@@ -105,7 +154,7 @@ def open_input(url: str) -> BinaryIO:
     """
     if not is_remote(url):
         return local_path(url).open("rb")
-    return cast(BinaryIO, io.BufferedReader(s3.ObjectReader(url), BUFFER_BYTES))
+    return cast(BinaryIO, io.BufferedReader(_reader(url), BUFFER_BYTES))
 
 
 def read_bytes(url: str) -> bytes:
@@ -118,7 +167,7 @@ def read_bytes(url: str) -> bytes:
     """
     if not is_remote(url):
         return local_path(url).read_bytes()
-    with s3.ObjectReader(url) as stream:
+    with _reader(url) as stream:
         return stream.readall()
 
 
@@ -130,6 +179,7 @@ def write_bytes(url: str, data: bytes | memoryview) -> None:
     ResourcesMissing
         If the disk is full, or the disk or the object store does not permit it.
     """
+    refuse_read_only(url)
     if is_remote(url):
         s3.put(url, data)
         return
@@ -153,7 +203,7 @@ def read_versioned(url: str) -> tuple[bytes, str] | None:
         if not is_remote(url):
             data = local_path(url).read_bytes()
             return data, _content_version(data)
-        with s3.ObjectReader(url) as stream:
+        with _reader(url) as stream:
             return stream.readall(), stream.version
     except FileNotFoundError:
         return None
@@ -175,6 +225,7 @@ def replace_if(url: str, data: bytes, expected: str | None) -> None:
     Changed
         If there is another version, or none. Nothing has been written.
     """
+    refuse_read_only(url)
     if is_remote(url):
         if not s3.put(url, data, {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}):
             raise Changed(url)
@@ -204,8 +255,8 @@ def exists(url: str) -> bool:
 
 def stat(url: str) -> FileStat:
     """Size and version of one file; FileNotFoundError if there is none."""
-    if is_remote(url):
-        return FileStat(url, *s3.head(url))
+    if remote := _protocol(url):
+        return FileStat(url, *remote.head(url))
     path = local_path(url)
     info = path.stat()
     if not path.is_file():
@@ -215,6 +266,7 @@ def stat(url: str) -> FileStat:
 
 def delete(url: str) -> None:
     """Remove one file if it is there."""
+    refuse_read_only(url)
     if is_remote(url):
         s3.delete(url)
     else:
@@ -223,6 +275,8 @@ def delete(url: str) -> None:
 
 def delete_all(urls: Sequence[str]) -> None:
     """Remove files of one folder or bucket, where they are there; an object store needs a request per thousand."""
+    for url in urls:
+        refuse_read_only(url)
     if urls and is_remote(urls[0]):
         s3.delete_all(urls)
     else:
@@ -232,6 +286,7 @@ def delete_all(urls: Sequence[str]) -> None:
 
 def delete_tree(url: str) -> None:
     """Remove a folder with all that is in it, if it is there."""
+    refuse_read_only(url)
     if is_remote(url):
         delete_all([file.url for file in list_files(join(literal(url), "**"))])
     elif (path := local_path(url)).exists():
@@ -261,6 +316,8 @@ def check_writable(folder: str) -> None:
 
     Raises
     ------
+    ConfigError
+        If its scheme is one that we only read.
     ResourcesMissing
         That names what may not be done.
     """
@@ -296,17 +353,26 @@ def root_of(pattern: str) -> str:
 
 
 def list_files(pattern: str) -> list[FileStat]:
-    """All files that match a path or glob (``*``, ``?``, ``[...]``, and ``**`` across folders), sorted by URL."""
-    if not is_remote(pattern):
+    """All files that match a path or glob (``*``, ``?``, ``[...]``, and ``**`` across folders), sorted by URL.
+
+    Raises
+    ------
+    ConfigError
+        For a glob over ``http(s)://``.
+    """
+    remote = _protocol(pattern)
+    if remote is None:
         names = sorted(set(_glob.glob(str(local_path(pattern)), recursive=True)))
         return list(_still_there(name for name in names if not name.endswith("/")))
-    bucket, key_pattern = s3.bucket_key(pattern)
+    if not has_folders(pattern):
+        return list(_still_there([pattern]))
+    bucket, key_pattern = bucket_key(pattern)
     wildcard = _WILDCARD.search(key_pattern)
     prefix = key_pattern[: wildcard.start()] if wildcard else key_pattern
     matches = re.compile(_glob_regex(key_pattern))
     found = [
-        FileStat(f"s3://{bucket}/{key}", size, version, modified)
-        for key, size, version, modified in s3.list_objects(pattern, prefix)
+        FileStat(f"{scheme_of(pattern)}://{bucket}/{key}", size, version, modified)
+        for key, size, version, modified in remote.list_objects(pattern, prefix)
         if not key.endswith("/") and matches.fullmatch(key)
     ]
     return sorted(found, key=lambda file: file.url)
@@ -351,6 +417,7 @@ def arrow_filesystem(url: str) -> tuple[Any, str]:
     """A pyarrow filesystem and the path in it, for libraries that read Arrow datasets."""
     import pyarrow.fs
 
+    refuse_read_only(url)
     if not is_remote(url):
         return pyarrow.fs.LocalFileSystem(), str(local_path(url))
     return s3.arrow_filesystem(), url.removeprefix("s3://")

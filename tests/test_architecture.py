@@ -45,6 +45,7 @@ WITH_RAY = (
     "sample.stage",
     "adapt.training",
 )
+STORE_CLIENTS = {"boto3", "botocore", "smart_open", "google", "azure", "requests"}
 WITH_TORCH = (
     "embed.sentence_transformer",
     "embed.training",
@@ -191,6 +192,11 @@ def test_only_the_torch_encoder_knows_torch(module: str) -> None:
     assert not {"torch", "sentence_transformers", "transformers"} & foreign_imports(module)
 
 
+@pytest.mark.parametrize("module", [name for name in MODULES if not within(name, ("remote",))])
+def test_only_the_protocols_know_clients_of_object_stores(module: str) -> None:
+    assert not STORE_CLIENTS & foreign_imports(module)
+
+
 def loaded_after(statement: str) -> set[str]:
     """Top-level modules in a fresh interpreter after a statement."""
     code = f"import sys; {statement}; print(' '.join(sorted({{name.partition('.')[0] for name in sys.modules}})))"
@@ -214,6 +220,12 @@ def test_the_command_line_loads_neither_ray_nor_torch_before_it_needs_them() -> 
     loaded = loaded_after("import compass_ray.cli")
     assert "typer" in loaded
     assert not {"ray", "torch", "sentence_transformers"} & loaded
+
+
+def test_storage_loads_no_client_of_an_object_store_before_it_needs_it() -> None:
+    loaded = loaded_after("import compass_ray.storage")
+    assert "compass_ray" in loaded
+    assert not STORE_CLIENTS & loaded
 
 
 def test_kernels_load_without_ray_or_torch() -> None:

@@ -377,14 +377,14 @@ def test_missing_credentials_are_about_resources(s3: str, tmp_path: Path, monkey
 # --- URLs ---------------------------------------------------------------------------------------
 
 
-def test_schemes_other_than_s3_and_files_are_refused() -> None:
-    assert storage.is_remote("s3://b/k")
+def test_schemes_that_nobody_knows_are_refused() -> None:
+    assert all(storage.is_remote(f"{scheme}://b/k") for scheme in ("s3", "gs", "az", "http", "https"))
     assert not storage.is_remote("/a/b")
     assert not storage.is_remote("file:///a/b")
     with pytest.raises(
-        ConfigError, match=r"^gs://b/k: storage scheme 'gs://' is not supported; use a local path or s3://"
+        ConfigError, match=r"^ftp://b/k: storage scheme 'ftp://' is not supported; use a local path or s3://"
     ):
-        storage.is_remote("gs://b/k")
+        storage.is_remote("ftp://b/k")
 
 
 def test_an_s3_url_without_a_bucket_is_refused() -> None:

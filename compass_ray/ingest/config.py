@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from compass_ray import storage
 from compass_ray.configbase import EXECUTION, Config
 from compass_ray.ingest.templates import fields_of, is_template
 from compass_ray.languages import canonical_language
@@ -77,7 +78,9 @@ class SourceConfig(Config):
     """One set of files with one role and one layout."""
 
     role: Role
-    path: Annotated[str | list[str], EXECUTION] = Field(description="File, folder or glob, or several; local or s3://")
+    path: Annotated[str | list[str], EXECUTION] = Field(
+        description="File, folder or glob, or several; local, s3://, gs:// or az://, or single files by http(s)://"
+    )
     exclude: list[str] = Field(default=[], description="Globs over uri (path below the source's root) to leave out")
     format: Format = Field(default="auto", description="By file name unless given")
     columns: Columns = Columns(text="text")
@@ -103,6 +106,13 @@ class SourceConfig(Config):
     @property
     def wanted_columns(self) -> list[str]:
         return list(dict.fromkeys([*self.columns.wanted, *self.where]))
+
+    @field_validator("path")
+    @classmethod
+    def _sound_addresses(cls, value: str | list[str]) -> str | list[str]:
+        for path in [value] if isinstance(value, str) else value:
+            storage.check_address(path)
+        return value
 
     @field_validator("lang", "owner")
     @classmethod

@@ -35,7 +35,7 @@ class CorpusDatasource(Datasource):  # type: ignore[misc]
             ReadTask(
                 partial(self._reader, unit),
                 BlockMetadata(
-                    num_rows=None, size_bytes=unit.file.weight, exec_stats=None, input_files=(unit.file.url,)
+                    num_rows=None, size_bytes=unit.file.weight, exec_stats=None, input_files=(unit.file.place,)
                 ),
                 per_task_row_limit=per_task_row_limit,
             )

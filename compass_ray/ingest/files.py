@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,6 +46,11 @@ class InputFile:
     version: str
     format: str
     content: str  # hash of the bytes, or the object's version
+
+    @property
+    def place(self) -> str:
+        """Where it is, to be shown."""
+        return storage.public(self.url)
 
     @property
     def compression(self) -> str:
@@ -87,11 +93,13 @@ def list_source(name: str, source: SourceConfig) -> list[InputFile]:
     EmptyInput
         If a path or glob matches nothing.
     ConfigError
-        If a format cannot be told from the name.
+        If a format cannot be told from the name, or two files differ only in the query of their addresses.
     """
     patterns = [storage.absolute(path) for path in source.paths]
-    if len({storage.is_remote(pattern) for pattern in patterns}) > 1:
-        raise ConfigError(f"sources.{name}.path: mixes local paths and s3://; make two sources of them")
+    schemes = sorted({storage.scheme_of(pattern) for pattern in patterns})
+    if len(schemes) > 1:
+        mixed = " and ".join(f"{scheme}://" if scheme else "local paths" for scheme in schemes)
+        raise ConfigError(f"sources.{name}.path: mixes {mixed}; make a source of each")
     listed: dict[str, storage.FileStat] = {}
     roots = []
     for given, pattern in zip(source.paths, patterns, strict=True):
@@ -100,11 +108,17 @@ def list_source(name: str, source: SourceConfig) -> list[InputFile]:
         matched = matched or _list_folder(pattern, source.format)
         if not matched:
             raise EmptyInput(
-                f"sources.{name}.path: no file matches {given}; check the path, the glob and the variables"
+                f"sources.{name}.path: no file matches {storage.public(given)}; check the path, the glob and the "
+                "variables"
             )
         listed.update({file.url: file for file in matched})
-    root = os.path.commonpath(roots).replace("s3:/", "s3://", 1)
-    uris = {url: url.removeprefix(root).lstrip("/") for url in listed}
+    root = re.sub(r"^(\w+):/", r"\1://", os.path.commonpath(roots))  # of two slashes it leaves one
+    uris = {url: storage.public(url).removeprefix(root).lstrip("/") for url in listed}
+    if len(set(uris.values())) < len(uris):
+        raise ConfigError(
+            f"sources.{name}.path: addresses that differ only in their queries, which are not kept; make a source "
+            "of each"
+        )
     kept = [
         file for url, file in listed.items() if not any(fnmatch.fnmatch(uris[url], glob) for glob in source.exclude)
     ]
@@ -119,6 +133,8 @@ def list_source(name: str, source: SourceConfig) -> list[InputFile]:
 
 def _list_folder(folder: str, declared: str) -> list[storage.FileStat]:
     """The files below a folder whose names tell the declared format, or any format if none is declared."""
+    if not storage.has_folders(folder):
+        return []
     return [
         file
         for file in storage.list_files(storage.join(folder, "**"))
@@ -135,13 +151,14 @@ def _tells(name: str, declared: str) -> bool:
 
 def compression_of(url: str) -> str:
     """The suffix that says how a file is compressed, or nothing."""
-    suffix = os.path.splitext(url)[1].lower()
+    suffix = os.path.splitext(storage.public(url))[1].lower()
     return suffix if suffix in _COMPRESSIONS else ""
 
 
 def suffix_of(url: str) -> str:
     """The suffix that says what a file is, compressed or not."""
-    return os.path.splitext(url[: len(url) - len(compression_of(url))])[1].lower()
+    name = storage.public(url)
+    return os.path.splitext(name[: len(name) - len(compression_of(name))])[1].lower()
 
 
 def format_of(field: str, declared: str, url: str) -> str:
@@ -157,7 +174,7 @@ def format_of(field: str, declared: str, url: str) -> str:
     suffix = suffix_of(url)
     if suffix not in _BY_SUFFIX:
         raise ConfigError(
-            f"{field}: cannot tell the format of {url} from its name; expected {', '.join(_BY_SUFFIX)} "
+            f"{field}: cannot tell the format of {storage.public(url)} from its name; expected {', '.join(_BY_SUFFIX)} "
             f"({', '.join(_COMPRESSIONS)} or not), or set {field}"
             + (" to 'lines' (a document a line) or 'text' (a document a file)" if suffix == ".txt" else "")
         )
@@ -182,13 +199,13 @@ def check_unchanged(file: InputFile) -> None:
     now = storage.stat(file.url)
     if (now.size, now.version) != (file.size, file.version):
         raise DataError(
-            f"{file.url}: changed while it was read (was {file.size} bytes, version {file.version}; "
+            f"{file.place}: changed while it was read (was {file.size} bytes, version {file.version}; "
             f"now {now.size} bytes, version {now.version}); let writers finish and run again"
         )
 
 
 class HashCache:
-    """Content hashes of local files, kept by path, size and modification time; objects bring an ETag."""
+    """Content hashes of local files, kept by path, size and modification time; remote files bring a version."""
 
     def __init__(self, url: str) -> None:
         self._url = url

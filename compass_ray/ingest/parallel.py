@@ -39,7 +39,7 @@ class ParallelText(Config):
 class ParallelCorpus(Config):
     """One set of files whose rows translate one another."""
 
-    path: str | list[str] = Field(description="Path or glob, or several; local or s3://")
+    path: str | list[str] = Field(description="Path or glob, or several, as of a source")
     format: Format = Field(default="auto", description="By file name unless given")
     key: list[str] = Field(min_length=1, description="Rows equal in these columns say the same")
     ignore_in_key: str | None = Field(default=None, description="Regular expression removed from the key's values")
@@ -124,21 +124,22 @@ def read_parallel(corpora: Mapping[str, ParallelCorpus]) -> pa.Table:
 def _rows(name: str, corpus: ParallelCorpus) -> Iterator[tuple[tuple[str, ...], str, str, str | None]]:
     ignored = re.compile(corpus.ignore_in_key) if corpus.ignore_in_key else None
     for url in _urls(name, corpus):
+        shown = storage.public(url)
         stat = storage.stat(url)
         kind = format_of(f"corpora.{name}.format", corpus.format, url)
-        unit = ReadUnit(name, InputFile(url, url, stat.size, stat.version, kind, ""))
-        match = re.search(corpus.lang_pattern, url) if corpus.lang_pattern else None
+        unit = ReadUnit(name, InputFile(url, shown, stat.size, stat.version, kind, ""))
+        match = re.search(corpus.lang_pattern, shown) if corpus.lang_pattern else None
         for batch in read(unit, corpus.wanted_columns):
             if batch.faults:
                 fault = batch.faults[0]
-                place = url if fault.row is None else f"{url}, row {fault.row}"
+                place = shown if fault.row is None else f"{shown}, row {fault.row}"
                 raise SchemaError(f"corpora.{name}: {place}: {fault.reason}: {fault.message}")
             columns = {column: batch.values(column) for column in batch.columns}
             for index in range(len(batch.rows)):
                 row = {column: values[index] for column, values in columns.items()}
                 absent = [column for column, value in row.items() if value is MISSING]
                 if absent:
-                    place = f"{url}, row {batch.rows[index]}"
+                    place = f"{shown}, row {batch.rows[index]}"
                     raise SchemaError(f"corpora.{name}: {place}: missing_column: expected {', '.join(absent)}")
                 key = tuple(_value(row[column], ignored) for column in corpus.key)
                 topic = row[corpus.label] if corpus.label else None
@@ -148,8 +149,8 @@ def _rows(name: str, corpus: ParallelCorpus) -> Iterator[tuple[tuple[str, ...], 
                     content = row[text.column]
                     if not isinstance(lang, str) or not lang.strip() or not isinstance(content, str):
                         raise SchemaError(
-                            f"corpora.{name}: {url}, row {batch.rows[index]}: expected a text in column {text.column} "
-                            f"and its language, found {content!r:.60} and {lang!r:.60}"
+                            f"corpora.{name}: {shown}, row {batch.rows[index]}: expected a text in column "
+                            f"{text.column} and its language, found {content!r:.60} and {lang!r:.60}"
                         )
                     if content.strip():
                         yield key, lang, content, label
@@ -165,6 +166,9 @@ def _urls(name: str, corpus: ParallelCorpus) -> list[str]:
     for path in corpus.paths:
         found = storage.list_files(storage.absolute(path))
         if not found:
-            raise EmptyInput(f"corpora.{name}.path: no file matches {path}; check the path, the glob and the variables")
+            raise EmptyInput(
+                f"corpora.{name}.path: no file matches {storage.public(path)}; check the path, the glob and the "
+                "variables"
+            )
         urls.update(dict.fromkeys(file.url for file in found))
     return list(urls)

@@ -130,7 +130,9 @@ def read_unit(
             yield table.filter(pc.is_in(table["shard"], keys))
         check_unchanged(unit.file)
     except FileNotFoundError as exc:
-        raise DataError(f"{unit.file.url}: was deleted after it was listed; let writers finish and run again") from exc
+        raise DataError(
+            f"{unit.file.place}: was deleted after it was listed; let writers finish and run again"
+        ) from exc
 
 
 def _write_shard(rows: pa.Table, artifact: Artifact) -> pa.Table:

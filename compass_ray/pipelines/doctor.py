@@ -150,7 +150,7 @@ def _unseen(name: str, urls: list[str]) -> Iterator[Check]:
     def absent() -> list[str]:
         from compass_ray import storage
 
-        return [url for url in urls if not storage.exists(url)]
+        return [storage.public(url) for url in urls if not storage.exists(url)]
 
     for node, missing in checks_of.on_each_node(absent).items():
         if missing:

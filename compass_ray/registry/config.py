@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from compass_ray import storage
 from compass_ray.configbase import EXECUTION, Config
 
 
@@ -18,3 +19,10 @@ class RegistryConfig(Config):
     store_text: Annotated[Literal[True, "ids"], EXECUTION] = Field(
         default=True, description="Replay rows of a version with their text, or as ids alone"
     )
+
+    @field_validator("path")
+    @classmethod
+    def _writable(cls, value: str | None) -> str | None:
+        if value is not None:
+            storage.refuse_read_only(value)
+        return value

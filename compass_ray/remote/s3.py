@@ -13,13 +13,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from compass_ray.errors import ConfigError, DataError, ResourcesMissing
-from compass_ray.remote.reader import Body, ResumingReader
+from compass_ray.errors import ResourcesMissing
+from compass_ray.remote.reader import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Body, EndedEarly, ResumingReader
+from compass_ray.remote.urls import bucket_key, changed
 
 CONNECTIONS = 16
-ATTEMPTS = 8
-CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 30
 _DELETED_AT_ONCE = 1000  # the most that S3 takes
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
@@ -43,14 +41,6 @@ def client() -> Any:
             max_pool_connections=CONNECTIONS,
         ),
     )
-
-
-def bucket_key(url: str) -> tuple[str, str]:
-    """The two parts of ``s3://bucket/key``."""
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise ConfigError(f"{url}: no bucket; expected s3://bucket/path")
-    return bucket, key
 
 
 def arrow_filesystem() -> Any:
@@ -82,8 +72,7 @@ class ObjectReader(ResumingReader):
         self._bucket, self._key = bucket_key(url)
         with errors("read", url):
             answer = client().get_object(Bucket=self._bucket, Key=self._key)
-        self.version = str(answer["ETag"])
-        super().__init__(int(answer["ContentLength"]), answer["Body"], _broken(), _attempts())
+        super().__init__(int(answer["ContentLength"]), str(answer["ETag"]), answer["Body"], _broken(), _attempts())
 
     def fetch(self, start: int) -> Body:
         from botocore.exceptions import ClientError
@@ -96,10 +85,10 @@ class ObjectReader(ResumingReader):
                     )
                 except ClientError as exc:
                     if _code(exc) in _CONDITION_FAILED:
-                        raise self._changed("it was replaced") from exc
+                        raise changed(self._url, "it was replaced") from exc
                     raise
         except FileNotFoundError as exc:
-            raise self._changed("it was deleted") from exc
+            raise changed(self._url, "it was deleted") from exc
         if not answer.get("ContentRange", "").startswith(f"bytes {start}-"):
             raise ResourcesMissing(
                 f"read {self._url}: asked for the bytes from {start} on, the object store sent "
@@ -111,9 +100,6 @@ class ObjectReader(ResumingReader):
     def readinto(self, buffer: Any) -> int:
         with errors("read", self._url):
             return super().readinto(buffer)
-
-    def _changed(self, how: str) -> DataError:
-        return DataError(f"{self._url}: changed while it was read ({how}); let writers finish and run again")
 
 
 def put(url: str, data: bytes | memoryview, condition: dict[str, str] | None = None) -> bool:
@@ -237,7 +223,7 @@ def _broken() -> tuple[type[Exception], ...]:
     import urllib3.exceptions
     from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
 
-    return ConnectionError, HTTPClientError, IncompleteReadError, urllib3.exceptions.HTTPError
+    return ConnectionError, HTTPClientError, IncompleteReadError, urllib3.exceptions.HTTPError, EndedEarly
 
 
 def _attempts() -> int:
