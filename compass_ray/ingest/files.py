@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError, DataError, EmptyInput
-from compass_ray.ingest.config import SourceConfig
+from compass_ray.ingest.config import FilesConfig
 
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -72,15 +72,17 @@ class ReadUnit:
     end: int | None = None
 
 
-def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[InputFile]:
+def source_files(name: str, source: FilesConfig, cache: HashCache, section: str = "sources") -> list[InputFile]:
     """The files of a source, sorted by uri, each with a hash of its content; errors as :func:`list_source`."""
-    files = list_source(name, source)
+    files = list_source(name, source, section)
     content = cache.content_of(files)
     return [replace(file, content=content[file.url]) for file in files]
 
 
-def list_source(name: str, source: SourceConfig) -> list[InputFile]:
+def list_source(name: str, source: FilesConfig, section: str = "sources") -> list[InputFile]:
     """The files of a source, sorted by uri. None is read, so the version stands for the content.
+
+    ``section`` is where the config has it, for errors.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def list_source(name: str, source: SourceConfig) -> list[InputFile]:
     """
     patterns = [storage.absolute(path) for path in source.paths]
     if len({storage.is_remote(pattern) for pattern in patterns}) > 1:
-        raise ConfigError(f"sources.{name}.path: mixes local paths and s3://; make two sources of them")
+        raise ConfigError(f"{section}.{name}.path: mixes local paths and s3://; make two sources of them")
     listed: dict[str, storage.FileStat] = {}
     roots = []
     for given, pattern in zip(source.paths, patterns, strict=True):
@@ -100,7 +102,7 @@ def list_source(name: str, source: SourceConfig) -> list[InputFile]:
         matched = matched or _list_folder(pattern, source.format)
         if not matched:
             raise EmptyInput(
-                f"sources.{name}.path: no file matches {given}; check the path, the glob and the variables"
+                f"{section}.{name}.path: no file matches {given}; check the path, the glob and the variables"
             )
         listed.update({file.url: file for file in matched})
     root = os.path.commonpath(roots).replace("s3:/", "s3://", 1)
@@ -109,8 +111,8 @@ def list_source(name: str, source: SourceConfig) -> list[InputFile]:
         file for url, file in listed.items() if not any(fnmatch.fnmatch(uris[url], glob) for glob in source.exclude)
     ]
     if not kept:
-        raise EmptyInput(f"sources.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
-    formats = {file.url: format_of(f"sources.{name}.format", source.format, file.url) for file in kept}
+        raise EmptyInput(f"{section}.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
+    formats = {file.url: format_of(f"{section}.{name}.format", source.format, file.url) for file in kept}
     files = [
         InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], file.version) for file in kept
     ]

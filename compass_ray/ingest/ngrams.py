@@ -1,0 +1,172 @@
+"""Hashed n-grams of texts, to find copied passages: pure array functions.
+
+What is compared is casefolded tokens; punctuation and white space are not there. A token is a word, that is a run of
+letters, digits and their marks; in scripts that put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer,
+Burmese, Tibetan) it is one character with its marks. An n-gram is ``characters`` tokens if at least half of them are
+such characters and ``words`` tokens otherwise. So the script decides passage by passage: a Chinese question is found in
+an English page, and "2020年3月" is not torn apart at its digits.
+
+A text that has no n-gram, because it is short, counts as one as a whole, if it has half as many tokens: it is found
+where another text says the same and nothing else. What is shorter still has none.
+
+Hashes are 64 bits of a polynomial over mixed code points, and again over the hashes of tokens, so that a batch of texts
+is a dozen passes of numpy and no Python per word. Cost: 5 to 20 MB of text a second and core; memory about 100 bytes a
+character of a block of 2^19. Two different n-grams collide with probability 2^-64: with a billion n-grams of a pool and
+a million of evaluations, a row is wrongly found once in 20,000 runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+WORDS = 13
+CHARACTERS = 8
+
+_BLOCK = 1 << 19
+_OVERLAP = 1 << 12
+"""A longer text is cut, at the same places wherever it is met; an n-gram within the overlap is not lost."""
+
+_SEPARATOR, _WORD, _CHARACTER, _MARK = range(4)
+_UNSPACED = "".join(rf"\p{{scx={name}}}" for name in ("Han", "Hira", "Kana", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"))
+_PLANES = 0x40000
+"""Beyond the first four planes there are no letters."""
+
+_BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
+_INVERSE = pow(_BASE, -1, 1 << 64)
+
+Hashes = NDArray[np.uint64]
+
+
+def ngram_hashes(
+    texts: Sequence[str], *, words: int = WORDS, characters: int = CHARACTERS
+) -> tuple[Hashes, NDArray[np.int64]]:
+    """The n-grams of all texts.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        In NFC. A line break in a text ends its n-grams; see :func:`compass_ray.ingest.cleaning.key_of`.
+    words, characters : int
+        Length of an n-gram in tokens, see the module.
+
+    Returns
+    -------
+    hashes : ndarray of shape (n_ngrams,), uint64
+    owners : ndarray of shape (n_ngrams,), int64
+        The text that each is of, ascending by block only. What a text gives does not depend on the others.
+    """
+    found = [_block_hashes(pieces, owners, words, characters) for pieces, owners in _blocks(texts)]
+    if not found:
+        return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
+    hashes, owners = zip(*found, strict=True)
+    return np.concatenate(hashes), np.concatenate(owners)
+
+
+def _blocks(texts: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
+    """Texts, and pieces of long ones, in lists of bounded length; and which text each is of."""
+    pieces: list[str] = []
+    owners: list[int] = []
+    size = 0
+    for owner, text in enumerate(texts):
+        for start in range(0, max(1, len(text) - _OVERLAP), _BLOCK - _OVERLAP):
+            piece = text[start : start + _BLOCK]
+            if pieces and size + len(piece) > _BLOCK:
+                yield pieces, owners
+                pieces, owners, size = [], [], 0
+            pieces.append(piece)
+            owners.append(owner)
+            size += len(piece)
+    if pieces:
+        yield pieces, owners
+
+
+def _block_hashes(
+    pieces: list[str], owners: list[int], words: int, characters: int
+) -> tuple[Hashes, NDArray[np.int64]]:
+    codes = np.frombuffer("\n".join(pieces).casefold().encode("utf-32-le"), dtype=np.uint32)
+    starts, ends, unspaced = _tokens(codes)
+    tokens = _span_hashes(_mixed(codes.astype(np.uint64)), starts, ends)
+    piece = np.cumsum(codes == ord("\n"))[starts]
+    before = np.concatenate([[0], np.cumsum(unspaced)])  # unspaced tokens before each token
+    first, end = _windows(piece, before, words, characters)
+
+    bounds = np.searchsorted(piece, np.arange(len(pieces) + 1))
+    lengths = np.diff(bounds)
+    is_unspaced = 2 * np.diff(before[bounds]) >= lengths
+    least = np.where(is_unspaced, characters, words)
+    whole = (np.bincount(piece[first], minlength=len(pieces)) == 0) & (lengths > 0) & (2 * lengths >= least)
+    first = np.concatenate([first, bounds[:-1][whole]])
+    end = np.concatenate([end, bounds[1:][whole]])
+    return _span_hashes(tokens, first, end), np.asarray(owners, dtype=np.int64)[piece[first]]
+
+
+def _tokens(codes: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """Where tokens start and end, and which are characters of scripts without spaces."""
+    kinds = _kinds()[np.minimum(codes, _PLANES - 1)]
+    is_mark = kinds == _MARK
+    stands_on = np.maximum.accumulate(np.where(is_mark, 0, np.arange(len(codes))))
+    kinds = kinds[stands_on]
+    kinds[kinds == _MARK] = _SEPARATOR  # marks before any letter
+    inside = kinds != _SEPARATOR
+    after_word = np.concatenate([[False], kinds[:-1] == _WORD])
+    is_start = ((kinds == _CHARACTER) & ~is_mark) | ((kinds == _WORD) & ~after_word)
+    is_end = inside & np.concatenate([~inside[1:] | is_start[1:], [True]])
+    starts = np.flatnonzero(is_start)
+    return starts, np.flatnonzero(is_end) + 1, kinds[starts] == _CHARACTER
+
+
+def _windows(
+    piece: NDArray[np.int64], before: NDArray[np.int64], words: int, characters: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First token and end of every n-gram that lies in one piece."""
+    firsts, ends = [], []
+    for length, of_characters in ((words, False), (characters, True)):
+        n_windows = max(0, len(piece) - length + 1)
+        in_one = piece[:n_windows] == piece[len(piece) - n_windows :]
+        is_unspaced = 2 * (before[len(before) - n_windows :] - before[:n_windows]) >= length
+        firsts.append(np.flatnonzero(in_one & (is_unspaced == of_characters)))
+        ends.append(firsts[-1] + length)
+    return np.concatenate(firsts), np.concatenate(ends)
+
+
+def _span_hashes(values: Hashes, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> Hashes:
+    """A hash of each span of values: a polynomial modulo 2^64 from differences of prefix sums, as Rabin and Karp."""
+    powers, inverses = _powers(1 << max(0, len(values) - 1).bit_length())
+    prefix = np.zeros(len(values) + 1, dtype=np.uint64)
+    np.cumsum(values * powers[: len(values)], out=prefix[1:])
+    sums = (prefix[ends] - prefix[starts]) * inverses[starts]
+    return _mixed(sums + (ends - starts).astype(np.uint64))
+
+
+@lru_cache(maxsize=2)
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """Powers of the base and of its inverse modulo 2^64."""
+    both = []
+    for base in (_BASE, _INVERSE):
+        factors = np.full(count, base, dtype=np.uint64)
+        factors[0] = 1
+        both.append(np.cumprod(factors, dtype=np.uint64))
+    return both[0], both[1]
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection that spreads every bit."""
+    values = values + np.uint64(_BASE)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> NDArray[np.uint8]:
+    """What each code point is."""
+    everything = "".join(map(chr, range(_PLANES)))
+    kinds = np.full(_PLANES, _SEPARATOR, dtype=np.uint8)
+    for kind, pattern in ((_WORD, r"\w"), (_CHARACTER, rf"(?V1)[[{_UNSPACED}]&&\w]"), (_MARK, r"\p{M}")):
+        kinds[[match.start() for match in regex.finditer(pattern, everything)]] = kind
+    return kinds
