@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compass_ray.configbase import EXECUTION, Config
-from compass_ray.ingest.ngrams import CHARACTERS, WORDS
+from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.templates import fields_of, is_template
 from compass_ray.languages import canonical_language
 
@@ -165,10 +165,15 @@ class Decontamination(Config):
     evaluations: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")], FilesConfig] = Field(
         min_length=1, description="Evaluation files by name; prompt, completion and all turns of a row are compared"
     )
-    words: int = Field(default=WORDS, ge=5, description="A passage is so many words in common")
-    characters: int = Field(
-        default=CHARACTERS, ge=5, description="The same in scripts that put no spaces between words"
+    words: int = Field(default=Lengths().words, ge=5, description="A passage is so many words in common")
+    characters: int = Field(default=Lengths().characters, ge=5, description="The same in Chinese and Japanese")
+    letters: int = Field(
+        default=Lengths().letters, ge=5, description="The same in Thai, Lao, Khmer, Burmese and Tibetan"
     )
+
+    @property
+    def lengths(self) -> Lengths:
+        return Lengths(self.words, self.characters, self.letters)
 
 
 class IngestConfig(Config):

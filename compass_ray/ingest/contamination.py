@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from compass_ray.ingest.ngrams import Hashes, ngram_hashes
+from compass_ray.ingest.ngrams import Hashes, Lengths, ngram_hashes
 
 _MESSAGE = re.compile(r"shares a passage with (?P<file>.+) row \d+", re.DOTALL)
 
@@ -39,8 +39,7 @@ class Evaluations:
     sources: NDArray[np.int32]  # index into files
     rows: NDArray[np.int64]
     files: tuple[str, ...]  # evaluation:uri
-    words: int
-    characters: int
+    lengths: Lengths
 
     def find(self, texts: Sequence[str]) -> dict[int, str]:
         """The texts that share an n-gram with an evaluation, each with a message that names its file and row.
@@ -48,7 +47,7 @@ class Evaluations:
         Of several, the first by evaluation, file and row is named. Cost: that of
         :func:`~compass_ray.ingest.ngrams.ngram_hashes` and a binary search per n-gram.
         """
-        hashes, owners = ngram_hashes(texts, words=self.words, characters=self.characters)
+        hashes, owners = ngram_hashes(texts, self.lengths)
         if not len(self.hashes):
             return {}
         at = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
@@ -65,7 +64,7 @@ class Evaluations:
         }
 
 
-def merged(tables: dict[str, pa.Table], words: int, characters: int) -> Evaluations:
+def merged(tables: dict[str, pa.Table], lengths: Lengths) -> Evaluations:
     """All evaluations' n-grams, each with the first of its places.
 
     Parameters
@@ -79,7 +78,7 @@ def merged(tables: dict[str, pa.Table], words: int, characters: int) -> Evaluati
     hashes = np.concatenate([tables[name]["hash"].to_numpy() for name in sorted(tables)])
     rows = np.concatenate([tables[name]["row"].to_numpy() for name in sorted(tables)])
     hashes, first = np.unique(hashes, return_index=True)
-    return Evaluations(hashes, sources[first], rows[first], tuple(files.to_pylist()), words, characters)
+    return Evaluations(hashes, sources[first], rows[first], tuple(files.to_pylist()), lengths)
 
 
 def _named(name: str, uris: pa.ChunkedArray) -> pa.Array:

@@ -13,12 +13,12 @@ from compass_ray.ingest.contamination import NGRAMS
 from compass_ray.ingest.content import Verdicts, content_of
 from compass_ray.ingest.documents import FILTERS, select_rows
 from compass_ray.ingest.files import InputFile, ReadUnit, check_unchanged
-from compass_ray.ingest.ngrams import ngram_hashes
+from compass_ray.ingest.ngrams import Lengths, ngram_hashes
 from compass_ray.ingest.readers import Fault, read
 
 
 def evaluation_ngrams(
-    name: str, evaluation: FilesConfig, files: Iterable[InputFile], words: int, characters: int, limits: Limits
+    name: str, evaluation: FilesConfig, files: Iterable[InputFile], lengths: Lengths, limits: Limits
 ) -> tuple[pa.Table, dict[str, int]]:
     """The n-grams of one evaluation.
 
@@ -26,8 +26,8 @@ def evaluation_ngrams(
     ----------
     name : str
         For errors.
-    words, characters : int
-        See :func:`~compass_ray.ingest.ngrams.ngram_hashes`.
+    lengths : Lengths
+        Of n-grams.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def evaluation_ngrams(
             faults = [*faults, *(Fault(kept.rows[row], *verdict) for row, verdict in verdicts.items())]
             _refuse_faults(name, file, faults)
             compared = [row for row in range(len(kept.rows)) if row not in verdicts]
-            grams, owners = ngram_hashes([found[row] for row in compared], words=words, characters=characters)
+            grams, owners = ngram_hashes([found[row] for row in compared], lengths)
             texts += len(compared)
             too_short += len(compared) - len(np.unique(owners))
             hashes.append(grams)
@@ -68,9 +68,10 @@ def evaluation_ngrams(
     order = np.lexsort((row, source))
     unique, first = np.unique(np.concatenate(hashes)[order], return_index=True)
     if not len(unique):
+        needed = ", ".join(f"{length} {unit}" for unit, length in lengths._asdict().items())
         raise EmptyInput(
             f"ingest.decontaminate.evaluations.{name}: none of its {texts} texts is long enough to be compared "
-            f"({words} words or {characters} characters, or half of it as a whole); check columns"
+            f"({needed}, or half of it as a whole); check columns"
         )
     first = order[first]
     columns = [pa.array(unique), pa.array(uris, pa.string()).take(pa.array(source[first])), pa.array(row[first])]

@@ -103,16 +103,14 @@ def _read_evaluations(plan: EvaluationPlan, session: Session) -> None:
 
 
 def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
-    config = plan.config
-    table, counts = evaluation_ngrams(
-        name, config.evaluations[name], plan.files[name], config.words, config.characters, plan.limits
-    )
+    evaluation = plan.config.evaluations[name]
+    table, counts = evaluation_ngrams(name, evaluation, plan.files[name], plan.config.lengths, plan.limits)
     return plan.artifact.write(name, table, counts)
 
 
 def _load_evaluations(plan: EvaluationPlan) -> Evaluations:
     tables = {name: plan.artifact.read(name) for name in sorted(plan.files)}
-    return merged(tables, plan.config.words, plan.config.characters)
+    return merged(tables, plan.config.lengths)
 
 
 def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]) -> Iterator[Receipt]:

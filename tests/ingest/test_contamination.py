@@ -19,6 +19,7 @@ from compass_ray.ingest.config import FilesConfig, IngestConfig, Limits, SourceC
 from compass_ray.ingest.contamination import Evaluations, contaminated_by_file, merged
 from compass_ray.ingest.evaluations import evaluation_ngrams
 from compass_ray.ingest.files import list_source, read_units
+from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.shuffle import finish_shard
 from compass_ray.ingest.stage import IngestPlan, check_usable, ingest, plan, quarantine, read_unit, row_counts
 from compass_ray.pipelines.publish import write_ingest
@@ -27,7 +28,7 @@ from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.stage import session
 
 LATIN = "One river runs north past seven old mills before it meets the cold grey sea"
-CHINESE = "这条河向北流经七座旧磨坊"
+CHINESE = "这条河向北流经七座旧磨坊然后汇入大海"
 JAPANESE = "この川は七つの古い水車小屋を過ぎて北へ流れる"
 THAI = "แม่น้ำสายนี้ไหลไปทางเหนือผ่านโรงสีเก่าเจ็ดแห่ง"
 
@@ -40,8 +41,8 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def evaluations_of(path: Path, name: str = "bench", **given: Any) -> tuple[Evaluations, dict[str, int]]:
     config = FilesConfig(path=str(path), **given)
-    table, counts = evaluation_ngrams(name, config, list_source(name, config), 13, 8, Limits())
-    return merged({name: table}, 13, 8), counts
+    table, counts = evaluation_ngrams(name, config, list_source(name, config), Lengths(), Limits())
+    return merged({name: table}, Lengths()), counts
 
 
 @pytest.fixture
@@ -57,10 +58,10 @@ def bench(tmp_path: Path) -> Evaluations:
         f"Someone copied this: {LATIN}; and went on.",
         LATIN.upper().replace(" ", " -- "),
         " ".join(LATIN.split()[1:14]),
-        f"An English page that quotes {CHINESE[2:10]} in passing, between a good many other words",
+        f"An English page that quotes {CHINESE[2:15]} in passing, between a good many other words",
         "，".join(CHINESE),
-        f"前言{JAPANESE[5:13]}後記",
-        f"ก่อน {THAI[3:20]} หลัง",
+        f"前言{JAPANESE[5:18]}後記",
+        f"ก่อน {THAI[3:45]} หลัง",
     ],
 )
 def test_a_planted_passage_is_found_in_any_script_case_and_punctuation(bench: Evaluations, text: str) -> None:
@@ -75,8 +76,9 @@ def test_a_planted_passage_is_found_in_any_script_case_and_punctuation(bench: Ev
         " ".join(LATIN.split()[1:13]),  # 12 words of 15
         " ".join([*LATIN.split()[:12], "but", *LATIN.split()[13:]]),
         " ".join(sorted(LATIN.split())),
-        f"前言{CHINESE[2:9]}后记",  # 7 characters
-        " ".join(LATIN.split()[1:13]) + CHINESE[2:9],
+        f"前言{CHINESE[2:14]}后记",  # 12 characters
+        f"ก่อน {THAI[3:30]} หลัง",  # at most 27 letters
+        " ".join(LATIN.split()[1:13]) + CHINESE[2:14],
         "",
     ],
 )
