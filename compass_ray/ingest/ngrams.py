@@ -12,8 +12,9 @@ where another text says the same and nothing else. What is shorter still has non
 
 Hashes are 64 bits of a polynomial over mixed code points, and again over the hashes of tokens, so that a batch of texts
 is a few dozen passes of numpy and no Python per word. Cost: 17 MB of text a second and core (33 languages of OLDI-Seed,
-measured on a shared one); memory some 25 MB beyond texts and hashes, whatever their length. Two different n-grams collide with probability 2^-64: with a billion n-grams of a pool and
-a million of evaluations, a row is wrongly found once in 20,000 runs.
+measured on a shared one); memory some 25 MB beyond texts and hashes, whatever their length. Two different n-grams
+collide with probability 2^-64: with a billion n-grams of a pool and a million of evaluations, a row is wrongly found
+once in 20,000 runs.
 """
 
 from __future__ import annotations
