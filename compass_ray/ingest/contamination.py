@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray.ingest.ngrams import Hashes, Lengths, ngram_hashes
@@ -74,7 +75,7 @@ def merged(tables: dict[str, pa.Table], lengths: Lengths) -> Evaluations:
     """
     names = pa.chunked_array([_named(name, tables[name]["uri"]) for name in sorted(tables)], pa.string())
     files = names.unique().sort()
-    sources = pa.compute.index_in(names, files).to_numpy()
+    sources = pc.index_in(names, files).to_numpy()
     hashes = np.concatenate([tables[name]["hash"].to_numpy() for name in sorted(tables)])
     rows = np.concatenate([tables[name]["row"].to_numpy() for name in sorted(tables)])
     hashes, first = np.unique(hashes, return_index=True)
@@ -82,7 +83,7 @@ def merged(tables: dict[str, pa.Table], lengths: Lengths) -> Evaluations:
 
 
 def _named(name: str, uris: pa.ChunkedArray) -> pa.Array:
-    return pa.compute.binary_join_element_wise(f"{name}:", uris.cast(pa.string()), "").combine_chunks()
+    return pc.binary_join_element_wise(f"{name}:", uris.cast(pa.string()), "").combine_chunks()
 
 
 def contaminated_by_file(messages: Iterable[str]) -> list[tuple[str, int]]:
