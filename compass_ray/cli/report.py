@@ -70,6 +70,14 @@ def print_rows(run: CurationRun, console: Console) -> None:
     console.print(table)
     for source, rows in ingested["mojibake"].items():
         console.print(f"{source}: {rows:,} documents look like mojibake and were left as they are", markup=False)
+    for file, rows in ingested.get("contaminated", {}).items():
+        console.print(f"{file}: {rows:,} pool rows share a passage with this evaluation file", markup=False)
+    for name, counts in ingested.get("evaluations", {}).items():
+        if counts["too_short"]:
+            console.print(
+                f"{name}: {counts['too_short']:,} of {counts['texts']:,} evaluation texts are too short to be compared",
+                markup=False,
+            )
 
 
 def print_rejected_run(config: RunConfig) -> None:

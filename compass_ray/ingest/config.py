@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compass_ray import storage
 from compass_ray.configbase import EXECUTION, Config
+from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.templates import fields_of, is_template
 from compass_ray.languages import canonical_language
 
@@ -74,30 +75,16 @@ class Columns(Config):
         return list(dict.fromkeys(field for spec in specs if spec for field in fields_of(spec)))
 
 
-class SourceConfig(Config):
-    """One set of files with one role and one layout."""
+class FilesConfig(Config):
+    """One set of files with one layout."""
 
-    role: Role
     path: Annotated[str | list[str], EXECUTION] = Field(
         description="File, folder or glob, or several; local, s3://, gs:// or az://, or single files by http(s)://"
     )
     exclude: list[str] = Field(default=[], description="Globs over uri (path below the source's root) to leave out")
     format: Format = Field(default="auto", description="By file name unless given")
     columns: Columns = Columns(text="text")
-    lang: str | None = Field(default=None, description="One language for all rows, or 'detect'")
-    min_confidence: float = Field(
-        default=0.5, ge=0, le=1, description="Below this a detected language is unknown; for lang: detect"
-    )
-    lang_pattern: str | None = Field(
-        default=None, description="Regular expression searched in the uri; its group 'lang' is the code"
-    )
-    lang_map: dict[str, str] = Field(default={}, description="Codes of this source that nobody else writes so")
     where: dict[str, list[str]] = Field(default={}, description="Keep only rows whose column has one of these values")
-    min_characters: int = Field(default=1, ge=1, description="Shorter content is left out; all turns together")
-    max_characters: int | None = Field(default=None, ge=1, description="Longer content is left out")
-    owner: str | None = Field(
-        default=None, alias="for", description="The target language these rows count for; their own if not given"
-    )
 
     @property
     def paths(self) -> list[str]:
@@ -113,6 +100,32 @@ class SourceConfig(Config):
         for path in [value] if isinstance(value, str) else value:
             storage.check_address(path)
         return value
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _one_value_or_several(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return {key: item if isinstance(item, list) else [item] for key, item in value.items()}
+        return value
+
+
+class SourceConfig(FilesConfig):
+    """One set of files with one role."""
+
+    role: Role
+    lang: str | None = Field(default=None, description="One language for all rows, or 'detect'")
+    min_confidence: float = Field(
+        default=0.5, ge=0, le=1, description="Below this a detected language is unknown; for lang: detect"
+    )
+    lang_pattern: str | None = Field(
+        default=None, description="Regular expression searched in the uri; its group 'lang' is the code"
+    )
+    lang_map: dict[str, str] = Field(default={}, description="Codes of this source that nobody else writes so")
+    min_characters: int = Field(default=1, ge=1, description="Shorter content is left out; all turns together")
+    max_characters: int | None = Field(default=None, ge=1, description="Longer content is left out")
+    owner: str | None = Field(
+        default=None, alias="for", description="The target language these rows count for; their own if not given"
+    )
 
     @field_validator("lang", "owner")
     @classmethod
@@ -143,13 +156,6 @@ class SourceConfig(Config):
                 raise ValueError("needs a group named lang, as in '/(?P<lang>[a-z]{2})/'")
         return value
 
-    @field_validator("where", mode="before")
-    @classmethod
-    def _one_value_or_several(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return {key: item if isinstance(item, list) else [item] for key, item in value.items()}
-        return value
-
     @model_validator(mode="after")
     def _one_way_to_the_language(self) -> SourceConfig:
         ways = [name for name in ("lang", "lang_pattern") if getattr(self, name)]
@@ -161,6 +167,23 @@ class SourceConfig(Config):
         if self.role == "pool" and self.owner:
             raise ValueError("pool rows belong to no owner; remove 'for'")
         return self
+
+
+class Decontamination(Config):
+    """Which pool rows are left out because they hold passages of evaluation sets."""
+
+    evaluations: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")], FilesConfig] = Field(
+        min_length=1, description="Evaluation files by name; prompt, completion and all turns of a row are compared"
+    )
+    words: int = Field(default=Lengths().words, ge=5, description="A passage is so many words in common")
+    characters: int = Field(default=Lengths().characters, ge=5, description="The same in Chinese and Japanese")
+    letters: int = Field(
+        default=Lengths().letters, ge=5, description="The same in Thai, Lao, Khmer, Burmese and Tibetan"
+    )
+
+    @property
+    def lengths(self) -> Lengths:
+        return Lengths(self.words, self.characters, self.letters)
 
 
 class IngestConfig(Config):
@@ -178,6 +201,9 @@ class IngestConfig(Config):
         ge=0,
         le=1,
         description="Structural faults (bytes, JSON, columns) tolerated, as a fraction of rows",
+    )
+    decontaminate: Decontamination | None = Field(
+        default=None, description="Leave out pool rows that share a passage with evaluation files"
     )
     range_bytes: Annotated[int, EXECUTION] = Field(
         default=64 << 20, ge=1 << 10, description="Byte range of a line file that one task reads"

@@ -64,6 +64,12 @@ class Content:
             None if self.chats is None else [self.chats[row] for row in rows],
         )
 
+    def whole(self) -> list[str]:
+        """All content of each row, whatever is embedded of it, as words with a space between."""
+        if self.chats is None:
+            return [key.decode() for key in self.keys]
+        return [" ".join(key for _, key in chat) for chat in self.chats]
+
     def hashes(self) -> list[bytes]:
         """The hash of all content of each row."""
         return hashes.text_hashes(self.keys) if self.chats is None else hashes.chat_hashes(self.chats)

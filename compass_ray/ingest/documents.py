@@ -6,6 +6,7 @@ Everything is done by column; a row is looked at alone only if something is wron
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from compass_ray import records, shards
 from compass_ray.ingest import hashes
 from compass_ray.ingest.config import DETECT, SourceConfig, View
+from compass_ray.ingest.contamination import Evaluations
 from compass_ray.ingest.content import Content, Verdicts, content_of, strings
 from compass_ray.ingest.language import detected_languages, language_from_path, languages_of
 from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, is_text
@@ -28,7 +30,15 @@ _SHOWN_DEPTH = 8
 _SHOWN_ITEMS = 100
 
 
-def to_documents(batch: RawBatch, name: str, source: SourceConfig, uri: str, view: View, n_shards: int) -> pa.Table:
+def to_documents(
+    batch: RawBatch,
+    name: str,
+    source: SourceConfig,
+    uri: str,
+    view: View,
+    n_shards: int,
+    evaluations: Evaluations | None = None,
+) -> pa.Table:
     """Documents and rejects of one batch.
 
     Parameters
@@ -42,33 +52,46 @@ def to_documents(batch: RawBatch, name: str, source: SourceConfig, uri: str, vie
     view : {"prompt", "completion", "full"}
         Which part of a conversation becomes ``text``, the part that is embedded.
     n_shards : int
+    evaluations : Evaluations, optional
+        Pool rows that share a passage with them are refused.
 
     Returns
     -------
     Table of schema INGESTED plus ``shard`` (int32)
         One row for every row and fault of the batch; documents first.
     """
-    faults = batch.faults
-    for column, allowed in source.where.items():
-        if len(batch.rows):
-            batch, left_out = _where(batch, column, allowed)
-            faults = [*faults, *left_out]
+    batch, faults = select_rows(batch, source.where)
     documents = records.INGESTED.empty_table()
     if len(batch.rows):
-        documents, refused = _judge(batch, name, source, uri, view)
+        documents, refused = _judge(batch, name, source, uri, view, evaluations)
         faults = [*faults, *refused]
     table = pa.concat_tables([documents, _rejects(faults, name, source.role, uri)])
     shard = shards.shard_of(records.ids_to_numpy(table["content_id"]), n_shards)
     return table.append_column("shard", pa.array(shard))
 
 
-def _judge(batch: RawBatch, name: str, source: SourceConfig, uri: str, view: View) -> tuple[pa.Table, list[Fault]]:
+def select_rows(batch: RawBatch, where: Mapping[str, list[str]]) -> tuple[RawBatch, list[Fault]]:
+    """The rows whose columns have one of the allowed values, and the faults of the batch with those left out."""
+    faults = batch.faults
+    for column, allowed in where.items():
+        if len(batch.rows):
+            batch, left_out = _where(batch, column, allowed)
+            faults = [*faults, *left_out]
+    return batch, faults
+
+
+def _judge(
+    batch: RawBatch, name: str, source: SourceConfig, uri: str, view: View, evaluations: Evaluations | None
+) -> tuple[pa.Table, list[Fault]]:
     """The documents of a batch that has rows, and the rows that are none."""
     verdicts = Verdicts()
     content = content_of(batch, source.columns, view, verdicts)
     langs, source_langs = _languages(batch, source, uri, content, verdicts)
     times = _times(batch, source, verdicts)
     _check_length(content, source, verdicts)
+    if evaluations is not None and source.role == "pool":
+        for row, message in evaluations.find(content.whole()).items():
+            verdicts.refuse(row, "contaminated", message)
     kept = np.array([row for row in range(len(batch.rows)) if row not in verdicts], dtype=np.intp)
     rows = pa.array(np.asarray(batch.rows, dtype=np.int64)).take(pa.array(kept))
     whole = [rows, *(column.take(pa.array(kept)) for column in (langs, source_langs, times))]

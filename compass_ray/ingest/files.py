@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError, DataError, EmptyInput
-from compass_ray.ingest.config import SourceConfig
+from compass_ray.ingest.config import FilesConfig
 
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -78,15 +78,17 @@ class ReadUnit:
     end: int | None = None
 
 
-def source_files(name: str, source: SourceConfig, cache: HashCache) -> list[InputFile]:
+def source_files(name: str, source: FilesConfig, cache: HashCache, section: str = "sources") -> list[InputFile]:
     """The files of a source, sorted by uri, each with a hash of its content; errors as :func:`list_source`."""
-    files = list_source(name, source)
+    files = list_source(name, source, section)
     content = cache.content_of(files)
     return [replace(file, content=content[file.url]) for file in files]
 
 
-def list_source(name: str, source: SourceConfig) -> list[InputFile]:
+def list_source(name: str, source: FilesConfig, section: str = "sources") -> list[InputFile]:
     """The files of a source, sorted by uri. None is read, so the version stands for the content.
+
+    ``section`` is where the config has it, for errors.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def list_source(name: str, source: SourceConfig) -> list[InputFile]:
     schemes = sorted({storage.scheme_of(pattern) for pattern in patterns})
     if len(schemes) > 1:
         mixed = " and ".join(f"{scheme}://" if scheme else "local paths" for scheme in schemes)
-        raise ConfigError(f"sources.{name}.path: mixes {mixed}; make a source of each")
+        raise ConfigError(f"{section}.{name}.path: mixes {mixed}; make a source of each")
     listed: dict[str, storage.FileStat] = {}
     roots = []
     for given, pattern in zip(source.paths, patterns, strict=True):
@@ -108,7 +110,7 @@ def list_source(name: str, source: SourceConfig) -> list[InputFile]:
         matched = matched or _list_folder(pattern, source.format)
         if not matched:
             raise EmptyInput(
-                f"sources.{name}.path: no file matches {storage.public(given)}; check the path, the glob and the "
+                f"{section}.{name}.path: no file matches {storage.public(given)}; check the path, the glob and the "
                 "variables"
             )
         listed.update({file.url: file for file in matched})
@@ -116,15 +118,15 @@ def list_source(name: str, source: SourceConfig) -> list[InputFile]:
     uris = {url: storage.public(url).removeprefix(root).lstrip("/") for url in listed}
     if len(set(uris.values())) < len(uris):
         raise ConfigError(
-            f"sources.{name}.path: addresses that differ only in their queries, which are not kept; make a source "
+            f"{section}.{name}.path: addresses that differ only in their queries, which are not kept; make a source "
             "of each"
         )
     kept = [
         file for url, file in listed.items() if not any(fnmatch.fnmatch(uris[url], glob) for glob in source.exclude)
     ]
     if not kept:
-        raise EmptyInput(f"sources.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
-    formats = {file.url: format_of(f"sources.{name}.format", source.format, file.url) for file in kept}
+        raise EmptyInput(f"{section}.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
+    formats = {file.url: format_of(f"{section}.{name}.format", source.format, file.url) for file in kept}
     files = [
         InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], file.version) for file in kept
     ]

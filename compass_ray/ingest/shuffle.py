@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray import records
+from compass_ray.ingest.contamination import contaminated_by_file
 
 _MOJIBAKE = "\ufffd|â€|ï»¿|[ÃÂ][\u0080-\u00bf]|(?:[ÐÑ][\u0080-\u00bf‚-™]){2}"
 """UTF-8 that was read as Latin-1 or Windows-1252 and written again, and characters that were lost."""
@@ -74,14 +75,17 @@ def _as_rejects(documents: pa.Table, repeated: np.ndarray[Any, np.dtype[np.bool_
 def count_rows(shard: pa.Table) -> dict[str, Any]:
     """What a finished shard holds: rows by source and outcome, documents by role, owner and language.
 
-    Documents that look like mojibake are counted by source and left as they are: mending them is a guess.
+    Documents that look like mojibake are counted by source and left as they are: mending them is a guess. Contaminated
+    rows are counted by evaluation file too.
     """
     outcomes = pc.if_else(shard["reject"].is_null(), "document", pc.struct_field(shard["reject"], "reason"))
     rows = Counter(zip(shard["source"].to_pylist(), outcomes.to_pylist(), strict=True))
     documents = records.documents_only(shard)
     groups = Counter(zip(*(documents[name].to_pylist() for name in ("role", "owner", "lang")), strict=True))
     odd = Counter(documents["source"].filter(pc.match_substring_regex(documents["text"], _MOJIBAKE)).to_pylist())
+    messages = pc.struct_field(shard["reject"], "message").filter(pc.equal(outcomes, "contaminated"))
     return {
+        "contaminated": [[*entry] for entry in contaminated_by_file(messages.to_pylist())],
         "mojibake": sorted([source, count] for source, count in odd.items()),
         "rows": sorted([*key, count] for key, count in rows.items()),
         "documents": sorted(([*key, count] for key, count in groups.items()), key=json.dumps),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -22,14 +22,17 @@ from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
 from compass_ray.configbase import identity
 from compass_ray.errors import DataError, EmptyInput, TooManyBadRows
-from compass_ray.ingest.config import IngestConfig, Limits, SourceConfig, View
+from compass_ray.ingest.config import Decontamination, IngestConfig, Limits, SourceConfig, View
+from compass_ray.ingest.contamination import Evaluations, merged
 from compass_ray.ingest.documents import FILTERS, to_documents
+from compass_ray.ingest.evaluations import evaluation_ngrams
 from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
 from compass_ray.ingest.readers import read
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.runtime.stage import Session, map_keys
 
 VERSION = 2
+EVALUATIONS_VERSION = 1
 _NOT_QUARANTINED = frozenset({"document", "duplicate", "filtered"})
 
 
@@ -41,6 +44,17 @@ class IngestPlan:
     files: Mapping[str, list[InputFile]]
     view: View
     n_shards: int
+    artifact: Artifact
+    evaluations: EvaluationPlan | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What pool rows are compared with, and the artifact of its n-grams, one key per evaluation."""
+
+    config: Decontamination
+    files: Mapping[str, list[InputFile]]
+    limits: Limits
     artifact: Artifact
 
 
@@ -61,13 +75,42 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
         for name, source in sources.items()
     }
     body = {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards, "limits": [*config.limits]}
+    evaluations = None
+    if config.decontaminate is not None:
+        evaluations = _plan_evaluations(config.decontaminate, config.limits, cache, output)
+        body["evaluations"] = evaluations.artifact.fingerprint
     target = artifact(output, "ingest", body)
-    return IngestPlan(sources, files, view, n_shards, target)
+    return IngestPlan(sources, files, view, n_shards, target, evaluations)
+
+
+def _plan_evaluations(config: Decontamination, limits: Limits, cache: HashCache, output: str) -> EvaluationPlan:
+    section = "ingest.decontaminate.evaluations"
+    files = {name: source_files(name, given, cache, section) for name, given in config.evaluations.items()}
+    contents = {name: [[file.uri, file.format, file.content] for file in members] for name, members in files.items()}
+    body = {"version": EVALUATIONS_VERSION, **identity(config), "files": contents, "limits": [*limits]}
+    return EvaluationPlan(config, files, limits, artifact(output, "evaluations", body))
 
 
 def ingest(plan: IngestPlan, config: IngestConfig, session: Session) -> Manifest:
     """Read all sources into the plan's artifact, one key per logical shard."""
+    if plan.evaluations is not None:
+        _read_evaluations(plan.evaluations, session)
     return session.complete(plan.artifact, shards.shard_keys(plan.n_shards), partial(_read_and_shuffle, plan, config))
+
+
+def _read_evaluations(plan: EvaluationPlan, session: Session) -> None:
+    session.complete(plan.artifact, sorted(plan.files), lambda missing: map_keys(_write_evaluation, missing, plan))
+
+
+def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
+    evaluation = plan.config.evaluations[name]
+    table, counts = evaluation_ngrams(name, evaluation, plan.files[name], plan.config.lengths, plan.limits)
+    return plan.artifact.write(name, table, counts)
+
+
+def _load_evaluations(plan: EvaluationPlan) -> Evaluations:
+    tables = {name: plan.artifact.read(name) for name in sorted(plan.files)}
+    return merged(tables, plan.config.lengths)
 
 
 def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]) -> Iterator[Receipt]:
@@ -86,6 +129,9 @@ def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]
         wanted=wanted,
         limits=config.limits,
     )
+    if plan.evaluations is not None:  # made and kept in the object store, whence workers share it
+        loaded = ray.remote(_load_evaluations).remote(plan.evaluations)
+        reader = partial(_read_compared, reader=reader, evaluations=[loaded])
     dataset = ray.data.read_datasource(CorpusDatasource(units, reader), override_num_blocks=len(units))
     # Ray's default, a hash shuffle, starts actors that hold all rows on their heaps, which cannot spill; on a small
     # corpus their start takes five times as long as the work (measured). A sort runs as tasks.
@@ -105,6 +151,14 @@ def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]
             yield plan.artifact.write(key, empty, count_rows(empty))
 
 
+def _read_compared(
+    unit: ReadUnit, reader: Callable[..., Iterator[pa.Table]], evaluations: list[Any]
+) -> Iterator[pa.Table]:
+    import ray
+
+    return reader(unit, evaluations=ray.get(evaluations[0]))
+
+
 def read_unit(
     unit: ReadUnit,
     sources: Mapping[str, SourceConfig],
@@ -112,6 +166,7 @@ def read_unit(
     n_shards: int,
     wanted: frozenset[int],
     limits: Limits = Limits(),  # noqa: B008 immutable
+    evaluations: Evaluations | None = None,
 ) -> Iterator[pa.Table]:
     """The documents and rejects of one read unit, for the wanted shards, in tables of bounded size.
 
@@ -126,7 +181,7 @@ def read_unit(
     keys = pa.array(sorted(wanted), pa.int32())
     try:
         for batch in read(unit, source.wanted_columns, limits):
-            table = to_documents(batch, unit.source, source, unit.file.uri, view, n_shards)
+            table = to_documents(batch, unit.source, source, unit.file.uri, view, n_shards, evaluations)
             yield table.filter(pc.is_in(table["shard"], keys))
         check_unchanged(unit.file)
     except FileNotFoundError as exc:
@@ -157,6 +212,20 @@ def mojibake_counts(manifest: Manifest) -> dict[str, int]:
     for receipt in manifest.receipts.values():
         counts.update(dict(receipt.summary["mojibake"]))
     return dict(sorted(counts.items()))
+
+
+def contaminated_counts(manifest: Manifest) -> dict[str, int]:
+    """Contaminated pool rows by evaluation file, ``evaluation:uri``."""
+    counts: Counter[str] = Counter()
+    for receipt in manifest.receipts.values():
+        counts.update(dict(receipt.summary.get("contaminated", ())))  # artifacts of older versions have none
+    return dict(sorted(counts.items()))
+
+
+def evaluation_counts(plan: IngestPlan) -> dict[str, dict[str, int]]:
+    """By evaluation: ``texts``, those ``too_short`` to be compared, and ``ngrams``; empty without decontamination."""
+    receipts = {} if plan.evaluations is None else plan.evaluations.artifact.manifest().receipts
+    return {name: receipt.summary for name, receipt in receipts.items()}
 
 
 def document_counts(manifest: Manifest) -> dict[tuple[str, str | None, str], int]:

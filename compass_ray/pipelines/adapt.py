@@ -168,7 +168,7 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     quarantined = ingestion.quarantine(plan.artifact, session)
     run = CurationRun(storage.join(session.output, "runs", config.name))
     publish.write_quarantine(run, quarantined)
-    publish.write_ingest(run, manifest)
+    publish.write_ingest(run, plan, manifest)
     ingestion.check_usable(manifest, config.ingest, ("current",))
     return TrainingData(plan.artifact)
 

@@ -75,7 +75,7 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
     documents = planned.ingest.artifact
     manifest = ingestion.ingest(planned.ingest, config.ingest, session)
     quarantined = ingestion.quarantine(documents, session)
-    publish.write_ingest(planned.run, manifest)
+    publish.write_ingest(planned.run, planned.ingest, manifest)
     try:
         ingestion.check_usable(manifest, config.ingest, ("pool", "target"))
     except DataError:

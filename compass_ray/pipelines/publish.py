@@ -24,7 +24,13 @@ from compass_ray.cluster.codebook import KEY
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import ArtifactMissing, ConfigError
-from compass_ray.ingest.stage import mojibake_counts, row_counts
+from compass_ray.ingest.stage import (
+    IngestPlan,
+    contaminated_counts,
+    evaluation_counts,
+    mojibake_counts,
+    row_counts,
+)
 from compass_ray.languages import language_name
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.stage import Session
@@ -90,10 +96,13 @@ def write_quarantine(run: CurationRun, quarantined: Artifact) -> None:
     _put(run, "quarantine.parquet", to_parquet(table))
 
 
-def write_ingest(run: CurationRun, manifest: Manifest) -> None:
-    """What became of every row that was read, by source."""
+def write_ingest(run: CurationRun, planned: IngestPlan, manifest: Manifest) -> None:
+    """What became of every row that was read, by source; contaminated rows by evaluation file too."""
     rows = sorted([source, outcome, count] for (source, outcome), count in row_counts(manifest).items())
-    _put(run, "ingest.json", canonical_json({"rows": rows, "mojibake": mojibake_counts(manifest)}).encode())
+    body: dict[str, Any] = {"rows": rows, "mojibake": mojibake_counts(manifest)}
+    if evaluations := evaluation_counts(planned):
+        body |= {"contaminated": contaminated_counts(manifest), "evaluations": evaluations}
+    _put(run, "ingest.json", canonical_json(body).encode())
 
 
 def write_run(

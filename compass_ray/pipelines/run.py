@@ -53,7 +53,11 @@ class CurationRun:
 
     @property
     def ingested(self) -> dict[str, Any]:
-        """What became of every row read: ``rows`` by source and outcome, ``mojibake`` by source."""
+        """What became of every row read: ``rows`` by source and outcome, ``mojibake`` by source.
+
+        With ``ingest.decontaminate`` also ``contaminated`` rows by evaluation file, and ``evaluations``: how many
+        ``texts`` and ``ngrams`` each has, and how many texts are ``too_short`` to be compared.
+        """
         body: dict[str, Any] = json.loads(self._bytes("ingest.json"))
         return body
 

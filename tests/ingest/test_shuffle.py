@@ -139,6 +139,7 @@ def test_the_summary_counts_rows_by_outcome_and_documents_by_group() -> None:
         [rows_of("pool", rows, faults=2), rows_of("usage", [("a", "en")] * 2), rows_of("data", [("q", "en")])]
     )
     assert count_rows(finish_shard(table)) == {
+        "contaminated": [],
         "mojibake": [],
         "rows": [
             ["data", "document", 1],
