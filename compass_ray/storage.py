@@ -28,7 +28,7 @@ from types import ModuleType
 from typing import Any, BinaryIO, TypeVar, cast
 
 from compass_ray.errors import ConfigError, ResourcesMissing
-from compass_ray.remote import azure, gcs, http, s3
+from compass_ray.remote import azure, gcs, globs, http, s3
 from compass_ray.remote.reader import BUFFER_BYTES, ObjectStream
 from compass_ray.remote.urls import bucket_key
 from compass_ray.remote.urls import public as public  # part of this door
@@ -38,10 +38,6 @@ R = TypeVar("R")
 
 _PROTOCOLS: dict[str, ModuleType] = {"s3": s3, "gs": gcs, "az": azure, "http": http, "https": http}
 _WRITABLE = {"", "s3"}
-_CLASS_SPECIAL = re.compile(r"([\\\[\]^&~|])")
-_ESCAPED = r"\\\1"
-_VISIBLE = r"(?!\.)[^/]"
-_WILDCARD = re.compile(r"[*?\[]")
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -348,7 +344,7 @@ def literal(url: str) -> str:
 
 def root_of(pattern: str) -> str:
     """The folder part of a path or glob that holds no wildcard."""
-    head = pattern[: match.start()] if (match := _WILDCARD.search(pattern)) else pattern
+    head = globs.literal_start(pattern)
     return head.rsplit("/", 1)[0] if "/" in head else "."
 
 
@@ -367,12 +363,10 @@ def list_files(pattern: str) -> list[FileStat]:
     if not has_folders(pattern):
         return list(_still_there([pattern]))
     bucket, key_pattern = bucket_key(pattern)
-    wildcard = _WILDCARD.search(key_pattern)
-    prefix = key_pattern[: wildcard.start()] if wildcard else key_pattern
-    matches = re.compile(_glob_regex(key_pattern))
+    matches = re.compile(globs.as_regex(key_pattern))
     found = [
         FileStat(f"{scheme_of(pattern)}://{bucket}/{key}", size, version, modified)
-        for key, size, version, modified in remote.list_objects(pattern, prefix)
+        for key, size, version, modified in remote.list_objects(pattern, globs.literal_start(key_pattern))
         if not key.endswith("/") and matches.fullmatch(key)
     ]
     return sorted(found, key=lambda file: file.url)
@@ -385,32 +379,6 @@ def _still_there(names: Iterable[str]) -> Iterator[FileStat]:
             yield stat(name)
         except FileNotFoundError:
             continue
-
-
-def _glob_regex(pattern: str) -> str:
-    """A glob over object keys as a regular expression, with the meaning that ``glob`` gives it on disk.
-
-    Wildcards stay inside one name, but for a ``**`` that is a whole name; they do not match hidden names.
-    """
-    *folders, last = pattern.split("/")
-    parents = "".join(f"(?:{_VISIBLE}+/)*" if name == "**" else _name_regex(name) + "/" for name in folders)
-    return parents + (f"(?:{_VISIBLE}+/)*{_VISIBLE}+" if last == "**" else _name_regex(last))
-
-
-def _name_regex(name: str) -> str:
-    parts = [r"(?!\.)"] if name.startswith(("*", "?", "[")) else []
-    for piece in re.findall(r"\*+|\?|\[!?\]?[^\]]*\]|.", name, re.DOTALL):
-        if piece[0] == "*":
-            parts.append("[^/]*")
-        elif piece == "?":
-            parts.append("[^/]")
-        elif piece[0] == "[" and len(piece) > 2:
-            negated = piece[1] == "!"
-            members = _CLASS_SPECIAL.sub(_ESCAPED, piece[1 + negated : -1])
-            parts.append(f"[{'^/' if negated else ''}{members}]")
-        else:
-            parts.append(re.escape(piece))
-    return "".join(parts)
 
 
 def arrow_filesystem(url: str) -> tuple[Any, str]:

@@ -1,0 +1,41 @@
+"""Globs over the keys of objects, which no store knows: the meaning that ``glob`` gives them on disk."""
+
+from __future__ import annotations
+
+import re
+
+_CLASS_SPECIAL = re.compile(r"([\\\[\]^&~|])")
+_ESCAPED = r"\\\1"
+_VISIBLE = r"(?!\.)[^/]"
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+def literal_start(pattern: str) -> str:
+    """What comes before the first wildcard."""
+    return pattern[: match.start()] if (match := _WILDCARD.search(pattern)) else pattern
+
+
+def as_regex(pattern: str) -> str:
+    """A glob over object keys as a regular expression, with the meaning that ``glob`` gives it on disk.
+
+    Wildcards stay inside one name, but for a ``**`` that is a whole name; they do not match hidden names.
+    """
+    *folders, last = pattern.split("/")
+    parents = "".join(f"(?:{_VISIBLE}+/)*" if name == "**" else _name_regex(name) + "/" for name in folders)
+    return parents + (f"(?:{_VISIBLE}+/)*{_VISIBLE}+" if last == "**" else _name_regex(last))
+
+
+def _name_regex(name: str) -> str:
+    parts = [r"(?!\.)"] if name.startswith(("*", "?", "[")) else []
+    for piece in re.findall(r"\*+|\?|\[!?\]?[^\]]*\]|.", name, re.DOTALL):
+        if piece[0] == "*":
+            parts.append("[^/]*")
+        elif piece == "?":
+            parts.append("[^/]")
+        elif piece[0] == "[" and len(piece) > 2:
+            negated = piece[1] == "!"
+            members = _CLASS_SPECIAL.sub(_ESCAPED, piece[1 + negated : -1])
+            parts.append(f"[{'^/' if negated else ''}{members}]")
+        else:
+            parts.append(re.escape(piece))
+    return "".join(parts)
