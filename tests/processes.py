@@ -36,6 +36,8 @@ class Run:
         path = folder / f"{config.name}.yaml"
         path.write_text(yaml.safe_dump(config.unexpanded))
         self.started = time.monotonic()
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in what a shell script starts with `&`: it would be
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by the command, too
         self.process = subprocess.Popen(
             [sys.executable, "-m", "compass_ray", command, str(path)],
             env=clean_environment(folder, **(variables or {})),
