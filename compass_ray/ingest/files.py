@@ -77,6 +77,11 @@ class ReadUnit:
     start: int = 0
     end: int | None = None
 
+    @property
+    def weight(self) -> int:
+        """Bytes after decompression, estimated."""
+        return self.file.weight if self.end is None else self.end - self.start
+
 
 def source_files(name: str, source: FilesConfig, cache: HashCache, section: str = "sources") -> list[InputFile]:
     """The files of a source, sorted by uri, each with a hash of its content; errors as :func:`list_source`."""

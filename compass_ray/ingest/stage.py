@@ -33,6 +33,7 @@ from compass_ray.runtime.stage import Session, map_keys
 
 VERSION = 2
 EVALUATIONS_VERSION = 1
+_TASKS_PER_CPU = 4
 _NOT_QUARANTINED = frozenset({"document", "duplicate", "filtered"})
 
 
@@ -118,6 +119,7 @@ def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]
     from ray.data.context import ShuffleStrategy
 
     from compass_ray.ingest.datasource import CorpusDatasource
+    from compass_ray.runtime.cluster import cluster_cpus
 
     wanted = frozenset(int(key) for key in missing)
     units = read_units(plan.files, config.range_bytes)
@@ -132,7 +134,8 @@ def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]
     if plan.evaluations is not None:  # made and kept in the object store, whence workers share it
         loaded = ray.remote(_load_evaluations).remote(plan.evaluations)
         reader = partial(_read_compared, reader=reader, evaluations=[loaded])
-    dataset = ray.data.read_datasource(CorpusDatasource(units, reader), override_num_blocks=len(units))
+    tasks = min(len(units), _TASKS_PER_CPU * cluster_cpus())
+    dataset = ray.data.read_datasource(CorpusDatasource(units, reader), override_num_blocks=tasks)
     # Ray's default, a hash shuffle, starts actors that hold all rows on their heaps, which cannot spill; on a small
     # corpus their start takes five times as long as the work (measured). A sort runs as tasks.
     dataset.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED

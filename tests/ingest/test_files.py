@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from compass_ray.errors import ConfigError, DataError, EmptyInput
 from compass_ray.ingest.config import IngestConfig, SourceConfig
-from compass_ray.ingest.files import HashCache, InputFile, check_unchanged, read_units, source_files
+from compass_ray.ingest.datasource import bundled
+from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
 from compass_ray.ingest.stage import IngestPlan, plan, read_unit
 
 
@@ -186,6 +187,16 @@ def test_what_cannot_be_entered_in_the_middle_is_read_whole(name: str) -> None:
     kind = name.split(".")[1]
     units = read_units({"s": [InputFile(f"/d/{name}", name, 10_000, "v", kind, "c")]}, 100)
     assert [(unit.source, unit.start, unit.end) for unit in units] == [("s", 0, None)]
+
+
+@given(sizes=st.lists(st.integers(0, 100), max_size=30), most=st.integers(1, 200))
+def test_small_files_are_read_together_and_none_twice(sizes: list[int], most: int) -> None:
+    units = [ReadUnit("s", InputFile(f"/d/{n}", f"{n}", size, "v", "csv", "c")) for n, size in enumerate(sizes)]
+    bundles = list(bundled(units, most))
+    assert [unit for bundle in bundles for unit in bundle] == units
+    weights = [sum(unit.weight for unit in bundle) for bundle in bundles]
+    assert all(weight <= most or len(bundle) == 1 for weight, bundle in zip(weights, bundles, strict=True))
+    assert all(one + bundle[0].weight > most for one, bundle in zip(weights, bundles[1:], strict=False))
 
 
 # --- identity -----------------------------------------------------------------------------------
