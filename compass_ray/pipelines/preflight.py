@@ -44,7 +44,7 @@ _CLUSTERS = 100
 """Centroids that comparing is timed with."""
 
 _GIB = 1 << 30
-_STARTS_S = {"ingest": 12.0, "embed": 8.0, "codebook": 4.0, "assign": 0.3, "sample": 8.0, "select": 0.3}
+_STARTS_S = {"ingest": 13.0, "embed": 14.0, "codebook": 7.0, "assign": 0.3, "sample": 7.0, "select": 0.3}
 """Wall seconds before a stage's first shard: Ray, worker processes and their imports, a model."""
 
 _BASE_BYTES = int(1.0 * _GIB)  # the driver and Ray's own processes
@@ -184,7 +184,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         "ingest": 2.2 * (read + rows * costs.write) / cpus,
         "embed": rows * (costs.encode + costs.write) / embedders,
         "codebook": (sweep + rows * (compare + costs.write)) / workers
-        + fitted * (n_clusters * costs.race + 1.5 * passes * compare) / fitters,
+        + fitted * (n_clusters * costs.race + 1.7 * passes * compare) / fitters,
         "assign": rows * (compare + 5 * costs.write) / workers,
         "sample": 25 * rows * costs.write / workers,
         "select": rows * costs.write / workers,
