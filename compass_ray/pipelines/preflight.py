@@ -44,8 +44,8 @@ _CLUSTERS = 100
 """Centroids that comparing is timed with."""
 
 _GIB = 1 << 30
-_STARTS_S = {"ingest": 13.0, "embed": 14.0, "codebook": 7.0, "assign": 0.3, "sample": 7.0, "select": 0.3}
-"""Wall seconds before a stage's first shard: Ray, worker processes and their imports, a model."""
+_STARTS_S = {"ingest": 13.0, "embed": 5.0, "codebook": 5.0, "assign": 0.3, "sample": 6.0, "select": 0.3}
+"""Wall seconds before a stage's first shard: Ray, worker processes and their imports; a model's load is measured."""
 
 _BASE_BYTES = int(1.0 * _GIB)  # the driver and Ray's own processes
 _READER_BYTES = int(0.4 * _GIB)  # a worker process that has not imported torch
@@ -85,6 +85,8 @@ class Costs:
 
     Attributes
     ----------
+    load : float
+        The encoder with the libraries it needs, in wall time.
     write, encode : float
         For one document: sorting and writing it; tokenising and embedding it.
     compare, race : float
@@ -93,6 +95,7 @@ class Costs:
         Length of a vector.
     """
 
+    load: float
     write: float
     encode: float
     compare: float
@@ -126,7 +129,9 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
     texts = records.documents_only(sample)["text"].to_pylist()
     if not texts:
         raise ConfigError("sources: no row that was looked at is a document; see the reasons in --dry-run --json")
+    started = time.monotonic()
     encoder = encoder_from(config.embed)
+    load = time.monotonic() - started
     set_threads(config.embed.threads)
     some = texts[:: max(1, len(texts) // _ENCODED)]
 
@@ -139,6 +144,7 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
     set_threads(1)
     x = np.random.default_rng(0).standard_normal((4 * kernels.TILE_ROWS, encoder.dim), dtype=np.float32)
     return Costs(
+        load=load,
         write=_seconds(lambda: to_parquet(finish_shard(sample))) / sample.num_rows,
         encode=per_text * _length(surveys) / float(np.mean([len(text) for text in some])),
         compare=_seconds(lambda: kernels.nearest(x, x[:_CLUSTERS])) / len(x) / _CLUSTERS,
@@ -182,7 +188,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
 
     work = {
         "ingest": 2.2 * (read + rows * costs.write) / cpus,
-        "embed": rows * (costs.encode + costs.write) / embedders,
+        "embed": costs.load + rows * (costs.encode + costs.write) / embedders,
         "codebook": (sweep + rows * (compare + costs.write)) / workers
         + fitted * (n_clusters * costs.race + 1.7 * passes * compare) / fitters,
         "assign": rows * (compare + 5 * costs.write) / workers,

@@ -12,7 +12,7 @@ from compass_ray.config import RunConfig
 from compass_ray.ingest.survey import Survey, survey_all
 from compass_ray.pipelines.preflight import Costs, Prediction, predict
 
-COSTS = Costs(write=4e-6, encode=3e-4, compare=2e-8, race=2e-7, dim=384)
+COSTS = Costs(load=5.0, write=4e-6, encode=3e-4, compare=2e-8, race=2e-7, dim=384)
 
 
 @pytest.fixture
