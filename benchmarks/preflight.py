@@ -68,6 +68,7 @@ def compared(name: str, raw: dict[str, Any], work: Path) -> dict[str, Any]:
         )
         for what in ("--predict", "--run")
     )
+    (work / f"{name}.measured.json").write_text(json.dumps(actual))
     stages = {
         stage["stage"]: {
             "seconds": stage["seconds"],
@@ -109,12 +110,12 @@ def main() -> None:
     for name in arguments.cases:
         rows.append(compared(name, case(name, arguments.data.resolve(), arguments.work), arguments.work))
         print(line(rows[-1]), flush=True)
-    body = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
-        "runs": rows,
-    }
-    RESULTS.write_text(json.dumps(body, indent=1) + "\n")
+        body = {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
+            "runs": rows,
+        }
+        RESULTS.write_text(json.dumps(body, indent=1) + "\n")
 
 
 def line(row: dict[str, Any]) -> str:
