@@ -41,6 +41,7 @@ class Registry:
     """
 
     def __init__(self, url: str) -> None:
+        storage.refuse_read_only(url)  # aliases move in it
         self.url = storage.absolute(url)
 
     # --- versions -----------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def test_an_adapter_is_exported_for_vllm_without_its_base(home: Path) -> None:
             "export.base: './none' is neither a folder",
         ),
         (("export", "registry", "sw", "--output", "x", "--format", "gguf"), 2, "gguf"),
-        (("list", "gs://bucket"), 2, "storage scheme 'gs://' is not supported"),
+        (("list", "gs://bucket"), 2, "'gs://' can be read, not written"),
     ],
 )
 def test_what_cannot_be_done_is_said_with_its_exit_code(
