@@ -115,10 +115,9 @@ def _spread(files: Sequence[InputFile], count: int) -> list[InputFile]:
 
 def _sample(name: str, source: SourceConfig, file: InputFile, view: View) -> pa.Table:
     """Documents and rejects of the first batch of a file, or of some ranges of one that can be entered anywhere."""
-    units = [ReadUnit(name, file, start, end) for start, end in _ranges(file)] if file.in_ranges else []
     tables = [records.INGESTED.empty_table()]
-    for unit in units or [ReadUnit(name, file, 0, None)]:
-        for batch in read(unit, source.wanted_columns):
+    for start, end in _ranges(file) if file.in_ranges else [(0, None)]:
+        for batch in read(ReadUnit(name, file, start, end), source.wanted_columns):
             tables.append(to_documents(batch, name, source, file.uri, view, 1).select(records.INGESTED.names))
             if len(batch.rows):
                 break

@@ -136,7 +136,8 @@ def read_lines(stream: BinaryIO, start: int, end: int | None, limits: Limits) ->
     passing = start > 0  # over the rest of a line that another range holds, or that is too long
     offset = max(0, start - 1)  # of data[0]
     data = b""
-    for chunk in chunks(stream, CHUNK_BYTES):
+    size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - start + _PIECE_BYTES)  # little beyond a short range
+    for chunk in chunks(stream, size):
         if offset == 0 and not data and not passing:
             check_encoding(chunk)
         if passing:
