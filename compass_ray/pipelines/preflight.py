@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from compass_ray import records, shards
 from compass_ray.artifacts import to_parquet
@@ -128,7 +129,8 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
     sample = pa.concat_tables([one.sample for one in surveys])
     texts = records.documents_only(sample)["text"].to_pylist()
     if not texts:
-        raise ConfigError("sources: no row that was looked at is a document; see the reasons in --dry-run --json")
+        found = {one.source: one.outcomes for one in surveys}
+        raise ConfigError(f"sources: no row that was looked at is a document, but {found}; check columns and languages")
     started = time.monotonic()
     encoder = encoder_from(config.embed)
     load = time.monotonic() - started
@@ -155,12 +157,12 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
 
 def _length(surveys: Sequence[Survey]) -> float:
     """Mean length in characters of the documents of all sources, each as large as it will be."""
-    lengths = [
-        (one.documents, float(np.mean([len(text) for text in texts])))
+    total = sum(
+        one.documents * pc.mean(pc.utf8_length(records.documents_only(one.sample)["text"])).as_py()
         for one in surveys
-        if (texts := records.documents_only(one.sample)["text"].to_pylist())
-    ]
-    return sum(count * mean for count, mean in lengths) / max(1, sum(count for count, _ in lengths))
+        if one.documents
+    )
+    return float(total) / max(1, sum(one.documents for one in surveys))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -13,6 +13,7 @@ from conftest import demo_config
 from typer.testing import CliRunner
 
 from compass_ray.cli import app
+from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import SourceConfig
 from compass_ray.ingest.survey import survey
 
@@ -74,3 +75,14 @@ def test_a_dry_run_shows_sources_and_first_documents_and_writes_nothing(tmp_path
     assert "Sources, into 8 shards" in printed.stdout
     assert "memory, at most" in printed.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_in_which_no_row_is_a_document_says_what_became_of_them(tmp_path: Path) -> None:
+    body = demo_config(tmp_path / "out").unexpanded
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": ""}\n' * 3)
+    for source in body["sources"].values():
+        source.update(path=str(tmp_path / "a.jsonl"), columns={"text": "text"}, exclude=[], lang="sw")
+        source.pop("lang_pattern", None)
+    shown = CliRunner().invoke(app, ["curate", json.dumps(body), "--dry-run"])
+    assert isinstance(shown.exception, ConfigError)
+    assert "'usage': {'empty': 3}" in str(shown.exception)
