@@ -37,12 +37,16 @@ LocalFolder = Annotated[str, AfterValidator(_on_disk)]
 
 
 def identity(config: BaseModel) -> dict[str, Any]:
-    """The identity fields of a config as plain JSON, recursively."""
+    """The identity fields of a config as plain JSON, recursively.
+
+    What is None is left out: it says as much, and a field that a later version adds, and a config does not use, leaves
+    its runs and artifacts what they are.
+    """
     plain = config.model_dump(mode="json")
     return {
         name: _plain_identity(getattr(config, name), plain[name])
         for name, info in type(config).model_fields.items()
-        if EXECUTION not in info.metadata
+        if EXECUTION not in info.metadata and plain[name] is not None
     }
 
 

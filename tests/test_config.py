@@ -333,13 +333,13 @@ def test_a_shown_config_loads_as_the_same_config() -> None:
 
 
 def leaves(config: BaseModel, prefix: str = "") -> set[str]:
-    """Dotted names of all fields, through models."""
+    """Dotted names of all fields that are set, through models."""
     names: set[str] = set()
     for name in type(config).model_fields:
         value = getattr(config, name)
         if isinstance(value, BaseModel):
             names |= leaves(value, f"{prefix}{name}.")
-        else:
+        elif value is not None:
             names.add(prefix + name)
     return names
 
@@ -354,8 +354,8 @@ def identity_leaves(values: dict[str, Any], prefix: str = "") -> set[str]:
 @pytest.mark.parametrize(
     ("config", "execution"),
     [
-        (ClusterConfig(), {"codebook", "actors", "device"}),
-        (EmbedConfig(), {"num_gpus", "num_cpus", "actors"}),
+        (ClusterConfig(actors=2), {"codebook", "actors", "device"}),
+        (EmbedConfig(actors=2), {"num_gpus", "num_cpus", "actors"}),
         (IngestConfig(), {"range_bytes"}),
         (
             SourceConfig(role="pool", path="a", lang="en"),
@@ -409,8 +409,10 @@ def test_a_field_is_identity_unless_it_is_marked() -> None:
         inner: Inner = Inner()
         where: Annotated[str, EXECUTION] = "here"
         unmarked: str = "x"
+        new: Inner | None = None
 
     assert identity(Marked()) == {"inner": {"kept": 1, "workers": 2}, "unmarked": "x"}
+    assert identity(Marked(new=Inner())) == identity(Marked()) | {"new": {"kept": 1, "workers": 2}}
 
 
 def test_every_field_says_what_it_is_or_is_a_section() -> None:

@@ -186,6 +186,22 @@ class Decontamination(Config):
         return Lengths(self.words, self.characters, self.letters)
 
 
+class MinHash(Config):
+    """Which pool rows are left out because they nearly repeat another one of their language."""
+
+    similarity: float = Field(
+        default=0.8, ge=0.5, lt=1, description="Of n-grams (Jaccard): from here on two rows are likelier found than not"
+    )
+    hashes: int = Field(default=128, ge=16, le=1024, description="More of them: fewer errors around the similarity")
+    words: int = Field(default=5, ge=1, description="Length of an n-gram")
+    characters: int = Field(default=5, ge=1, description="The same in Chinese and Japanese")
+    letters: int = Field(default=12, ge=1, description="The same in Thai, Lao, Khmer, Burmese and Tibetan")
+
+    @property
+    def lengths(self) -> Lengths:
+        return Lengths(self.words, self.characters, self.letters)
+
+
 class IngestConfig(Config):
     """How documents are made from rows."""
 
@@ -205,6 +221,7 @@ class IngestConfig(Config):
     decontaminate: Decontamination | None = Field(
         default=None, description="Leave out pool rows that share a passage with evaluation files"
     )
+    minhash: MinHash | None = Field(default=None, description="Leave out pool rows that nearly repeat another one")
     range_bytes: Annotated[int, EXECUTION] = Field(
         default=64 << 20, ge=1 << 10, description="Byte range of a line file that one task reads"
     )

@@ -23,7 +23,18 @@ from compass_ray.ingest.language import detected_languages, language_from_path, 
 from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, is_text
 from compass_ray.ingest.timestamps import UTC_MICROSECONDS, timestamps
 
-FILTERS = frozenset({"duplicate", "filtered", "empty", "too_short", "too_long", "language_unknown", "contaminated"})
+FILTERS = frozenset(
+    {
+        "duplicate",
+        "near_duplicate",
+        "filtered",
+        "empty",
+        "too_short",
+        "too_long",
+        "language_unknown",
+        "contaminated",
+    }
+)
 """Reasons that are decisions about sound rows; all others are structural faults."""
 
 _SHOWN_DEPTH = 8

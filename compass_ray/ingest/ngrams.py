@@ -94,7 +94,7 @@ def _blocks(texts: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
 def _block_hashes(pieces: list[str], owners: list[int], lengths: Lengths) -> tuple[Hashes, NDArray[np.int64]]:
     codes = np.frombuffer("\n".join(pieces).casefold().encode("utf-32-le"), dtype=np.uint32)
     starts, stops, kinds = _tokens(codes)
-    tokens = _span_hashes(_mixed(codes.astype(np.uint64)), starts, stops)
+    tokens = _span_hashes(mixed(codes.astype(np.uint64)), starts, stops)
     piece = np.cumsum(codes == ord("\n"))[starts]
     # how many characters and letters of scripts without spaces there are before each token
     characters, letters = (np.concatenate([[0], np.cumsum(kinds == kind)]) for kind in (_CHARACTER, _LETTER))
@@ -141,7 +141,7 @@ def _span_hashes(values: Hashes, starts: NDArray[np.intp], ends: NDArray[np.intp
     prefix = np.zeros(len(values) + 1, dtype=np.uint64)
     np.cumsum(values * powers[: len(values)], out=prefix[1:])
     sums = (prefix[ends] - prefix[starts]) * inverses[starts]
-    return _mixed(sums + (ends - starts).astype(np.uint64))
+    return mixed(sums + (ends - starts).astype(np.uint64))
 
 
 @lru_cache(maxsize=2)
@@ -155,7 +155,7 @@ def _powers(count: int) -> tuple[Hashes, Hashes]:
     return both[0], both[1]
 
 
-def _mixed(values: Hashes) -> Hashes:
+def mixed(values: Hashes) -> Hashes:
     """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection that spreads every bit."""
     values = values + np.uint64(_BASE)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -33,41 +35,45 @@ def finish_shard(rows: pa.Table) -> pa.Table:
     -------
     Table of schema INGESTED
     """
-    rows = _sorted(rows)
+    rows = in_order(rows)
     documents = rows.filter(rows["reject"].is_null())
     rejects = rows.filter(rows["reject"].is_valid())
     ids = records.ids_to_numpy(documents["doc_id"])
     repeated = np.zeros(len(ids), dtype=bool)
     repeated[1:] = (ids[1:] == ids[:-1]).all(axis=1)
     repeated &= np.asarray(pc.equal(documents["role"], "pool"))
-    duplicates = _as_rejects(documents, repeated)
-    rejects = _sorted(pa.concat_tables([rejects, duplicates]))
+    duplicates = as_rejects(documents.filter(pa.array(repeated)), "duplicate", _named_first(documents, repeated))
+    rejects = in_order(pa.concat_tables([rejects, duplicates]))
     return pa.concat_tables([documents.filter(pa.array(~repeated)), rejects]).combine_chunks()
 
 
-def _sorted(rows: pa.Table) -> pa.Table:
+def in_order(rows: pa.Table) -> pa.Table:
+    """Rows by id, then by where they are from."""
     order = [("doc_id", "ascending"), ("source", "ascending"), ("uri", "ascending"), ("row", "ascending")]
     keys = rows.select([name for name, _ in order])
     keys = keys.set_column(0, "doc_id", keys["doc_id"].cast(pa.binary()))
     return rows.take(pc.sort_indices(keys, sort_keys=order))
 
 
-def _as_rejects(documents: pa.Table, repeated: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Table:
+def _named_first(documents: pa.Table, repeated: np.ndarray[Any, np.dtype[np.bool_]]) -> list[str]:
+    """Of which document each of the repeated ones is a copy."""
     kept = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(repeated))))[repeated]
     first = documents.take(pa.array(kept))
-    messages = [
-        f"same content and language as {source}:{uri}:{row}"
-        for source, uri, row in zip(
-            first["source"].to_pylist(), first["uri"].to_pylist(), first["row"].to_pylist(), strict=True
-        )
-    ]
-    again = documents.filter(pa.array(repeated))
-    bare = {name: again[name] for name in ("doc_id", "content_id", "role", "lang", "source", "uri", "row")}
+    places = zip(*(first[name].to_pylist() for name in ("source", "uri", "row")), strict=True)
+    return [f"same content and language as {source}:{uri}:{row}" for source, uri, row in places]
+
+
+def as_rejects(
+    documents: pa.Table, reason: str, messages: Sequence[str], raw: Sequence[bytes] | None = None
+) -> pa.Table:
+    """Documents as rejects for one reason, without their content but for ``raw``."""
+    bare = {name: documents[name] for name in ("doc_id", "content_id", "role", "lang", "source", "uri", "row")}
+    rejects = zip(messages, raw or repeat(b"", len(messages)), strict=True)
     bare["reject"] = pa.array(
-        [{"reason": "duplicate", "message": message, "raw": b""} for message in messages], type=records.REJECT
+        [{"reason": reason, "message": message, "raw": start} for message, start in rejects], type=records.REJECT
     )
     return pa.table(
-        [bare.get(field.name, pa.nulls(again.num_rows, field.type)) for field in records.INGESTED],
+        [bare.get(field.name, pa.nulls(documents.num_rows, field.type)) for field in records.INGESTED],
         schema=records.INGESTED,
     )
 

@@ -27,6 +27,7 @@ from compass_ray.ingest.contamination import Evaluations, merged
 from compass_ray.ingest.documents import FILTERS, to_documents
 from compass_ray.ingest.evaluations import evaluation_ngrams
 from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
+from compass_ray.ingest.near_duplicates import NearDuplicates, find_buckets, plan_near_duplicates, write_distinct
 from compass_ray.ingest.readers import read
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.runtime.stage import Session, map_keys
@@ -34,7 +35,7 @@ from compass_ray.runtime.stage import Session, map_keys
 VERSION = 2
 EVALUATIONS_VERSION = 1
 _TASKS_PER_CPU = 4
-_NOT_QUARANTINED = frozenset({"document", "duplicate", "filtered"})
+_NOT_QUARANTINED = frozenset({"document", "duplicate", "near_duplicate", "filtered"})
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class IngestPlan:
     n_shards: int
     artifact: Artifact
     evaluations: EvaluationPlan | None = None
+    near_duplicates: NearDuplicates | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,11 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
     if config.decontaminate is not None:
         evaluations = _plan_evaluations(config.decontaminate, config.limits, cache, output)
         body["evaluations"] = evaluations.artifact.fingerprint
-    target = artifact(output, "ingest", body)
-    return IngestPlan(sources, files, view, n_shards, target, evaluations)
+    if config.minhash is None:
+        return IngestPlan(sources, files, view, n_shards, artifact(output, "ingest", body), evaluations)
+    near = plan_near_duplicates(config.minhash, artifact(output, "read", body), output)
+    target = artifact(output, "ingest", {"version": VERSION, "minhash": near.buckets.fingerprint})
+    return IngestPlan(sources, files, view, n_shards, target, evaluations, near)
 
 
 def _plan_evaluations(config: Decontamination, limits: Limits, cache: HashCache, output: str) -> EvaluationPlan:
@@ -96,7 +101,14 @@ def ingest(plan: IngestPlan, config: IngestConfig, session: Session) -> Manifest
     """Read all sources into the plan's artifact, one key per logical shard."""
     if plan.evaluations is not None:
         _read_evaluations(plan.evaluations, session)
-    return session.complete(plan.artifact, shards.shard_keys(plan.n_shards), partial(_read_and_shuffle, plan, config))
+    keys = shards.shard_keys(plan.n_shards)
+    near = plan.near_duplicates
+    if near is None:
+        return session.complete(plan.artifact, keys, partial(_read_and_shuffle, plan, config, plan.artifact))
+    if not plan.artifact.exists():  # else what it was made from is not needed
+        session.complete(near.read, keys, partial(_read_and_shuffle, plan, config, near.read))
+        find_buckets(near, session)
+    return session.complete(plan.artifact, keys, partial(write_distinct, near, plan.artifact))
 
 
 def _read_evaluations(plan: EvaluationPlan, session: Session) -> None:
@@ -114,7 +126,9 @@ def _load_evaluations(plan: EvaluationPlan) -> Evaluations:
     return merged(tables, plan.config.lengths)
 
 
-def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]) -> Iterator[Receipt]:
+def _read_and_shuffle(
+    plan: IngestPlan, config: IngestConfig, target: Artifact, missing: list[str]
+) -> Iterator[Receipt]:
     import ray.data
     from ray.data.context import ShuffleStrategy
 
@@ -140,7 +154,7 @@ def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]
     # corpus their start takes five times as long as the work (measured). A sort runs as tasks.
     dataset.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
     shuffled = dataset.groupby("shard", num_partitions=min(len(missing), 256)).map_groups(
-        partial(_write_shard, artifact=plan.artifact), batch_format="pyarrow"
+        partial(_write_shard, artifact=target), batch_format="pyarrow"
     )
     written = set()
     for batch in shuffled.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -151,7 +165,7 @@ def _read_and_shuffle(plan: IngestPlan, config: IngestConfig, missing: list[str]
     for key in missing:
         if key not in written:  # no row fell into this shard
             empty = records.INGESTED.empty_table()
-            yield plan.artifact.write(key, empty, count_rows(empty))
+            yield target.write(key, empty, count_rows(empty))
 
 
 def _read_compared(
@@ -270,7 +284,7 @@ def check_usable(manifest: Manifest, config: IngestConfig, required_roles: Itera
 
 
 def quarantine(documents: Artifact, session: Session) -> Artifact:
-    """Collect the rejects a person should look at: all but exact duplicates and rows a ``where`` left out."""
+    """Collect the rejects a person should look at: all but copies and rows a ``where`` left out."""
     keys = [
         key
         for key, receipt in documents.manifest().receipts.items()

@@ -82,7 +82,7 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
         raise ConfigError(f"document {doc_id}: {run.path} has read no such document")
     (rows, same_content) = found[0]
     shown = [_shown(row) for row in rows.to_pylist()]
-    text = next((row["text"] for row in rows.to_pylist() if row["text"] is not None), "")
+    text = next(filter(None, map(_text, rows.to_pylist())), "")
     mine = same_content.filter(pc.equal(same_content["doc_id"], wanted)).to_pylist()
     if not mine:
         return Explanation(doc_id, text, shown, None, [])
@@ -110,6 +110,12 @@ def _find(key: str, documents: Artifact, assignments: Artifact, wanted: bytes) -
     rows = documents.read(key).filter(here)
     assigned = assignments.read(key)
     return rows, assigned.filter(pc.is_in(assigned["content_id"], value_set=rows["content_id"].combine_chunks()))
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    """What is embedded of a document, or the start of it if it is a reject that kept it."""
+    text = row["text"] if row["text"] is not None else row["reject"]["raw"].decode(errors="ignore")
+    return str(text)
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,8 @@ from compass_ray.embed import stage as embedding
 from compass_ray.embed.batching import token_batches
 from compass_ray.embed.encoder import encoder_from
 from compass_ray.errors import ConfigError
+from compass_ray.ingest.config import MinHash
+from compass_ray.ingest.minhash import banding, bucket_hashes
 from compass_ray.ingest.shuffle import finish_shard
 from compass_ray.ingest.survey import Survey as Survey
 from compass_ray.ingest.survey import survey_all
@@ -45,8 +47,23 @@ _CLUSTERS = 100
 """Centroids that comparing is timed with."""
 
 _GIB = 1 << 30
-_STARTS_S = {"ingest": 13.0, "embed": 5.0, "codebook": 5.0, "assign": 0.3, "sample": 6.0, "select": 0.3}
+_STARTS_S = {
+    "read": 12.0,
+    "minhash": 0.5,
+    "ingest": 0.5,
+    "embed": 3.0,
+    "codebook": 2.0,
+    "assign": 0.2,
+    "sample": 3.5,
+    "select": 0.2,
+}
 """Wall seconds before a stage's first shard: Ray, worker processes and their imports; a model's load is measured."""
+
+_ROUND_S = 0.04
+"""Wall seconds of one call to all actors and back: one for each seed and each Lloyd pass."""
+
+_CROWDED = 1.8
+"""How much longer encoding takes where every CPU has an encoder, and none is left to the driver and to Ray."""
 
 _BASE_BYTES = int(1.0 * _GIB)  # the driver and Ray's own processes
 _READER_BYTES = int(0.4 * _GIB)  # a worker process that has not imported torch
@@ -90,6 +107,8 @@ class Costs:
         The encoder with the libraries it needs, in wall time.
     write, encode : float
         For one document: sorting and writing it; tokenising and embedding it.
+    sign : float
+        For one document: its MinHash signature; 0 where near-duplicates are not looked for.
     compare, race : float
         For one vector and one centroid: of many that are compared at once; of one alone, as in seeding.
     dim : int
@@ -102,6 +121,7 @@ class Costs:
     compare: float
     race: float
     dim: int
+    sign: float = 0.0
 
 
 def preflight(config: RunConfig) -> Preflight:
@@ -143,16 +163,25 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
         embedding.encode_in_batches(encoder, inputs, batches)
 
     per_text = _seconds(encode) / len(some)
+    longer = _length(surveys) / float(np.mean([len(text) for text in some]))
     set_threads(1)
     x = np.random.default_rng(0).standard_normal((4 * kernels.TILE_ROWS, encoder.dim), dtype=np.float32)
     return Costs(
         load=load,
         write=_seconds(lambda: to_parquet(finish_shard(sample))) / sample.num_rows,
-        encode=per_text * _length(surveys) / float(np.mean([len(text) for text in some])),
+        encode=per_text * longer,
         compare=_seconds(lambda: kernels.nearest(x, x[:_CLUSTERS])) / len(x) / _CLUSTERS,
         race=_seconds(lambda: kernels.nearest(x, x[:1])) / len(x),
         dim=encoder.dim,
+        sign=_sign(config.ingest.minhash, some) * longer,
     )
+
+
+def _sign(config: MinHash | None, texts: Sequence[str]) -> float:
+    if config is None:
+        return 0.0
+    cut = banding(config.similarity, config.hashes)
+    return _seconds(lambda: bucket_hashes(texts, [""] * len(texts), config.lengths, cut)) / len(texts)
 
 
 def _length(surveys: Sequence[Survey]) -> float:
@@ -189,17 +218,24 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     workers = min(cpus, n_shards)
 
     work = {
-        "ingest": 2.2 * (read + rows * costs.write) / cpus,
-        "embed": costs.load + rows * (costs.encode + costs.write) / embedders,
-        "codebook": (sweep + rows * (compare + costs.write)) / workers
-        + fitted * (n_clusters * costs.race + 1.7 * passes * compare) / fitters,
-        "assign": rows * (compare + 5 * costs.write) / workers,
-        "sample": 25 * rows * costs.write / workers,
+        "read": 1.2 * (read + rows * costs.write) / cpus,
+        "minhash": rows * costs.sign / workers,
+        "ingest": 2 * rows * costs.write / workers,
+        "embed": (costs.load + rows * (costs.encode + costs.write) / embedders)
+        * (_CROWDED if embedders >= cpus else 1.0),
+        "codebook": _ROUND_S * (n_clusters + passes)
+        + (sweep + 1.5 * rows * (compare + costs.write)) / workers
+        + 1.5 * fitted * (n_clusters * costs.race + 1.7 * passes * compare) / fitters,
+        "assign": rows * (compare + 7.5 * costs.write) / workers,
+        "sample": 31 * rows * costs.write / workers,
         "select": rows * costs.write / workers,
     }
+    reading = _BASE_BYTES + cpus * _READER_BYTES
     left_over = _BASE_BYTES + cpus * _ENCODER_BYTES  # workers of the stage before end when Ray finds them idle
     memory = {
-        "ingest": _BASE_BYTES + cpus * _READER_BYTES + 5 * weight,
+        "read": reading + 5 * weight,
+        "minhash": reading + workers * 30 * shard_bytes,
+        "ingest": reading + workers * (30 * shard_bytes + 80 * rows),
         "embed": _BASE_BYTES + embedders * (_ENCODER_BYTES + 30 * shard_bytes) + (cpus - embedders) * _READER_BYTES,
         "codebook": left_over + fitters * _READER_BYTES + 1.3 * 4 * costs.dim * fitted,
         "assign": left_over,
@@ -207,7 +243,10 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         "select": left_over,
     }
     stages = [stage for stage in work if stage != "codebook" or config.cluster.codebook == "fit"]
-    return [Prediction(stage, _STARTS_S[stage] + work[stage], int(memory[stage])) for stage in stages]
+    found = [Prediction(stage, _STARTS_S[stage] + work[stage], int(memory[stage])) for stage in stages]
+    if config.ingest.minhash is None:  # what is read is what is ingested
+        return [replace(found[0], stage="ingest"), *found[3:]]
+    return found
 
 
 def _clusters(config: ClusterConfig, costs: Costs) -> tuple[int, float]:

@@ -9,6 +9,7 @@ import pytest
 from conftest import demo_config
 
 from compass_ray.config import RunConfig
+from compass_ray.ingest.config import MinHash
 from compass_ray.ingest.survey import Survey, survey_all
 from compass_ray.pipelines.preflight import Costs, Prediction, predict
 
@@ -50,8 +51,16 @@ def test_twice_the_cpus_halve_what_is_not_a_start(config: RunConfig, surveys: li
 
 
 def test_more_cpus_than_shards_embed_no_faster(config: RunConfig, surveys: list[Survey]) -> None:
-    eight, sixteen = (by_stage(predict(config, surveys, 8, cpus, COSTS))["embed"] for cpus in (8, 16))
-    assert eight.seconds == sixteen.seconds
+    sixteen, more = (by_stage(predict(config, surveys, 8, cpus, COSTS))["embed"] for cpus in (16, 32))
+    assert sixteen.seconds == more.seconds
+
+
+def test_near_duplicates_take_two_stages_more(config: RunConfig, surveys: list[Survey]) -> None:
+    near = config.model_copy(update={"ingest": config.ingest.model_copy(update={"minhash": MinHash()})})
+    plain, found = (by_stage(predict(some, surveys, 64, 4, replace(COSTS, sign=2e-5))) for some in (config, near))
+    assert [*found] == ["read", "minhash", *plain]
+    assert found["read"].seconds == plain["ingest"].seconds
+    assert found["minhash"].seconds > found["ingest"].seconds
 
 
 def test_a_codebook_that_exists_is_not_fitted(config: RunConfig, surveys: list[Survey]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import DEMO
 
 from compass_ray import CurationRun, RunConfig, curate
+from compass_ray.artifacts import open_artifact
 from compass_ray.errors import ConfigError, InfeasibleBudget
 from compass_ray.pipelines.compare import Compared, compare
 from compass_ray.pipelines.explain import explain, open_run
@@ -120,6 +123,24 @@ def test_near_duplicates_are_passed_over_and_explained(fresh: Make, copies: str)
     assert not verdict.selected
     assert verdict.reason.startswith("passed over: it nearly repeats document")
     assert verdict.reason.split("document ")[1][:32] in ids
+
+
+@pytest.mark.slow
+def test_near_duplicates_left_out_at_ingest_are_explained(fresh: Make, copies: str) -> None:
+    source = f"sources.copies={{role: pool, path: {copies}, lang: sw, columns: {{text: text}}}}"
+    run = curate(fresh(source, "ingest.minhash={}"))
+    assert {"read", "minhash", "ingest"} <= {*run.record["stages"]}
+    left_out = sum(rows for _, outcome, rows in run.ingested["rows"] if outcome == "near_duplicate")
+    assert left_out > 0.9 * len(Path(copies).read_bytes().splitlines())
+    output = Path(run.path).parent.parent
+    documents = open_artifact(str(output / "cache" / run.record["stages"]["ingest"]["artifact"]))
+    rows = pa.concat_tables(documents.read_all(documents.manifest().receipts)).to_pylist()
+    gone = next(row for row in rows if row["reject"] and row["reject"]["reason"] == "near_duplicate")
+    found = explain(run, gone["doc_id"].hex())
+    assert found.text
+    assert found.assignment is None
+    stays = explain(run, found.rows[0]["reject"]["message"].removeprefix("nearly the same as document "))
+    assert found.text.removesuffix(" .") == stays.text.removesuffix(" .")
 
 
 def test_every_document_has_an_explanation(finished_demo: CurationRun) -> None:
