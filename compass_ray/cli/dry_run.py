@@ -24,6 +24,10 @@ def dry_run_as_json(found: Preflight) -> dict[str, Any]:
         "shards": found.n_shards,
         "cpus": found.cpus,
         "sources": [_as_json(one) for one in found.surveys],
+        "evaluations": [
+            {"evaluation": one.name, "files": len(one.files), "first_file": dict(one.counts)}
+            for one in found.evaluations
+        ],
         "stages": [asdict(stage) for stage in found.stages],
         "seconds": found.seconds,
         "peak_bytes": found.peak_bytes,
@@ -44,6 +48,13 @@ def print_dry_run(found: Preflight) -> None:
         outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in one.outcomes.items())
         table.add_row(one.source, f"{len(one.files):,}", f"{size:,.1f}", rows, f"{one.documents:,}", outcomes)
     console.print(table)
+    for looked in found.evaluations:
+        counts = looked.counts
+        console.print(
+            f"evaluation {looked.name}: {len(looked.files):,} files, of which the first was compared: "
+            f"{counts['texts']:,} texts, {counts['too_short']:,} too short; {counts['ngrams']:,} n-grams",
+            markup=False,
+        )
     table = Table(title=f"A first run on {found.cpus} CPUs like this machine's, about", title_justify="left")
     for heading in ("stage", "seconds", "memory, at most"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")

@@ -1,7 +1,7 @@
 """What sources hold, from Parquet footers and the beginnings of some files: the ingest part of a dry run.
 
 Nothing is written. Cost: at most 16 files of a source are opened, about a mebibyte of each is read (of plain line files
-in ranges all over them), and the rows of four of them are made into documents.
+in ranges all over them), and the rows of four of them are made into documents. Of an evaluation the first file is read.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray import records, storage
-from compass_ray.ingest.config import SourceConfig, View
+from compass_ray.ingest.config import Decontamination, SourceConfig, View
+from compass_ray.ingest.contamination import Evaluations
 from compass_ray.ingest.documents import to_documents
+from compass_ray.ingest.evaluations import evaluation_ngrams
 from compass_ray.ingest.files import InputFile, ReadUnit, list_source
 from compass_ray.ingest.readers import Limits, Unreadable, read
 from compass_ray.ingest.readers.arrow import rows_at_the_beginning
@@ -78,8 +80,34 @@ class Survey:
         return records.documents_only(self.sample).slice(0, count)
 
 
-def survey(name: str, source: SourceConfig, view: View) -> Survey:
-    """Look at one source.
+@dataclass(frozen=True)
+class EvaluationSurvey:
+    """One evaluation: its files, and how many ``texts``, ``too_short`` ones and ``ngrams`` the first of them has."""
+
+    name: str
+    files: tuple[InputFile, ...]
+    counts: Mapping[str, int]
+    ngrams: pa.Table
+
+
+def survey_evaluations(config: Decontamination, limits: Limits) -> list[EvaluationSurvey]:
+    """Look at all evaluations, in the order of their names.
+
+    Raises
+    ------
+    EmptyInput, ConfigError, SchemaError
+        If one matches no file, or its first file cannot be read or compared.
+    """
+    found = []
+    for name, evaluation in sorted(config.evaluations.items()):
+        files = list_source(name, evaluation, "ingest.decontaminate.evaluations")
+        ngrams, counts = evaluation_ngrams(name, evaluation, files[:1], config.lengths, limits)
+        found.append(EvaluationSurvey(name, tuple(files), counts, ngrams))
+    return found
+
+
+def survey(name: str, source: SourceConfig, view: View, evaluations: Evaluations | None = None) -> Survey:
+    """Look at one source; pool rows that share a passage with the evaluations are refused.
 
     Raises
     ------
@@ -88,9 +116,9 @@ def survey(name: str, source: SourceConfig, view: View) -> Survey:
     """
     files = list_source(name, source)
     looked = _spread(files, FILES)
-    tables = [_sample(name, source, file, view) for file in _spread(looked, _SAMPLED_FILES)]
+    tables = [_sample(name, source, file, view, evaluations) for file in _spread(looked, _SAMPLED_FILES)]
     started = time.process_time()  # of a second reading, so that no import and no first call counts
-    again = _sample(name, source, files[0], view)
+    again = _sample(name, source, files[0], view, evaluations)
     seconds = (time.process_time() - started) / max(1, again.num_rows)
     rows, bytes_seen = 0.0, 0
     for file in looked:
@@ -102,9 +130,9 @@ def survey(name: str, source: SourceConfig, view: View) -> Survey:
     return Survey(name, tuple(files), round(total), counted, pa.concat_tables(tables), seconds)
 
 
-def survey_all(sources: Mapping[str, SourceConfig], view: View) -> list[Survey]:
+def survey_all(sources: Mapping[str, SourceConfig], view: View, evaluations: Evaluations | None = None) -> list[Survey]:
     """Look at all sources, in the order of the config."""
-    return [survey(name, source, view) for name, source in sources.items()]
+    return [survey(name, source, view, evaluations) for name, source in sources.items()]
 
 
 def _spread(files: Sequence[InputFile], count: int) -> list[InputFile]:
@@ -113,12 +141,13 @@ def _spread(files: Sequence[InputFile], count: int) -> list[InputFile]:
     return [files[int(position * step)] for position in range(min(count, len(files)))]
 
 
-def _sample(name: str, source: SourceConfig, file: InputFile, view: View) -> pa.Table:
+def _sample(name: str, source: SourceConfig, file: InputFile, view: View, evaluations: Evaluations | None) -> pa.Table:
     """Documents and rejects of the first batch of a file, or of some ranges of one that can be entered anywhere."""
     tables = [records.INGESTED.empty_table()]
     for start, end in _ranges(file) if file.in_ranges else [(0, None)]:
         for batch in read(ReadUnit(name, file, start, end), source.wanted_columns):
-            tables.append(to_documents(batch, name, source, file.uri, view, 1).select(records.INGESTED.names))
+            rows = to_documents(batch, name, source, file.uri, view, 1, evaluations)
+            tables.append(rows.select(records.INGESTED.names))
             if len(batch.rows):
                 break
     return pa.concat_tables(tables)

@@ -17,7 +17,7 @@ from compass_ray.config import RunConfig, load_config
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.embed.sentence_transformer import model_folder
 from compass_ray.errors import CompassError, ResourcesMissing
-from compass_ray.ingest.config import SourceConfig
+from compass_ray.ingest.config import FilesConfig
 from compass_ray.ingest.files import InputFile, list_source
 from compass_ray.runtime import doctor as checks_of
 from compass_ray.runtime.cluster import cluster_gpus, room_for
@@ -59,7 +59,7 @@ def doctor(
         if connected:
             found += attempt("actors", partial(_actors, config))
         found += attempt("output", partial(_output, storage.absolute(config.output), connected))
-        found += _sources(config.sources, connected)
+        found += _sources(config, connected)
     return found
 
 
@@ -126,22 +126,29 @@ def _output(url: str, connected: bool) -> Iterator[Check]:
     yield Check("output", "good", f"{url}: written, read back and deleted")
 
 
-def _sources(sources: Mapping[str, SourceConfig], connected: bool) -> list[Check]:
+def _sources(config: RunConfig, connected: bool) -> list[Check]:
+    """Sources and evaluations."""
+    read: list[tuple[str, str, FilesConfig, str]] = [
+        (f"source {name}", name, source, "sources") for name, source in config.sources.items()
+    ]
+    if decontaminate := config.ingest.decontaminate:
+        section = "ingest.decontaminate.evaluations"
+        read += [(f"evaluation {name}", name, given, section) for name, given in decontaminate.evaluations.items()]
     found: list[Check] = []
     first: list[str] = []
-    for name, source in sources.items():
+    for label, name, given, section in read:
         files: list[InputFile] = []
-        found += attempt(f"source {name}", partial(_source, name, source, files))
+        found += attempt(label, partial(_files, label, name, given, section, files))
         first += [file.url for file in files[:1]]
     if connected:
         found += attempt("sources", partial(_unseen, "sources", first))
     return found
 
 
-def _source(name: str, source: SourceConfig, files: list[InputFile]) -> Iterator[Check]:
-    files += list_source(name, source)
+def _files(label: str, name: str, given: FilesConfig, section: str, files: list[InputFile]) -> Iterator[Check]:
+    files += list_source(name, given, section)
     size = sum(file.size for file in files) / 1e6
-    yield Check(f"source {name}", "good", f"{len(files)} file{'' if len(files) == 1 else 's'}, {size:,.1f} MB")
+    yield Check(label, "good", f"{len(files)} file{'' if len(files) == 1 else 's'}, {size:,.1f} MB")
 
 
 def _unseen(name: str, urls: list[str]) -> Iterator[Check]:

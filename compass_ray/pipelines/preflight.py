@@ -30,10 +30,11 @@ from compass_ray.embed.batching import token_batches
 from compass_ray.embed.encoder import encoder_from
 from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import MinHash
+from compass_ray.ingest.contamination import merged
 from compass_ray.ingest.minhash import banding, bucket_hashes
 from compass_ray.ingest.shuffle import finish_shard
+from compass_ray.ingest.survey import EvaluationSurvey, survey_all, survey_evaluations
 from compass_ray.ingest.survey import Survey as Survey
-from compass_ray.ingest.survey import survey_all
 from compass_ray.runtime.cluster import worthwhile
 from compass_ray.runtime.threads import set_threads
 
@@ -81,12 +82,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Preflight:
-    """A dry run: sources in the order of the config, shards to be written, and stages in the order they run in."""
+    """A dry run: sources in the order of the config, shards to be written, and stages in the order they run in.
+
+    Rows are compared with the first file of each evaluation.
+    """
 
     surveys: tuple[Survey, ...]
     n_shards: int
     cpus: int
     stages: tuple[Prediction, ...]
+    evaluations: tuple[EvaluationSurvey, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -131,17 +136,21 @@ def preflight(config: RunConfig) -> Preflight:
 
     Raises
     ------
-    EmptyInput, ConfigError
-        If a source matches no file, or a format cannot be told; if no row that was looked at is a document.
+    EmptyInput, ConfigError, SchemaError
+        If a source matches no file, or a format cannot be told; if no row that was looked at is a document; if an
+        evaluation cannot be read.
     ResourcesMissing
         If the encoder, or the GPU that it is to run on, is not on this machine.
     """
-    surveys = survey_all(config.sources, config.embed.view)
+    decontaminate = config.ingest.decontaminate
+    looked = survey_evaluations(decontaminate, config.ingest.limits) if decontaminate else []
+    compared = merged({one.name: one.ngrams for one in looked}, decontaminate.lengths) if decontaminate else None
+    surveys = survey_all(config.sources, config.embed.view, compared)
     n_shards = shards.shard_count(sum(one.weight for one in surveys), config.ingest.shard_bytes)
     cpus = config.ray.num_cpus or os.cpu_count() or 1
     costs = measure(config, surveys)
     stages = predict(config, surveys, n_shards, cpus, costs)
-    return Preflight(tuple(surveys), n_shards, cpus, tuple(stages))
+    return Preflight(tuple(surveys), n_shards, cpus, tuple(stages), tuple(looked))
 
 
 def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:

@@ -13,7 +13,7 @@ from conftest import demo_config
 from typer.testing import CliRunner
 
 from compass_ray.cli import app
-from compass_ray.errors import ConfigError
+from compass_ray.errors import ConfigError, SchemaError
 from compass_ray.ingest.config import SourceConfig
 from compass_ray.ingest.survey import survey
 
@@ -75,6 +75,27 @@ def test_a_dry_run_shows_sources_and_first_documents_and_writes_nothing(tmp_path
     assert "Sources, into 8 shards" in printed.stdout
     assert "memory, at most" in printed.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_looks_at_evaluations(tmp_path: Path) -> None:
+    body = demo_config(tmp_path / "out").unexpanded
+    pool = next(source for source in body["sources"].values() if source["role"] == "pool")
+    pool.update(path=str(tmp_path / "a.jsonl"), columns={"text": "text"}, exclude=[], lang="sw")
+    pool.pop("lang_pattern", None)
+    said = "neno moja na jingine la pili na la tatu na la nne na la tano na la sita"
+    (tmp_path / "a.jsonl").write_bytes(_lines(20) + json.dumps({"text": f"Kwanza {said}."}).encode() + b"\n")
+    (tmp_path / "quiz.jsonl").write_bytes(json.dumps({"text": said}).encode() + b'\n{"text": "?"}\n')
+    body["ingest"] |= {"decontaminate": {"evaluations": {"quiz": {"path": str(tmp_path / "quiz.jsonl")}}}}
+    shown = CliRunner().invoke(app, ["curate", json.dumps(body), "--dry-run", "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    assert found["evaluations"][0]["first_file"] | {"ngrams": 0} == {"texts": 2, "too_short": 1, "ngrams": 0}
+    assert {"document": 20, "contaminated": 1} in [source["outcomes"] for source in found["sources"]]
+    printed = CliRunner().invoke(app, ["curate", json.dumps(body), "--dry-run"])
+    assert "evaluation quiz: 1 files, of which the first was compared: 2 texts, 1 too short" in printed.stdout
+    (tmp_path / "quiz.jsonl").write_bytes(b'{"text": \n')
+    shown = CliRunner().invoke(app, ["curate", json.dumps(body), "--dry-run"])
+    assert isinstance(shown.exception, SchemaError)
 
 
 def test_a_dry_run_in_which_no_row_is_a_document_says_what_became_of_them(tmp_path: Path) -> None:

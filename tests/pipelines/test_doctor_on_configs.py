@@ -36,6 +36,11 @@ def test_a_run_in_order_has_no_failed_check_and_leaves_no_probe(diagnosed: Diagn
     [
         (["embed.model=./no-model"], "encoder", "embed.model: './no-model' is neither 'bundled' nor 'hashing', nor a"),
         (["sources.usage.path=nowhere.tsv"], "source usage", "sources.usage.path: no file matches nowhere.tsv"),
+        (
+            ["ingest.decontaminate={evaluations: {quiz: {path: nowhere.csv}}}"],
+            "evaluation quiz",
+            "ingest.decontaminate.evaluations.quiz.path: no file matches nowhere.csv",
+        ),
         (["embed.num_gpus=1"], "actors", "embed: one actor asks for num_cpus 1 and num_gpus 1, but the largest node"),
         (["cluster.device=gpu"], "faiss", "cluster.device: gpu needs a faiss with GPU support"),
     ],
