@@ -45,7 +45,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/selection.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/ingest.py --data $(COMPASS_DATA) --ray
-	$(BIN)/pip install --quiet --disable-pip-version-check datasketch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt datasketch
 	$(BIN)/python benchmarks/near_duplicates.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/million.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/preflight.py --data $(COMPASS_DATA)

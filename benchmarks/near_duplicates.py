@@ -67,19 +67,18 @@ def documents(data: Path, count: int) -> tuple[list[str], list[str], list[tuple[
 def ours(texts: list[str], langs: list[str]) -> set[tuple[int, int]]:
     """Pairs of a document that goes and the one it repeats."""
     buckets, compared = bucket_hashes(texts, langs, CONFIG.lengths, CUT)
-    ids = np.zeros((len(compared), 16), dtype=np.uint8)
-    ids[:, 8:] = compared.astype(">u8")[:, None].view(np.uint8).reshape(len(compared), 8)
-    column = pa.chunked_array([records.numpy_to_ids(ids)])
-    place = np.zeros(len(compared), dtype=np.int32)
-    found: set[tuple[int, int]] = set()
-    for band in range(CUT.bands):
-        table = shared_buckets(np.ascontiguousarray(buckets[:, band]), column, place)
-        numbers = [
-            np.ascontiguousarray(records.ids_to_numpy(table[name])[:, 8:]).view(">u8").ravel().tolist()
-            for name in ("doc_id", "first")
-        ]
-        found.update(zip(*numbers, strict=True))
-    return found
+    ids = np.zeros((len(texts), 16), dtype=np.uint8)
+    ids[:, 8:] = np.arange(len(texts), dtype=">u8")[:, None].view(np.uint8)
+    owners = np.repeat(compared, CUT.bands)
+    shard = np.zeros(len(owners), dtype=np.int32)
+    table = shared_buckets(
+        pa.table({"hash": buckets.ravel(), "doc_id": records.numpy_to_ids(ids[owners]), "shard": shard})
+    )
+    numbers = [
+        np.ascontiguousarray(records.ids_to_numpy(table[name])[:, 8:]).view(">u8").ravel().tolist()
+        for name in ("doc_id", "first")
+    ]
+    return set(zip(*numbers, strict=True))
 
 
 def datasketched(texts: list[str], langs: list[str]) -> set[tuple[int, int]]:

@@ -29,7 +29,12 @@ from compass_ray.pipelines.preflight import preflight
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "preflight.json"
-NAMES = ("demo", "sib200", "30000", "100000", "100000-hashing", "1000000")
+NAMES = ("demo", "sib200", "30000", "100000", "100000-hashing", "100000-minhash", "1000000")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "hashing": {"embed": {"model": "hashing"}},
+    "minhash": {"ingest": {"minhash": {}}},
+}
 
 
 def case(name: str, data: Path, work: Path) -> dict[str, Any]:
@@ -43,11 +48,11 @@ def case(name: str, data: Path, work: Path) -> dict[str, Any]:
         if name == "demo":
             os.environ["DEMO"] = str(ROOT / "compass_ray" / "demo")
         return raw | {"output": str(output)}
-    rows, _, encoder = name.partition("-")
+    rows, _, variant = name.partition("-")
     corpus = work / f"corpus-{rows}"
     if not corpus.exists():
         write_corpus(data, corpus, int(rows))
-    return corpus_config(data, corpus, output) | ({"embed": {"model": encoder}} if encoder else {})
+    return corpus_config(data, corpus, output) | VARIANTS[variant]
 
 
 def predict(raw: dict[str, Any]) -> dict[str, Any]:

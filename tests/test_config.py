@@ -12,10 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.config import RunConfig, check_elsewhere, load_config
-from compass_ray.configbase import EXECUTION, Config, identity
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.errors import ConfigError
-from compass_ray.ingest.config import IngestConfig, SourceConfig
+from compass_ray.ingest.config import IngestConfig
 
 GOOD: dict[str, Any] = {
     "output": "out",
@@ -327,92 +326,6 @@ def test_a_shown_config_loads_as_the_same_config() -> None:
     config = load_config(good(embed={"prompt": "query: "}))
     again = load_config(config.model_dump(mode="json", by_alias=True))
     assert again.model_dump() == config.model_dump()
-
-
-# Identity and execution
-
-
-def leaves(config: BaseModel, prefix: str = "") -> set[str]:
-    """Dotted names of all fields that are set, through models."""
-    names: set[str] = set()
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            names |= leaves(value, f"{prefix}{name}.")
-        elif value is not None:
-            names.add(prefix + name)
-    return names
-
-
-def identity_leaves(values: dict[str, Any], prefix: str = "") -> set[str]:
-    names: set[str] = set()
-    for name, value in values.items():
-        names |= identity_leaves(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name}
-    return names
-
-
-@pytest.mark.parametrize(
-    ("config", "execution"),
-    [
-        (ClusterConfig(actors=2), {"codebook", "actors", "device"}),
-        (EmbedConfig(actors=2), {"num_gpus", "num_cpus", "actors"}),
-        (IngestConfig(), {"range_bytes"}),
-        (
-            SourceConfig(role="pool", path="a", lang="en"),
-            {"path"},
-        ),
-    ],
-    ids=["cluster", "embed", "ingest", "source"],
-)
-def test_only_execution_fields_are_left_out_of_the_identity(config: Config, execution: set[str]) -> None:
-    assert leaves(config) - identity_leaves(identity(config)) == execution
-
-
-def test_identity_of_a_run_leaves_out_name_output_and_ray() -> None:
-    one = load_config(good(name="a", output="here", ray={"num_cpus": 2}, embed={"actors": 3}))
-    other = load_config(good(name="b", output="there", ray={"address": "auto"}, cluster={"actors": 9}))
-    assert identity(one) == identity(other)
-    assert {"name", "output", "ray"}.isdisjoint(identity(one))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seed": 1},
-        {"sample": {"budget": 101}},
-        {"cluster": {"n_clusters": 99}},
-        {"embed": {"threads": 2}},
-        {"target": {"holdout_fraction": 0.2}},
-        {"ingest": {"shard_bytes": 4096}},
-    ],
-    ids=str,
-)
-def test_every_field_that_changes_bytes_changes_the_identity(change: dict[str, Any]) -> None:
-    assert identity(load_config(good(**change))) != identity(load_config(GOOD))
-
-
-def test_moving_the_data_to_another_folder_does_not_change_a_runs_identity() -> None:
-    moved = good()
-    moved["sources"]["web"]["path"] = "/new/place/pool/*.jsonl"
-    assert identity(load_config(moved)) == identity(load_config(GOOD))
-
-
-class Inner(Config):
-    kept: int = 1
-    workers: int = 2
-
-
-def test_a_field_is_identity_unless_it_is_marked() -> None:
-    from typing import Annotated
-
-    class Marked(Config):
-        inner: Inner = Inner()
-        where: Annotated[str, EXECUTION] = "here"
-        unmarked: str = "x"
-        new: Inner | None = None
-
-    assert identity(Marked()) == {"inner": {"kept": 1, "workers": 2}, "unmarked": "x"}
-    assert identity(Marked(new=Inner())) == identity(Marked()) | {"new": {"kept": 1, "workers": 2}}
 
 
 def test_every_field_says_what_it_is_or_is_a_section() -> None:

@@ -51,7 +51,7 @@ def print_dry_run(found: Preflight) -> None:
     for looked in found.evaluations:
         counts = looked.counts
         console.print(
-            f"evaluation {looked.name}: {len(looked.files):,} files, of which the first was compared: "
+            f"evaluation {looked.name}: {len(looked.files):,} file{'' if len(looked.files) == 1 else 's'}, the first: "
             f"{counts['texts']:,} texts, {counts['too_short']:,} too short; {counts['ngrams']:,} n-grams",
             markup=False,
         )

@@ -190,7 +190,7 @@ class MinHash(Config):
     """Which pool rows are left out because they nearly repeat another one of their language."""
 
     similarity: float = Field(
-        default=0.8, ge=0.5, lt=1, description="Of n-grams (Jaccard): from here on two rows are likelier found than not"
+        default=0.8, ge=0.5, lt=1, description="Of sets of n-grams (Jaccard), above which pairs are meant to be found"
     )
     hashes: int = Field(default=128, ge=16, le=1024, description="More of them: fewer errors around the similarity")
     words: int = Field(default=5, ge=1, description="Length of an n-gram")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from compass_ray.errors import EmptyInput, SchemaError
+from compass_ray.errors import SchemaError
 from compass_ray.ingest.config import FilesConfig, Limits
 from compass_ray.ingest.contamination import NGRAMS
 from compass_ray.ingest.content import Verdicts, content_of
@@ -40,8 +40,6 @@ def evaluation_ngrams(
     ------
     SchemaError
         If a row cannot be read: an evaluation that is known in part protects in part.
-    EmptyInput
-        If it has no text that can be compared.
     """
     hashes, sources, rows = [np.empty(0, np.uint64)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     uris: list[str] = []
@@ -67,12 +65,6 @@ def evaluation_ngrams(
     row, source = np.concatenate(rows), np.concatenate(sources)
     order = np.lexsort((row, source))
     unique, first = np.unique(np.concatenate(hashes)[order], return_index=True)
-    if not len(unique):
-        needed = ", ".join(f"{length} {unit}" for unit, length in lengths._asdict().items())
-        raise EmptyInput(
-            f"ingest.decontaminate.evaluations.{name}: none of its {texts} texts is long enough to be compared "
-            f"({needed}, or half of it as a whole); check columns"
-        )
     first = order[first]
     columns = [pa.array(unique), pa.array(uris, pa.string()).take(pa.array(source[first])), pa.array(row[first])]
     counts = {"texts": texts, "too_short": too_short, "ngrams": len(unique)}

@@ -1,36 +1,36 @@
-"""Near-duplicates of the pool: read shards -> the same shards without them.
+"""Near-duplicates of the pool: shards as read -> the same shards without them.
 
-A task per shard puts its documents into buckets, a task per band finds the buckets that hold several, and what these
-find goes to the shards concerned. Of a bucket the document with the lowest id stays. So a document is left out if and
-only if it shares a bucket with one of a lower id, which depends on neither shards nor workers. The one that stays may
-itself be left out, for a third that it shares another bucket with; two that stay share none.
-Cost: shards are read and written once more; a task of a band reads all buckets, 8 bytes a document and band in files,
-and holds 28 bytes a document, twice while it sorts.
+Shards put their documents into buckets, one a band; buckets are brought together in parts by their hashes, as many as
+there are shards up to 256, so that no worker holds more than its part; what shares a bucket goes back to its shard. In
+a bucket all documents but the one with the lowest id are left out. So a document goes if and only if it shares a bucket
+with one of a lower id, which depends on neither shards nor workers.
+Cost: one more reading and writing of every shard; 28 bytes a document and band through the object store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from compass_ray import records, storage
+from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Receipt, artifact
-from compass_ray.configbase import identity
 from compass_ray.ingest.config import MinHash
 from compass_ray.ingest.minhash import ALGORITHM, Banding, banding, bucket_hashes
-from compass_ray.ingest.ngrams import Hashes
+from compass_ray.ingest.ngrams import Hashes, Lengths
 from compass_ray.ingest.readers.batch import RAW_BYTES
 from compass_ray.ingest.shuffle import as_rejects, count_rows, in_order
-from compass_ray.runtime.stage import Session, exchange, map_keys
+from compass_ray.runtime.stage import Session, exchange
+from compass_ray.runtime.threads import set_threads
 
 VERSION = 1
 _MAX_PARTS = 256
+
+_BUCKET = pa.schema([("hash", pa.uint64()), ("doc_id", records.ID), ("shard", pa.int32())])
 
 _FOUND = pa.schema([("shard", pa.int32()), ("doc_id", records.ID), ("first", records.ID)])
 """A document that is left out, and the one with the lowest id of its bucket."""
@@ -38,46 +38,58 @@ _FOUND = pa.schema([("shard", pa.int32()), ("doc_id", records.ID), ("first", rec
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """What is compared, and where the buckets are kept."""
+    """How documents are compared, the shards they are in, and the artifact of what is found, one key per part."""
 
-    config: MinHash
-    read: Artifact  # shards as they were read, exact duplicates left out
-    buckets: Artifact
-
-    @property
-    def cut(self) -> Banding:
-        return banding(self.config.similarity, self.config.hashes)
+    lengths: Lengths
+    cut: Banding
+    read: Artifact  # shards as they were read: exact duplicates are left out
+    n_parts: int
+    found: Artifact
 
 
-def plan_near_duplicates(config: MinHash, read: Artifact, output: str) -> NearDuplicates:
-    """Name the buckets of these shards."""
-    body = {"version": VERSION, "algorithm": ALGORITHM, "read": read.fingerprint, **identity(config)}
-    return NearDuplicates(config, read, artifact(output, "minhash", body))
+def plan_near_duplicates(config: MinHash, read: Artifact, n_shards: int, output: str) -> NearDuplicates:
+    """Name what will be found in shards; none is read."""
+    cut = banding(config.similarity, config.hashes)
+    n_parts = min(n_shards, _MAX_PARTS)
+    body = {"version": VERSION, "algorithm": ALGORITHM, "lengths": [*config.lengths], "cut": [*cut], "parts": n_parts}
+    found = artifact(output, "minhash", {**body, "read": read.fingerprint})
+    return NearDuplicates(config.lengths, cut, read, n_parts, found)
 
 
-def find_buckets(plan: NearDuplicates, session: Session) -> None:
-    """Put the pool's documents into buckets, one key per shard."""
-    keys = list(plan.read.manifest().receipts)
-    session.complete(plan.buckets, keys, lambda missing: map_keys(_write_buckets, missing, plan))
+def find_near_duplicates(plan: NearDuplicates, session: Session) -> None:
+    """Put the pool's documents into buckets, and keep those that share one with a lower id."""
+
+    def compute(missing: list[str]) -> Iterator[Receipt]:
+        keys = list(plan.read.manifest().receipts)
+        return exchange(_split_buckets, keys, _write_found, len(missing), plan, missing)
+
+    session.complete(plan.found, shards.shard_keys(plan.n_parts), compute)
 
 
 def write_distinct(plan: NearDuplicates, target: Artifact, missing: list[str]) -> Iterator[Receipt]:
     """Write shards without their near-duplicates, which become rejects with that reason."""
-    bands = [str(band) for band in range(plan.cut.bands)]
-    parts = max(2, min(len(missing), _MAX_PARTS))  # of the work, so that what is sent does not depend on workers
-    for receipts in exchange(_find, bands, _write_part, parts, plan, target, missing):
+    keys = list(plan.found.manifest().receipts)
+    parts = min(len(missing), _MAX_PARTS)
+    for receipts in exchange(_split_found, keys, _write_shards, parts, plan, target, missing):
         yield from receipts
 
 
-def _write_buckets(key: str, plan: NearDuplicates) -> Receipt:
+def _split_buckets(key: str, parts: int, plan: NearDuplicates, missing: list[str]) -> list[pa.Table]:
+    """The buckets of one shard's pool, by the missing part that they belong to."""
+    set_threads(1)
     documents = records.documents_only(plan.read.read(key, ["doc_id", "role", "lang", "text", "messages", "reject"]))
     pool = documents.filter(pc.equal(documents["role"], "pool"))
-    buckets, compared = bucket_hashes(
-        whole_texts(pool).to_pylist(), pool["lang"].to_pylist(), plan.config.lengths, plan.cut
-    )
-    columns = {str(band): pa.array(np.ascontiguousarray(buckets[:, band])) for band in range(plan.cut.bands)}
-    table = pa.table({"doc_id": pool["doc_id"].take(pa.array(compared)), **columns})
-    return plan.buckets.write(key, table, {"too_short": pool.num_rows - len(compared)})
+    langs = pool["lang"].to_pylist()
+    buckets, compared = bucket_hashes(whole_texts(pool).to_pylist(), langs, plan.lengths, plan.cut)
+    hashes = buckets.ravel()
+    owners = pa.array(np.repeat(compared, plan.cut.bands))
+    shard = pa.repeat(pa.scalar(int(key), pa.int32()), len(hashes))
+    ids = pool["doc_id"].combine_chunks().take(owners)
+    table = pa.table([pa.array(hashes), ids, shard], schema=_BUCKET)
+    part = (hashes % np.uint64(plan.n_parts)).astype(np.int64)
+    order = np.argsort(part, kind="stable")
+    bounds = np.searchsorted(part[order], np.arange(plan.n_parts + 1))
+    return [table.take(pa.array(order[bounds[int(one)] : bounds[int(one) + 1]])) for one in missing]
 
 
 def whole_texts(documents: pa.Table) -> pa.ChunkedArray:
@@ -89,50 +101,58 @@ def whole_texts(documents: pa.Table) -> pa.ChunkedArray:
     return pc.replace_substring(pc.coalesce(pc.binary_join(said, " "), documents["text"]), "\n", " ")
 
 
-def _find(band: str, parts: int, plan: NearDuplicates, target: Artifact, missing: list[str]) -> list[pa.Table]:
-    """The documents to be left out for what they share in one band, by the part that their shard belongs to."""
-    keys = list(plan.buckets.manifest().receipts)
-    tables = list(storage.in_parallel(partial(plan.buckets.read, columns=["doc_id", band]), keys))
-    place = np.repeat(np.array([int(key) for key in keys], dtype=np.int32), [table.num_rows for table in tables])
-    buckets = pa.concat_tables(tables)
-    found = shared_buckets(buckets[band].to_numpy(), buckets["doc_id"], place)
-    part_of = np.full(1 + max(int(key) for key in keys), -1)
-    part_of[[int(key) for key in missing]] = np.arange(len(missing)) % parts
-    part = part_of[found["shard"].to_numpy()]
-    return [found.filter(pa.array(part == number)) for number in range(parts)]
+def _write_found(part: int, parts: int, pieces: list[pa.Table], plan: NearDuplicates, missing: list[str]) -> Receipt:
+    buckets = pa.concat_tables(pieces)
+    return plan.found.write(missing[part], shared_buckets(buckets))
 
 
-def shared_buckets(hashes: Hashes, ids: pa.ChunkedArray, place: NDArray[np.int32]) -> pa.Table:
-    """Every document that shares a bucket with one of a lower id.
+def shared_buckets(buckets: pa.Table) -> pa.Table:
+    """Every document that shares a bucket with one of a lower id, once.
 
     Parameters
     ----------
-    hashes : ndarray of shape (n,), uint64
-        The bucket of each document.
-    ids : ChunkedArray of n ids
-        No id twice.
-    place : ndarray of shape (n,), int32
-        The shard of each document.
+    buckets : Table
+        ``hash`` (uint64), ``doc_id`` and ``shard`` of each document in each bucket.
 
     Returns
     -------
-    Table of schema ``_FOUND``
+    Table
+        ``shard``, ``doc_id`` and ``first``, the lowest id that it shares a bucket with; sorted by id.
     """
+    hashes: Hashes = buckets["hash"].to_numpy()
     ordered = np.sort(hashes)
     several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     rows = np.flatnonzero(np.isin(hashes, several))
-    keys = records.ids_to_numpy(ids.take(pa.array(rows)))
-    high, low = (np.ascontiguousarray(keys[:, half]).view(">u8")[:, 0] for half in (slice(0, 8), slice(8, 16)))
-    order = np.lexsort((low, high, hashes[rows]))
-    rows, keys = rows[order], keys[order]
+    ids = records.ids_to_numpy(buckets["doc_id"].take(pa.array(rows)))
+    order = np.lexsort((*_as_numbers(ids), hashes[rows]))
+    rows, ids = rows[order], ids[order]
     begins = np.ones(len(rows), dtype=bool)
     begins[1:] = hashes[rows[1:]] != hashes[rows[:-1]]
-    first = np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))
-    columns = [place[rows][~begins], records.numpy_to_ids(keys[~begins]), records.numpy_to_ids(keys[first][~begins])]
-    return pa.table(columns, schema=_FOUND)
+    first = ids[np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))]
+    rows, ids, first = rows[~begins], ids[~begins], first[~begins]
+    order = np.lexsort((*_as_numbers(first), *_as_numbers(ids)))
+    rows, ids, first = rows[order], ids[order], first[order]
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = (ids[1:] != ids[:-1]).any(axis=1)
+    shard = buckets["shard"].take(pa.array(rows[new]))
+    return pa.table([shard, records.numpy_to_ids(ids[new]), records.numpy_to_ids(first[new])], schema=_FOUND)
 
 
-def _write_part(
+def _as_numbers(ids: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Lower and upper half of ids, as ``lexsort`` takes its keys: the one that decides last."""
+    low, high = (np.ascontiguousarray(ids[:, half]).view(">u8")[:, 0] for half in (slice(8, 16), slice(0, 8)))
+    return low, high
+
+
+def _split_found(key: str, parts: int, plan: NearDuplicates, target: Artifact, missing: list[str]) -> list[pa.Table]:
+    """What was found in one part of the buckets, by the group of shards that it concerns."""
+    found = plan.found.read(key)
+    position = pc.index_in(found["shard"], pa.array([int(wanted) for wanted in missing], pa.int32()))
+    group = position.to_numpy() % parts  # NaN where the shard is there already
+    return [found.filter(pa.array(group == number)) for number in range(parts)]
+
+
+def _write_shards(
     part: int, parts: int, pieces: list[pa.Table], plan: NearDuplicates, target: Artifact, missing: list[str]
 ) -> list[Receipt]:
     found = pa.concat_tables(pieces)
@@ -153,7 +173,7 @@ def _lowest(found: pa.Table) -> dict[bytes, bytes]:
 
 
 def without(shard: pa.Table, first: Mapping[bytes, bytes]) -> pa.Table:
-    """A shard in which some documents of the pool are rejects.
+    """A shard in which some documents are rejects.
 
     Parameters
     ----------
@@ -162,7 +182,7 @@ def without(shard: pa.Table, first: Mapping[bytes, bytes]) -> pa.Table:
         By the id of a document to leave out: that of the one it nearly repeats.
     """
     documents = shard.filter(shard["reject"].is_null())
-    gone = pc.and_(pc.equal(documents["role"], "pool"), pc.is_in(documents["doc_id"], pa.array([*first], records.ID)))
+    gone = pc.is_in(documents["doc_id"], pa.array([*first], records.ID))
     repeats = documents.filter(gone)
     messages = [f"nearly the same as document {first[doc_id].hex()}" for doc_id in repeats["doc_id"].to_pylist()]
     raw = [text.encode()[:RAW_BYTES] for text in repeats["text"].to_pylist()]

@@ -3,7 +3,8 @@
 A Ray Data ``Datasource`` reads files and byte ranges in parallel, a hash shuffle on the shard
 brings equal content together, and one task per shard sorts, deduplicates and writes it.
 Cost: every input byte is read once (again only for missing shards of an interrupted run) and every
-row moves once through the object store; a worker holds one shard.
+row moves once through the object store; a worker holds one shard. Near-duplicates, if they are looked for, are stages
+of their own: see :mod:`compass_ray.ingest.near_duplicates`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from compass_ray.ingest.contamination import Evaluations, merged
 from compass_ray.ingest.documents import FILTERS, to_documents
 from compass_ray.ingest.evaluations import evaluation_ngrams
 from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
-from compass_ray.ingest.near_duplicates import NearDuplicates, find_buckets, plan_near_duplicates, write_distinct
+from compass_ray.ingest.near_duplicates import (
+    NearDuplicates,
+    find_near_duplicates,
+    plan_near_duplicates,
+    write_distinct,
+)
 from compass_ray.ingest.readers import read
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.runtime.stage import Session, map_keys
@@ -84,8 +90,8 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
         body["evaluations"] = evaluations.artifact.fingerprint
     if config.minhash is None:
         return IngestPlan(sources, files, view, n_shards, artifact(output, "ingest", body), evaluations)
-    near = plan_near_duplicates(config.minhash, artifact(output, "read", body), output)
-    target = artifact(output, "ingest", {"version": VERSION, "minhash": near.buckets.fingerprint})
+    near = plan_near_duplicates(config.minhash, artifact(output, "read", body), n_shards, output)
+    target = artifact(output, "ingest", {"version": VERSION, "minhash": near.found.fingerprint})
     return IngestPlan(sources, files, view, n_shards, target, evaluations, near)
 
 
@@ -107,7 +113,7 @@ def ingest(plan: IngestPlan, config: IngestConfig, session: Session) -> Manifest
         return session.complete(plan.artifact, keys, partial(_read_and_shuffle, plan, config, plan.artifact))
     if not plan.artifact.exists():  # else what it was made from is not needed
         session.complete(near.read, keys, partial(_read_and_shuffle, plan, config, near.read))
-        find_buckets(near, session)
+        find_near_duplicates(near, session)
     return session.complete(plan.artifact, keys, partial(write_distinct, near, plan.artifact))
 
 
@@ -118,6 +124,12 @@ def _read_evaluations(plan: EvaluationPlan, session: Session) -> None:
 def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
     evaluation = plan.config.evaluations[name]
     table, counts = evaluation_ngrams(name, evaluation, plan.files[name], plan.config.lengths, plan.limits)
+    if not table.num_rows:
+        needed = ", ".join(f"{length} {unit}" for unit, length in plan.config.lengths._asdict().items())
+        raise EmptyInput(
+            f"ingest.decontaminate.evaluations.{name}: none of its {counts['texts']} texts is long enough to be "
+            f"compared ({needed}, or half of it as a whole); check columns"
+        )
     return plan.artifact.write(name, table, counts)
 
 

@@ -96,7 +96,7 @@ def survey_evaluations(config: Decontamination, limits: Limits) -> list[Evaluati
     Raises
     ------
     EmptyInput, ConfigError, SchemaError
-        If one matches no file, or its first file cannot be read or compared.
+        If one matches no file, or its first file cannot be read.
     """
     found = []
     for name, evaluation in sorted(config.evaluations.items()):

@@ -30,6 +30,8 @@ class Explanation:
 
     Attributes
     ----------
+    text : str
+        What is embedded; of a reject what the quarantine would show, of a near-duplicate its beginning.
     rows : list of dict
         Every input row with this id: source, uri, row, role, owner, lang, and ``reject``, null for the one that
         was kept.

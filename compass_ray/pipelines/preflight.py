@@ -32,6 +32,7 @@ from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import MinHash
 from compass_ray.ingest.contamination import merged
 from compass_ray.ingest.minhash import banding, bucket_hashes
+from compass_ray.ingest.near_duplicates import whole_texts
 from compass_ray.ingest.shuffle import finish_shard
 from compass_ray.ingest.survey import EvaluationSurvey, survey_all, survey_evaluations
 from compass_ray.ingest.survey import Survey as Survey
@@ -182,13 +183,13 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
         compare=_seconds(lambda: kernels.nearest(x, x[:_CLUSTERS])) / len(x) / _CLUSTERS,
         race=_seconds(lambda: kernels.nearest(x, x[:1])) / len(x),
         dim=encoder.dim,
-        sign=_sign(config.ingest.minhash, some) * longer,
+        sign=0.0 if config.ingest.minhash is None else _sign(config.ingest.minhash, sample) * longer,
     )
 
 
-def _sign(config: MinHash | None, texts: Sequence[str]) -> float:
-    if config is None:
-        return 0.0
+def _sign(config: MinHash, sample: pa.Table) -> float:
+    documents = records.documents_only(sample)
+    texts = whole_texts(documents.slice(0, _ENCODED)).to_pylist()
     cut = banding(config.similarity, config.hashes)
     return _seconds(lambda: bucket_hashes(texts, [""] * len(texts), config.lengths, cut)) / len(texts)
 
@@ -228,7 +229,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
 
     work = {
         "read": 1.2 * (read + rows * costs.write) / cpus,
-        "minhash": rows * costs.sign / workers,
+        "minhash": 1.5 * rows * costs.sign / workers,
         "ingest": 2 * rows * costs.write / workers,
         "embed": (costs.load + rows * (costs.encode + costs.write) / embedders)
         * (_CROWDED if embedders >= cpus else 1.0),
@@ -239,12 +240,14 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         "sample": 31 * rows * costs.write / workers,
         "select": rows * costs.write / workers,
     }
+    near = config.ingest.minhash
+    bands = 0 if near is None else banding(near.similarity, near.hashes).bands
     reading = _BASE_BYTES + cpus * _READER_BYTES
     left_over = _BASE_BYTES + cpus * _ENCODER_BYTES  # workers of the stage before end when Ray finds them idle
     memory = {
         "read": reading + 5 * weight,
-        "minhash": reading + workers * 30 * shard_bytes,
-        "ingest": reading + workers * (30 * shard_bytes + 80 * rows),
+        "minhash": reading + 30 * workers * shard_bytes + 40 * bands * rows,
+        "ingest": reading + 30 * workers * shard_bytes,
         "embed": _BASE_BYTES + embedders * (_ENCODER_BYTES + 30 * shard_bytes) + (cpus - embedders) * _READER_BYTES,
         "codebook": left_over + fitters * _READER_BYTES + 1.3 * 4 * costs.dim * fitted,
         "assign": left_over,
@@ -253,7 +256,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     }
     stages = [stage for stage in work if stage != "codebook" or config.cluster.codebook == "fit"]
     found = [Prediction(stage, _STARTS_S[stage] + work[stage], int(memory[stage])) for stage in stages]
-    if config.ingest.minhash is None:  # what is read is what is ingested
+    if near is None:  # what is read is what is ingested
         return [replace(found[0], stage="ingest"), *found[3:]]
     return found
 

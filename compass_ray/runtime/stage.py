@@ -270,17 +270,19 @@ def map_keys(
 def exchange(
     split: Callable[..., list[Any]], keys: Iterable[str], combine: Callable[..., Any], parts: int, *shared: Any
 ) -> Iterator[Any]:
-    """Bring together what lies spread over shards, without a detour by the driver; two ``parts`` at least.
+    """Bring together what lies spread over shards, without a detour by the driver.
 
     ``split(key, parts, *shared)`` cuts a shard into ``parts`` pieces; ``combine(part, parts, pieces, *shared)`` gets
     all shards' pieces of one part. Yields what ``combine`` returns, in any order; pieces stay in Ray's object store.
     """
     import ray
 
-    splitter = ray.remote(num_returns=parts, max_retries=5)(split)
+    splitter = ray.remote(num_returns=parts, max_retries=5)(_split)
     combiner = ray.remote(max_retries=5)(_combined)
     references = [ray.put(value) for value in shared]
-    pieces = [splitter.remote(key, parts, *references) for key in keys]
+    pieces = [splitter.remote(split, key, parts, *references) for key in keys]
+    if parts == 1:  # then Ray gives the piece, not a list of one
+        pieces = [[piece] for piece in pieces]
     running = [
         combiner.remote(combine, part, parts, len(shared), *references, *(piece[part] for piece in pieces))
         for part in range(parts)
@@ -288,6 +290,11 @@ def exchange(
     while running:
         ready, running = ray.wait(running)
         yield ray.get(ready[0])
+
+
+def _split(split: Callable[..., list[Any]], key: str, parts: int, *shared: Any) -> Any:
+    pieces = split(key, parts, *shared)
+    return pieces if parts > 1 else pieces[0]
 
 
 def _combined(combine: Callable[..., Any], part: int, parts: int, n_shared: int, *rest: Any) -> Any:

@@ -168,11 +168,6 @@ def test_an_evaluation_column_that_is_not_there_ends_the_run(tmp_path: Path) -> 
         evaluations_of(written(tmp_path / "a.jsonl", [{"text": LATIN}]), columns={"text": "question"})
 
 
-def test_an_evaluation_without_a_text_long_enough_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(EmptyInput, match="none of its 1 texts is long enough to be compared"):
-        evaluations_of(written(tmp_path / "a.jsonl", [{"text": "Yes"}, {"text": None}]))
-
-
 def test_rows_that_where_leaves_out_are_not_compared(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", [{"text": LATIN, "split": "train"}, {"text": CHINESE, "split": "test"}])
     bench, counts = evaluations_of(path, where={"split": "test"})
@@ -219,6 +214,15 @@ def test_the_fingerprint_follows_the_evaluations_and_is_as_before_without(root: 
 def test_an_evaluation_that_matches_no_file_is_named(root: Path) -> None:
     with pytest.raises(EmptyInput, match=r"^ingest\.decontaminate\.evaluations\.none\.path: no file matches"):
         planned(root, evaluations={"none": {"path": f"{root}/none.jsonl"}})
+
+
+def test_an_evaluation_without_a_text_long_enough_ends_the_run(local_ray: None, root: Path) -> None:
+    written(root / "quiz.jsonl", [{"text": "Yes"}, {"text": None}])
+    with (
+        session(str(root / "out"), RayConfig(), None, "short") as opened,
+        pytest.raises(EmptyInput, match=r"quiz: none of its 1 texts is long enough to be compared"),
+    ):
+        ingest(planned(root), IngestConfig(), opened)
 
 
 def test_contaminated_rows_are_filtered_counted_and_shown_with_any_number_of_tasks(local_ray: None, root: Path) -> None:

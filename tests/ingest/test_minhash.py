@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from compass_ray.artifacts import Manifest
 from compass_ray.ingest import minhash
 from compass_ray.ingest.config import IngestConfig, MinHash, SourceConfig
 from compass_ray.ingest.minhash import Banding, banding, bucket_hashes
-from compass_ray.ingest.near_duplicates import shared_buckets, whole_texts, without
+from compass_ray.ingest.near_duplicates import _BUCKET, shared_buckets, whole_texts, without
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.shuffle import count_rows
 from compass_ray.ingest.stage import IngestPlan, check_usable, ingest, plan, quarantine, row_counts
@@ -36,7 +37,7 @@ def passage(number: int, words: int = 60) -> list[str]:
 # --- the kernel ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shared", [120, 145, 180])
+@pytest.mark.parametrize("shared", [155, 165, 180])
 def test_documents_meet_as_often_as_their_similarity_says(shared: int) -> None:
     cut, pairs, size = banding(0.7, 128), 400, 200
     texts = []
@@ -48,7 +49,8 @@ def test_documents_meet_as_often_as_their_similarity_says(shared: int) -> None:
     met = (buckets[0::2] == buckets[1::2]).any(axis=1).mean()
     similarity = shared / (2 * size - shared)
     expected = float(cut.probability(np.array(similarity)))
-    assert abs(met - expected) < 4 * np.sqrt(0.25 / pairs), (similarity, expected)
+    assert 0.1 < expected < 0.95
+    assert abs(met - expected) < 4 * np.sqrt(expected * (1 - expected) / pairs), (similarity, expected)
     strangers = buckets[0::2] == np.roll(buckets[1::2], 1, axis=0)
     assert not strangers.any()
 
@@ -95,22 +97,22 @@ def test_nothing_to_compare_gives_nothing() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 4), st.binary(min_size=16, max_size=16)), max_size=12, unique_by=lambda it: it[1])
+    st.lists(st.binary(min_size=16, max_size=16), max_size=8, unique=True),
+    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 5)), max_size=30),
 )
-@settings(deadline=None, max_examples=100)
-def test_all_of_a_bucket_but_the_lowest_id_are_found(documents: list[tuple[int, bytes]]) -> None:
-    hashes, ids = [bucket for bucket, _ in documents], [doc_id for _, doc_id in documents]
-    found = shared_buckets(
-        np.array(hashes, dtype=np.uint64),
-        pa.chunked_array([pa.array(ids, records.ID)]),
-        np.arange(len(hashes), dtype=np.int32),
-    )
-    expected = {
-        (place, ids[place], min(ids[other] for other, it in enumerate(hashes) if it == bucket))
-        for place, bucket in enumerate(hashes)
-    }
-    assert {tuple(row.values()) for row in found.to_pylist()} == {row for row in expected if row[1] != row[2]}
-    assert found.num_rows == len(expected) - len(set(hashes))
+@settings(deadline=None, max_examples=200)
+def test_a_document_that_shares_a_bucket_with_a_lower_id_is_found(ids: list[bytes], put: list[tuple[int, int]]) -> None:
+    held = sorted({(member % len(ids), bucket) for member, bucket in put}) if ids else []
+    rows = [{"hash": bucket, "doc_id": ids[member], "shard": member} for member, bucket in held]
+    found = shared_buckets(pa.Table.from_pylist(rows, schema=_BUCKET))
+    lowest: dict[bytes, bytes] = {}
+    for member, bucket in held:
+        lower = [ids[other] for other, same in held if same == bucket and ids[other] < ids[member]]
+        if lower:
+            lowest[ids[member]] = min(min(lower), lowest.get(ids[member], ids[member]))
+    assert found.to_pylist() == [
+        {"shard": ids.index(doc_id), "doc_id": doc_id, "first": lowest[doc_id]} for doc_id in sorted(lowest)
+    ]
 
 
 def document(number: int, role: str = "pool", messages: list[dict[str, str]] | None = None) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def document(number: int, role: str = "pool", messages: list[dict[str, str]] | N
 def test_what_is_left_out_becomes_a_reject_and_usage_stays() -> None:
     rows = [document(1), document(2), document(3, role="target"), document(4)]
     shard = pa.Table.from_pylist(rows, schema=records.INGESTED)
-    kept = without(shard, {bytes([2]) * 16: bytes([1]) * 16, bytes([3]) * 16: bytes([1]) * 16})
+    kept = without(shard, {bytes([2]) * 16: bytes([1]) * 16})
     assert [row["doc_id"][0] for row in records.documents_only(kept).to_pylist()] == [1, 3, 4]
     reject = kept.to_pylist()[-1]
     assert (reject["row"], reject["text"]) == (2, None)
@@ -200,23 +202,50 @@ def test_one_of_each_family_stays_whatever_the_shards(local_ray: None, root: Pat
     assert left[0] == left[1]
 
 
-def test_shards_that_are_there_are_not_written_again(local_ray: None, root: Path) -> None:
+def test_shards_that_are_there_are_not_written_again_though_what_they_came_from_is_gone(
+    local_ray: None, root: Path
+) -> None:
     work, output = planned(root, minhash={}), str(root / "out4096")
+    assert work.near_duplicates is not None
     first, _ = ingested(work, output)
     assert ingested(work, output) == (first, [("ingest", True)])
     finished = {key: (work.artifact.read(key), first.receipts[key].summary) for key in [*first.receipts][::2]}
     (Path(work.artifact.url) / "manifest.json").unlink()
     for key, (table, summary) in finished.items():
         work.artifact.write(key, table, summary)
+    shutil.rmtree(work.near_duplicates.read.url)
     with session(output, RayConfig(), None, "near") as opened:
         again = ingest(work, IngestConfig(), opened)
     assert again.receipts == first.receipts
-    assert [record.resumed_keys for record in opened.stages] == [0, 0, len(finished)]
+    told = [(record.stage, record.reused, record.resumed_keys) for record in opened.stages]
+    assert told == [("read", False, 0), ("minhash", True, 0), ("ingest", False, len(finished))]
 
 
-def test_the_fingerprint_is_as_before_without_and_follows_what_decides(root: Path) -> None:
+def test_parts_that_are_found_are_not_looked_for_again(local_ray: None, root: Path) -> None:
+    work, output = planned(root, minhash={}), str(root / "out4096")
+    first, _ = ingested(work, output)
+    assert work.near_duplicates is not None
+    found = work.near_duplicates.found
+    assert sum(receipt.rows for receipt in found.manifest().receipts.values()) >= FAMILIES * (COPIES - 1)
+    kept = {key: found.read(key) for key in list(found.manifest().receipts)[:-1]}  # one is missing
+    for url in (found.url, work.artifact.url):
+        (Path(url) / "manifest.json").unlink()
+    for key, table in kept.items():
+        found.write(key, table)
+    with session(output, RayConfig(), None, "near") as opened:
+        assert ingest(work, IngestConfig(), opened).receipts == first.receipts
+    assert [record.resumed_keys for record in opened.stages] == [0, len(kept), 0]
+
+
+def test_a_pool_in_which_nothing_can_be_compared_stays_whole(local_ray: None, root: Path) -> None:
+    (root / "pool.jsonl").write_bytes(b"".join(orjson.dumps({"text": f"a{n}", "lang": "en"}) + b"\n" for n in range(9)))
+    work = planned(root, minhash={})
+    manifest, _ = ingested(work, str(root / "out4096"))
+    assert row_counts(manifest)["web", "document"] == 9
+
+
+def test_the_fingerprint_follows_what_decides(root: Path) -> None:
     plain = planned(root).artifact
-    assert "minhash" not in plain.identity
     found = [planned(root, minhash=given).artifact for given in ({}, {"similarity": 0.7}, {"words": 3})]
     assert len({one.name for one in [plain, *found]}) == 4
     assert {one.stage for one in found} == {"ingest"}

@@ -92,7 +92,7 @@ def test_a_dry_run_looks_at_evaluations(tmp_path: Path) -> None:
     assert found["evaluations"][0]["first_file"] | {"ngrams": 0} == {"texts": 2, "too_short": 1, "ngrams": 0}
     assert {"document": 20, "contaminated": 1} in [source["outcomes"] for source in found["sources"]]
     printed = CliRunner().invoke(app, ["curate", json.dumps(body), "--dry-run"])
-    assert "evaluation quiz: 1 files, of which the first was compared: 2 texts, 1 too short" in printed.stdout
+    assert "evaluation quiz: 1 file, the first: 2 texts, 1 too short; " in printed.stdout
     (tmp_path / "quiz.jsonl").write_bytes(b'{"text": \n')
     shown = CliRunner().invoke(app, ["curate", json.dumps(body), "--dry-run"])
     assert isinstance(shown.exception, SchemaError)

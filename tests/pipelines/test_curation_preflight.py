@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 from conftest import demo_config
 
 from compass_ray.config import RunConfig
-from compass_ray.ingest.config import MinHash
+from compass_ray.ingest.config import MinHash, SourceConfig
 from compass_ray.ingest.survey import Survey, survey_all
-from compass_ray.pipelines.preflight import Costs, Prediction, predict
+from compass_ray.pipelines.preflight import Costs, Prediction, measure, predict
 
 COSTS = Costs(load=5.0, write=4e-6, encode=3e-4, compare=2e-8, race=2e-7, dim=384)
 
@@ -59,8 +60,18 @@ def test_near_duplicates_take_two_stages_more(config: RunConfig, surveys: list[S
     near = config.model_copy(update={"ingest": config.ingest.model_copy(update={"minhash": MinHash()})})
     plain, found = (by_stage(predict(some, surveys, 64, 4, replace(COSTS, sign=2e-5))) for some in (config, near))
     assert [*found] == ["read", "minhash", *plain]
-    assert found["read"].seconds == plain["ingest"].seconds
     assert found["minhash"].seconds > found["ingest"].seconds
+
+
+def test_signatures_are_timed_on_texts_of_several_lines(config: RunConfig, tmp_path: Path) -> None:
+    lines = [{"text": f"a line\nand {number} more of them\nand the last one"} for number in range(50)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source = SourceConfig(role="pool", path=str(tmp_path / "a.jsonl"), lang="en")
+    hashing = config.model_copy(update={"embed": config.embed.model_copy(update={"model": "hashing"})})
+    near = hashing.model_copy(update={"ingest": config.ingest.model_copy(update={"minhash": MinHash()})})
+    surveys = survey_all({"pool": source}, "prompt")
+    assert measure(near, surveys).sign > 0
+    assert measure(hashing, surveys).sign == 0
 
 
 def test_a_codebook_that_exists_is_not_fitted(config: RunConfig, surveys: list[Survey]) -> None:
