@@ -1,15 +1,15 @@
 """Near-duplicates of the pool: shards as read -> the same shards without them.
 
-Shards put their documents into buckets, one a band; buckets are brought together in parts by their hashes, as many as
-there are shards up to 256, so that no worker holds more than its part; what shares a bucket goes back to its shard. In
-a bucket all documents but the one with the lowest id are left out. So a document goes if and only if it shares a bucket
-with one of a lower id, which depends on neither shards nor workers.
-Cost: one more reading and writing of every shard; 28 bytes a document and band through the object store.
+Shards put their documents into buckets, one a band; buckets are brought together in parts by their hashes; what shares
+a bucket goes back to its shard. In a bucket all documents but the one with the lowest id are left out. So a document
+goes if and only if it shares a bucket with one of a lower id, which depends on neither shards nor workers.
+Cost: one more reading and writing of every shard; 28 bytes a document and band through the object store. A worker holds
+the buckets of 16 shards, or their part of all: those of eight, or a 256th where there are more than 2,048.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,10 @@ from compass_ray.runtime.stage import Session, exchange
 from compass_ray.runtime.threads import set_threads
 
 VERSION = 1
+_SHARDS_EACH = 8
 _MAX_PARTS = 256
+_PIECES = 16
+"""Into how many pieces the buckets of a shard may go: Ray sends what is smaller than 100 kB by way of the driver."""
 
 _BUCKET = pa.schema([("hash", pa.uint64()), ("doc_id", records.ID), ("shard", pa.int32())])
 
@@ -50,33 +53,52 @@ class NearDuplicates:
 def plan_near_duplicates(config: MinHash, read: Artifact, n_shards: int, output: str) -> NearDuplicates:
     """Name what will be found in shards; none is read."""
     cut = banding(config.similarity, config.hashes)
-    n_parts = min(n_shards, _MAX_PARTS)
+    n_parts = _parts_of(n_shards)
     body = {"version": VERSION, "algorithm": ALGORITHM, "lengths": [*config.lengths], "cut": [*cut], "parts": n_parts}
     found = artifact(output, "minhash", {**body, "read": read.fingerprint})
     return NearDuplicates(config.lengths, cut, read, n_parts, found)
+
+
+def _parts_of(n_shards: int) -> int:
+    return min(max(1, n_shards // _SHARDS_EACH), _MAX_PARTS)
+
+
+def _in_groups(keys: Sequence[str], parts: int) -> list[Sequence[str]]:
+    """Keys that are split together, so that no piece is too small when there are so many parts."""
+    size = max(1, parts // _PIECES)
+    return [keys[start : start + size] for start in range(0, len(keys), size)]
 
 
 def find_near_duplicates(plan: NearDuplicates, session: Session) -> None:
     """Put the pool's documents into buckets, and keep those that share one with a lower id."""
 
     def compute(missing: list[str]) -> Iterator[Receipt]:
-        keys = list(plan.read.manifest().receipts)
-        return exchange(_split_buckets, keys, _write_found, len(missing), plan, missing)
+        groups = _in_groups(list(plan.read.manifest().receipts), plan.n_parts)
+        return exchange(_split_buckets, groups, _write_found, len(missing), plan, missing)
 
     session.complete(plan.found, shards.shard_keys(plan.n_parts), compute)
 
 
 def write_distinct(plan: NearDuplicates, target: Artifact, missing: list[str]) -> Iterator[Receipt]:
     """Write shards without their near-duplicates, which become rejects with that reason."""
-    keys = list(plan.found.manifest().receipts)
-    parts = min(len(missing), _MAX_PARTS)
-    for receipts in exchange(_split_found, keys, _write_shards, parts, plan, target, missing):
+    parts = _parts_of(len(missing))
+    groups = _in_groups(list(plan.found.manifest().receipts), parts)
+    for receipts in exchange(_split_found, groups, _write_shards, parts, plan, target, missing):
         yield from receipts
 
 
-def _split_buckets(key: str, parts: int, plan: NearDuplicates, missing: list[str]) -> list[pa.Table]:
-    """The buckets of one shard's pool, by the missing part that they belong to."""
+def _split_buckets(keys: Sequence[str], parts: int, plan: NearDuplicates, missing: list[str]) -> list[pa.Table]:
+    """The buckets of some shards, by the missing part that they belong to."""
     set_threads(1)
+    table = pa.concat_tables([_buckets(key, plan) for key in keys])
+    part = (table["hash"].to_numpy() % np.uint64(plan.n_parts)).astype(np.int64)
+    order = np.argsort(part, kind="stable")
+    bounds = np.searchsorted(part[order], np.arange(plan.n_parts + 1))
+    return [table.take(pa.array(order[bounds[int(one)] : bounds[int(one) + 1]])) for one in missing]
+
+
+def _buckets(key: str, plan: NearDuplicates) -> pa.Table:
+    """The buckets of one shard's pool."""
     documents = records.documents_only(plan.read.read(key, ["doc_id", "role", "lang", "text", "messages", "reject"]))
     pool = documents.filter(pc.equal(documents["role"], "pool"))
     langs = pool["lang"].to_pylist()
@@ -85,11 +107,7 @@ def _split_buckets(key: str, parts: int, plan: NearDuplicates, missing: list[str
     owners = pa.array(np.repeat(compared, plan.cut.bands))
     shard = pa.repeat(pa.scalar(int(key), pa.int32()), len(hashes))
     ids = pool["doc_id"].combine_chunks().take(owners)
-    table = pa.table([pa.array(hashes), ids, shard], schema=_BUCKET)
-    part = (hashes % np.uint64(plan.n_parts)).astype(np.int64)
-    order = np.argsort(part, kind="stable")
-    bounds = np.searchsorted(part[order], np.arange(plan.n_parts + 1))
-    return [table.take(pa.array(order[bounds[int(one)] : bounds[int(one) + 1]])) for one in missing]
+    return pa.table([pa.array(hashes), ids, shard], schema=_BUCKET)
 
 
 def whole_texts(documents: pa.Table) -> pa.ChunkedArray:
@@ -144,9 +162,11 @@ def _as_numbers(ids: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.
     return low, high
 
 
-def _split_found(key: str, parts: int, plan: NearDuplicates, target: Artifact, missing: list[str]) -> list[pa.Table]:
-    """What was found in one part of the buckets, by the group of shards that it concerns."""
-    found = plan.found.read(key)
+def _split_found(
+    keys: Sequence[str], parts: int, plan: NearDuplicates, target: Artifact, missing: list[str]
+) -> list[pa.Table]:
+    """What was found in some parts of the buckets, by the group of shards that it concerns."""
+    found = pa.concat_tables([plan.found.read(key) for key in keys])
     position = pc.index_in(found["shard"], pa.array([int(wanted) for wanted in missing], pa.int32()))
     group = position.to_numpy() % parts  # NaN where the shard is there already
     return [found.filter(pa.array(group == number)) for number in range(parts)]

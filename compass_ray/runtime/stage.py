@@ -268,12 +268,13 @@ def map_keys(
 
 
 def exchange(
-    split: Callable[..., list[Any]], keys: Iterable[str], combine: Callable[..., Any], parts: int, *shared: Any
+    split: Callable[..., list[Any]], keys: Iterable[Any], combine: Callable[..., Any], parts: int, *shared: Any
 ) -> Iterator[Any]:
     """Bring together what lies spread over shards, without a detour by the driver.
 
     ``split(key, parts, *shared)`` cuts a shard into ``parts`` pieces; ``combine(part, parts, pieces, *shared)`` gets
-    all shards' pieces of one part. Yields what ``combine`` returns, in any order; pieces stay in Ray's object store.
+    all shards' pieces of one part. Yields what ``combine`` returns, in any order. Pieces stay in Ray's object store,
+    but for those below 100 kB, which Ray keeps with the driver.
     """
     import ray
 
@@ -292,7 +293,7 @@ def exchange(
         yield ray.get(ready[0])
 
 
-def _split(split: Callable[..., list[Any]], key: str, parts: int, *shared: Any) -> Any:
+def _split(split: Callable[..., list[Any]], key: Any, parts: int, *shared: Any) -> Any:
     pieces = split(key, parts, *shared)
     return pieces if parts > 1 else pieces[0]
 

@@ -18,7 +18,7 @@ from compass_ray.artifacts import Manifest
 from compass_ray.ingest import minhash
 from compass_ray.ingest.config import IngestConfig, MinHash, SourceConfig
 from compass_ray.ingest.minhash import Banding, banding, bucket_hashes
-from compass_ray.ingest.near_duplicates import _BUCKET, shared_buckets, whole_texts, without
+from compass_ray.ingest.near_duplicates import _BUCKET, _in_groups, shared_buckets, whole_texts, without
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.shuffle import count_rows
 from compass_ray.ingest.stage import IngestPlan, check_usable, ingest, plan, quarantine, row_counts
@@ -115,6 +115,11 @@ def test_a_document_that_shares_a_bucket_with_a_lower_id_is_found(ids: list[byte
     ]
 
 
+def test_many_parts_are_split_from_several_shards_at_once() -> None:
+    assert _in_groups("abcde", 8) == ["a", "b", "c", "d", "e"]
+    assert _in_groups("abcde", 32) == ["ab", "cd", "e"]
+
+
 def document(number: int, role: str = "pool", messages: list[dict[str, str]] | None = None) -> dict[str, Any]:
     text = " ".join(passage(number))
     row = {"role": role, "lang": "en", "source": "web", "uri": "f", "row": number, "text": text, "messages": messages}
@@ -149,7 +154,7 @@ def test_all_turns_of_a_conversation_are_compared() -> None:
 FAMILIES, COPIES, ALONE = 12, 4, 40
 
 
-def planned(root: Path, shard_bytes: int = 1 << 12, **given: Any) -> IngestPlan:
+def planned(root: Path, shard_bytes: int = 1 << 10, **given: Any) -> IngestPlan:
     sources = {
         "web": SourceConfig(role="pool", path=f"{root}/pool.jsonl", columns={"text": "text", "lang": "lang"}),
         "usage": SourceConfig(role="target", path=f"{root}/usage.jsonl", lang="en"),
@@ -187,7 +192,7 @@ def texts_of(work: IngestPlan) -> set[tuple[str, str, str]]:
 
 def test_one_of_each_family_stays_whatever_the_shards(local_ray: None, root: Path) -> None:
     left: list[set[tuple[str, str, str]]] = []
-    for shard_bytes in (1 << 12, 1 << 20):
+    for shard_bytes in (1 << 10, 1 << 20):
         work = planned(root, shard_bytes, minhash={})
         manifest, stages = ingested(work, str(root / f"out{shard_bytes}"))
         assert stages == [("read", False), ("minhash", False), ("ingest", False)]
@@ -198,14 +203,14 @@ def test_one_of_each_family_stays_whatever_the_shards(local_ray: None, root: Pat
         }
         check_usable(manifest, IngestConfig(max_bad_fraction=0), ["pool", "target"])
         left.append(texts_of(work))
-    assert planned(root, 1 << 12).n_shards > planned(root, 1 << 20).n_shards == 1
+    assert [planned(root, size, minhash={}).near_duplicates.n_parts for size in (1 << 10, 1 << 20)] == [8, 1]
     assert left[0] == left[1]
 
 
 def test_shards_that_are_there_are_not_written_again_though_what_they_came_from_is_gone(
     local_ray: None, root: Path
 ) -> None:
-    work, output = planned(root, minhash={}), str(root / "out4096")
+    work, output = planned(root, minhash={}), str(root / "out1024")
     assert work.near_duplicates is not None
     first, _ = ingested(work, output)
     assert ingested(work, output) == (first, [("ingest", True)])
@@ -222,7 +227,7 @@ def test_shards_that_are_there_are_not_written_again_though_what_they_came_from_
 
 
 def test_parts_that_are_found_are_not_looked_for_again(local_ray: None, root: Path) -> None:
-    work, output = planned(root, minhash={}), str(root / "out4096")
+    work, output = planned(root, minhash={}), str(root / "out1024")
     first, _ = ingested(work, output)
     assert work.near_duplicates is not None
     found = work.near_duplicates.found
@@ -240,7 +245,7 @@ def test_parts_that_are_found_are_not_looked_for_again(local_ray: None, root: Pa
 def test_a_pool_in_which_nothing_can_be_compared_stays_whole(local_ray: None, root: Path) -> None:
     (root / "pool.jsonl").write_bytes(b"".join(orjson.dumps({"text": f"a{n}", "lang": "en"}) + b"\n" for n in range(9)))
     work = planned(root, minhash={})
-    manifest, _ = ingested(work, str(root / "out4096"))
+    manifest, _ = ingested(work, str(root / "out1024"))
     assert row_counts(manifest)["web", "document"] == 9
 
 
