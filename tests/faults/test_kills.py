@@ -133,6 +133,29 @@ def test_a_killed_actor_changes_no_byte(
     record(seconds=run.seconds)
 
 
+NEAR = "ingest.minhash={similarity: 0.5, words: 1}"
+
+
+@pytest.fixture(scope="module")
+def calm_without_near_duplicates(tmp_path_factory: pytest.TempPathFactory) -> Curation:
+    run = Curation(tmp_path_factory.mktemp("near"), NEAR)
+    run.finish()
+    return run
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("busy", ["ray::_split", "ray::_combined"])
+def test_a_worker_killed_while_near_duplicates_are_found_changes_no_byte(
+    busy: str, tmp_path: Path, calm_without_near_duplicates: Curation
+) -> None:
+    run = Curation(tmp_path, NEAR)
+    os.kill(run.wait_for(lambda: run.workers(busy), f"a worker of {busy}")[0], signal.SIGKILL)
+    assert not run.is_complete("ingest")
+    run.finish()
+    assert run.content() == calm_without_near_duplicates.content()
+    assert run.stages["minhash"]["rows"] == calm_without_near_duplicates.stages["minhash"]["rows"] > 0
+
+
 @pytest.mark.parametrize("stage", _matrix("node", *STAGES, in_ci="codebook"))
 def test_a_lost_worker_node_changes_no_byte(
     stage: str, tmp_path: Path, calm: Undisturbed, record: Callable[..., None]
