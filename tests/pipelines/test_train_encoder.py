@@ -257,7 +257,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"model": str(folder), "name": "topic words", "licence": "CC0-1.0"}
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_teacher_makes_topics_near_and_excluded_languages_are_scored_unseen(
     trained: tuple[Any, ...], data: Path, tmp_path: Path, teacher: dict[str, str]
 ) -> None:

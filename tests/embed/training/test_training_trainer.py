@@ -66,7 +66,7 @@ def test_training_lowers_the_loss(
     assert first.tobytes() == before
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_loss_that_is_not_finite_is_our_error_and_says_what_to_do(
     local_ray: None, bags: TokenBags, first: NDArray[np.float32], tmp_path: Path
 ) -> None:
