@@ -4,7 +4,7 @@
     python benchmarks/near_duplicates.py --data ../shared/data
 
 Documents are joined sentences of OLDI-Seed; every third is followed by a copy in which some words are replaced. Ours is
-what tasks of the stage do to a shard and a band, in one process; datasketch is the usual script: n-grams of
+what tasks of the stage do to shards and buckets, in one process; datasketch is the usual script: n-grams of
 ``str.split``, ``MinHash.update_batch``, one ``MinHashLSH`` a language, a document is dropped if the index has a similar
 one. Both use the same similarity and number of hashes, and so the same bands.
 """

@@ -229,6 +229,12 @@ def numpy_to_ids(ids: NDArray[np.uint8]) -> pa.Array:
     return pa.Array.from_buffers(ID, len(flat), [None, pa.py_buffer(flat)])
 
 
+def ids_to_words(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Ids of shape (..., 16) as two numbers each, shape (..., 2): in the order of the numbers ids are in order."""
+    words: NDArray[np.uint64] = np.ascontiguousarray(ids).view(">u8")
+    return words
+
+
 def documents_only(ingested: pa.Table) -> pa.Table:
     """The documents of an ingest shard, in order, without its rejects."""
     return ingested.filter(ingested["reject"].is_null()).drop_columns(["reject"])

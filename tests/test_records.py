@@ -74,3 +74,10 @@ def test_no_schema_names_a_column_twice() -> None:
     assert len(schemas) >= 8
     for schema in [*schemas, records.embedding_schema(4)]:
         assert len(set(schema.names)) == len(schema.names)
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), max_size=8))
+def test_ids_as_words_are_in_the_order_of_ids(ids: list[bytes]) -> None:
+    words = records.ids_to_words(np.frombuffer(b"".join(ids), dtype=np.uint8).reshape(-1, 16))
+    assert words.shape == (len(ids), 2)
+    assert [ids[row] for row in np.lexsort((words[:, 1], words[:, 0]))] == sorted(ids)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray import seeding, shards
+from compass_ray import records, seeding, shards
 from compass_ray.cluster import kernels
 from compass_ray.cluster.device import Nearest
 from compass_ray.errors import TooFewSamples
@@ -117,7 +117,7 @@ class RowGroup:
 
 def _lowest(member: ShardRows, keys: NDArray[np.float64], count: int) -> list[Point]:
     finite = np.flatnonzero(np.isfinite(keys))
-    words = member.ids[finite].view(">u8").reshape(-1, 2)
+    words = records.ids_to_words(member.ids[finite])
     order = finite[np.lexsort((words[:, 1], words[:, 0], keys[finite]))[:count]]
     return [(float(keys[i]), member.ids[i].tobytes(), member.x[i]) for i in order]
 

@@ -67,7 +67,7 @@ def collect(embeddings: Artifact, means: LanguageMeans, design: Design) -> tuple
 def join(parts: Sequence[Sample]) -> Sample:
     """One sample in the order of ids, however it was split."""
     ids = np.concatenate([part.rows.ids for part in parts])
-    words = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2)
+    words = records.ids_to_words(ids)
     order = np.lexsort((words[:, 1], words[:, 0]))
     x = np.concatenate([part.rows.x for part in parts])[order]
     weights = np.concatenate([part.rows.weights for part in parts])[order]

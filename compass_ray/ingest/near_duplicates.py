@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Receipt, artifact
@@ -142,24 +141,20 @@ def shared_buckets(buckets: pa.Table) -> pa.Table:
     several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     rows = np.flatnonzero(np.isin(hashes, several))
     ids = records.ids_to_numpy(buckets["doc_id"].take(pa.array(rows)))
-    order = np.lexsort((*_as_numbers(ids), hashes[rows]))
+    words = records.ids_to_words(ids)
+    order = np.lexsort((words[:, 1], words[:, 0], hashes[rows]))
     rows, ids = rows[order], ids[order]
     begins = np.ones(len(rows), dtype=bool)
     begins[1:] = hashes[rows[1:]] != hashes[rows[:-1]]
     first = ids[np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))]
     rows, ids, first = rows[~begins], ids[~begins], first[~begins]
-    order = np.lexsort((*_as_numbers(first), *_as_numbers(ids)))
+    words = np.hstack([records.ids_to_words(ids), records.ids_to_words(first)])
+    order = np.lexsort(words.T[::-1])
     rows, ids, first = rows[order], ids[order], first[order]
     new = np.ones(len(rows), dtype=bool)
     new[1:] = (ids[1:] != ids[:-1]).any(axis=1)
     shard = buckets["shard"].take(pa.array(rows[new]))
     return pa.table([shard, records.numpy_to_ids(ids[new]), records.numpy_to_ids(first[new])], schema=_FOUND)
-
-
-def _as_numbers(ids: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Lower and upper half of ids, as ``lexsort`` takes its keys: the one that decides last."""
-    low, high = (np.ascontiguousarray(ids[:, half]).view(">u8")[:, 0] for half in (slice(8, 16), slice(0, 8)))
-    return low, high
 
 
 def _split_found(

@@ -148,7 +148,7 @@ def _ranked(rows: pa.Table, cells: Cells) -> tuple[NDArray[np.int64], NDArray[np
 
 def by_key(rows: pa.Table, group: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions of candidates ordered by group, then falling key, ties to the lower id."""
-    words = records.ids_to_numpy(rows["doc_id"]).view(">u8").reshape(-1, 2)
+    words = records.ids_to_words(records.ids_to_numpy(rows["doc_id"]))
     order: NDArray[np.int64] = np.lexsort((words[:, 1], words[:, 0], -rows["key"].to_numpy(), group))
     return order
 

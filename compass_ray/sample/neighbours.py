@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from compass_ray import records
 from compass_ray.errors import ResourcesMissing
 
 Method = Literal["exact", "faiss"]
@@ -89,7 +90,7 @@ def merge_nearest(parts: Iterable[Neighbours], k: int) -> Neighbours:
 
 
 def _sorted(similarity: Rows, ids: NDArray[np.uint8], k: int) -> Neighbours:
-    words = np.ascontiguousarray(ids).view(">u8")
+    words = records.ids_to_words(ids)
     order = np.lexsort((words[..., 1], words[..., 0], -similarity), axis=1)[:, :k]
     rows = np.arange(len(similarity))[:, None]
     missing = max(0, k - similarity.shape[1])

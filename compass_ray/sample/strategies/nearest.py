@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray import seeding
+from compass_ray import records, seeding
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.neighbours import Method, best_similarity
 from compass_ray.sample.scorer import Keys, Question, Scorer
@@ -57,6 +57,6 @@ def usage_of(shard: Shard, owner: str) -> Usage:
 def merge_usage(one: Usage, other: Usage) -> Usage:
     """The documents of lowest hash of both: a sample that does not depend on the order of merging."""
     ids, vectors = np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
-    words = ids.view(">u8").reshape(-1, 2)
+    words = records.ids_to_words(ids)
     order = np.lexsort((words[:, 1], words[:, 0], seeding.uniform(ids, 0, "usage-sample")))[:MAX_USAGE]
     return ids[order], vectors[order]
