@@ -55,6 +55,7 @@ def populations(n_clusters: int, rng: np.random.Generator) -> dict[str, Vector]:
 def masses(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, Any]]:
     """Coverage of the intervals of masses, and the distance of p̃ and p̂ from the truth."""
     rng = np.random.default_rng(0)
+    even = np.full(n_clusters, 1 / n_clusters)  # neither pool nor current data: no cluster is commoner than others
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for _ in range(repetitions):
         everybody = populations(n_clusters, rng)
@@ -66,7 +67,7 @@ def masses(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, 
             unlike = everybody["ten topics" if shape != "ten topics" else "thirty topics"]
             for kind, others in (("none", cosines[:0]), ("like", cosines), ("unlike", unlike)):
                 drawn = others[rng.integers(0, POPULATION, 3 * documents)] if len(others) else others
-                base = base_measure(spread(np.concatenate([cosines[own], drawn])).sum(axis=0))
+                base = base_measure(spread(np.concatenate([cosines[own], drawn]), even).sum(axis=0))
                 mass = shrunk_mass(counts, base, concentration(counts, base))
                 low, high = mass_interval(counts, mass)
                 covered = (low <= truth + 1e-15) & (truth <= high)

@@ -2,7 +2,8 @@
 
 A few hundred questions over a hundred clusters are mostly noise, so observed shares are shrunk
 towards a base measure by an amount that the counts themselves justify. The base is usage again, each document
-shared among the clusters near it: where few were counted, what is near counts too.
+shared among the clusters that it could belong to, and some of what the adapter is trained on: where few were counted,
+what is near and what is common count too.
 """
 
 from __future__ import annotations
@@ -13,25 +14,52 @@ from scipy.special import betaincinv, gammaln, softmax
 
 Vector = NDArray[np.float64]
 
-BANDWIDTH = 0.9
-"""Width of the kernel that shares a document among clusters, in standard deviations of its similarities. Narrower, and
-a few documents foretell too little of the next ones; wider, and they lose their topic (measured: docs/selection.md)."""
+BANDWIDTH = 0.5
+"""Width of the kernel that shares a document among clusters, in standard deviations of its similarities."""
+
+CURRENT_SHARE = 0.2
+"""How much of the base measure an owner's current data are. With this and the width, selections came nearest to unseen
+usage on data that no published figure is of (benchmarks/usage_mass.py)."""
 
 _ALPHA_RANGE = (1e-2, 1e6)
 _EPSILON = 1e-3
+_RARE = 1e-2
 
 
-def spread(similarity: NDArray[np.floating]) -> Vector:
-    """Share documents among all clusters, by similarity to their centroids.
+def cluster_weights(pool: NDArray[np.int64], current: NDArray[np.int64]) -> Vector:
+    """How common a cluster is before usage is looked at: the mean of its shares of pool and current data.
 
-    Each document gives ``exp(similarity / width)``, as a kernel on the sphere does (Hall, Watson & Cabrera, 1987), over
-    its sum. The width is ``BANDWIDTH`` standard deviations of the document's own similarities, so that encoders whose
-    cosines all lie near 0.8 are treated like others.
+    Usage is a few documents in a codebook that gives it a quarter of all weight, so some clusters form around single
+    documents of it. Unseen usage seldom lies in such clusters; how rare they are elsewhere tells.
+
+    Parameters
+    ----------
+    pool, current : ndarray of shape (n_clusters,), number
+        Documents by cluster; either may be all zero and then has no say.
+
+    Returns
+    -------
+    ndarray of shape (n_clusters,), float64
+        Positive, sums to one.
+    """
+    shares = [counts / counts.sum() for counts in (pool, current) if counts.any()]
+    mean = np.mean(shares, axis=0) if shares else np.full(len(pool), 1 / len(pool))
+    return _positive(mean, _RARE)
+
+
+def spread(similarity: NDArray[np.floating], weights: Vector, width: float = BANDWIDTH) -> Vector:
+    """Share documents among all clusters, by similarity to their centroids and by how common they are.
+
+    The posterior of a mixture of von Mises-Fisher distributions (Banerjee, Dhillon, Ghosh & Sra, 2005): each document
+    gives ``weight * exp(similarity / width)`` over its sum. The width is in standard deviations of the document's own
+    similarities, so that encoders whose cosines all lie near 0.8 are treated like others.
 
     Parameters
     ----------
     similarity : ndarray of shape (n, n_clusters), float
         Cosines.
+    weights : ndarray of shape (n_clusters,), float64
+        From :func:`cluster_weights`.
 
     Returns
     -------
@@ -40,17 +68,24 @@ def spread(similarity: NDArray[np.floating]) -> Vector:
     """
     rows = similarity.astype(np.float64)
     scale = rows.std(axis=1, keepdims=True)
-    shares: Vector = softmax(rows / np.where(scale == 0, 1, BANDWIDTH * scale), axis=1)
+    shares: Vector = softmax(rows / np.where(scale == 0, 1, width * scale) + np.log(weights), axis=1)
     return shares
 
 
-def base_measure(usage: Vector) -> Vector:
-    """What usage looks like before one's own counts: all owners' documents, spread, and a little of everything.
+def base_measure(
+    usage: Vector, current: NDArray[np.int64] | None = None, current_share: float = CURRENT_SHARE
+) -> Vector:
+    """What usage looks like before one's own counts: all owners' documents, spread, and a part of one's current data.
+
+    The codebook has seen the documents of usage and no unseen ones, so that even spread they claim too much of the
+    clusters that formed around them, and too little of where current data lie.
 
     Parameters
     ----------
     usage : ndarray of shape (n_clusters,), float64
         Sum of :func:`spread` over the target documents of all owners.
+    current : ndarray of shape (n_clusters,), int64, optional
+        The owner's current documents; none have no say.
 
     Returns
     -------
@@ -59,7 +94,14 @@ def base_measure(usage: Vector) -> Vector:
     """
     total = usage.sum()
     share = usage / total if total else np.full(len(usage), 1 / len(usage))
-    mixed: Vector = (share + _EPSILON / len(usage)) / (1 + _EPSILON)
+    if current is not None and current.any():
+        share = (1 - current_share) * share + current_share * current / current.sum()
+    return _positive(share, _EPSILON)
+
+
+def _positive(share: Vector, epsilon: float) -> Vector:
+    """Shares mixed with a little of everything."""
+    mixed: Vector = (share + epsilon / len(share)) / (1 + epsilon)
     return mixed
 
 

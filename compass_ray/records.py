@@ -140,6 +140,9 @@ CANDIDATE = pa.schema(
 SUPPRESSED = pa.schema([*CANDIDATE, pa.field("duplicate_of", ID)])
 """A candidate that was passed over, and the drawn document that it nearly repeats."""
 
+DIRECTION = pa.schema([("owner", pa.string()), ("vector", pa.list_(pa.float64()))])
+"""Where an owner's documents were drawn towards: what their keys were made of, beside noise."""
+
 SELECTION = pa.schema(
     [
         *DOCUMENT,

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import dirichlet_multinomial
 
-from compass_ray.mass import BANDWIDTH, base_measure, concentration, mass_interval, shrunk_mass, spread
+from compass_ray.mass import (
+    BANDWIDTH,
+    CURRENT_SHARE,
+    base_measure,
+    cluster_weights,
+    concentration,
+    mass_interval,
+    shrunk_mass,
+    spread,
+)
 from compass_ray.sample.divergence import jsd
 from compass_ray.sample.gaps import owner_mass
 from compass_ray.sample.problem import OwnerProblem
@@ -21,24 +30,45 @@ def similarities(rows: int, clusters: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.2, 0.8, (rows, clusters))
 
 
+def even(n_clusters: int) -> np.ndarray:
+    return np.full(n_clusters, 1 / n_clusters)
+
+
 def test_a_document_is_shared_among_clusters_by_similarity_in_its_own_standard_deviations() -> None:
     similarity = similarities(5, 8)
-    shares = spread(similarity)
+    shares = spread(similarity, even(8))
     assert shares.sum(axis=1) == pytest.approx(np.ones(5))
     assert (shares.argsort(axis=1) == similarity.argsort(axis=1)).all()
-    two = spread(np.array([[0.5, 0.3]]))[0]  # one standard deviation above and below the mean
+    two = spread(np.array([[0.5, 0.3]]), even(2))[0]  # one standard deviation above and below the mean
     assert two[0] / two[1] == pytest.approx(np.exp(2 / BANDWIDTH))
+
+
+def test_of_two_clusters_as_near_the_commoner_gets_more_of_a_document_in_proportion() -> None:
+    weights = np.array([0.6, 0.2, 0.2])
+    assert spread(np.array([[0.5, 0.5, 0.5]]), weights)[0] == pytest.approx(weights)
+    similarity = similarities(5, 3)
+    odds = spread(similarity, weights) / spread(similarity, even(3))
+    assert odds[:, 0] / odds[:, 1] == pytest.approx(np.full(5, 3.0))
 
 
 @given(scale=st.floats(0.01, 1.0), shift=st.floats(-0.5, 0.5))
 def test_encoders_with_other_ranges_of_cosines_share_alike(scale: float, shift: float) -> None:
-    similarity = similarities(4, 10)
-    assert spread(similarity * scale + shift) == pytest.approx(spread(similarity), abs=1e-6)
+    similarity, weights = similarities(4, 10), np.arange(1, 11) / 55
+    assert spread(similarity * scale + shift, weights) == pytest.approx(spread(similarity, weights), abs=1e-6)
 
 
 def test_a_document_equally_near_to_all_clusters_is_shared_equally_and_none_are_no_rows() -> None:
-    assert spread(np.full((1, 4), 0.7, dtype=np.float16)).tolist() == [[0.25] * 4]
-    assert spread(np.empty((0, 4))).shape == (0, 4)
+    assert spread(np.full((1, 4), 0.7, dtype=np.float16), even(4)).tolist() == [[0.25] * 4]
+    assert spread(np.empty((0, 4)), even(4)).shape == (0, 4)
+
+
+def test_clusters_are_as_common_as_pool_and_current_data_say_half_and_half() -> None:
+    pool, current, none = np.array([90, 10, 0]), np.array([0, 50, 0]), np.zeros(3, dtype=np.int64)
+    assert cluster_weights(pool, current) == pytest.approx([0.45, 0.55, 0.0], abs=0.01)
+    assert cluster_weights(pool, none) == pytest.approx([0.9, 0.1, 0.0], abs=0.01)
+    assert cluster_weights(none, none).tolist() == pytest.approx([1 / 3] * 3)
+    assert cluster_weights(pool, current).min() > 0
+    assert cluster_weights(pool, current).sum() == pytest.approx(1)
 
 
 @given(usage=st.lists(st.floats(0, 500), min_size=2, max_size=10))
@@ -53,6 +83,13 @@ def test_the_base_measure_is_usage_and_uniform_without_any() -> None:
     assert base_measure(np.zeros(4)).tolist() == [0.25] * 4
 
 
+def test_a_part_of_the_base_measure_is_what_is_trained_on() -> None:
+    usage, current = np.array([30.0, 10.0, 0.0]), np.array([0, 0, 50])
+    expected = [0.75 * (1 - CURRENT_SHARE), 0.25 * (1 - CURRENT_SHARE), CURRENT_SHARE]
+    assert base_measure(usage, current).tolist() == pytest.approx(expected, abs=1e-3)
+    assert (base_measure(usage, 0 * current) == base_measure(usage)).all()
+
+
 def population(rng: np.random.Generator, topics: int, rows: int = 4000) -> np.ndarray:
     """Cosines of many documents about some topics with the centroids of 100 clusters all over the sphere."""
     centroids = unit_rows(rng.normal(size=(100, 16)))
@@ -63,7 +100,7 @@ def population(rng: np.random.Generator, topics: int, rows: int = 4000) -> np.nd
 def estimated(own: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The mass of clusters from the cosines of an owner's documents, and of all other owners'."""
     counts = np.bincount(own.argmax(axis=1), minlength=own.shape[1])
-    base = base_measure(spread(np.concatenate([own, others])).sum(axis=0))
+    base = base_measure(spread(np.concatenate([own, others]), even(own.shape[1])).sum(axis=0))
     return shrunk_mass(counts, base, concentration(counts, base))
 
 

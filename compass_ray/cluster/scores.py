@@ -40,6 +40,7 @@ def usage_gains(
     owners: NDArray[np.int32],
     folds: NDArray[np.int32],
     pool: NDArray[np.int64],
+    current: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """How much better than the pool an owner's other usage foretells where each target document lies, in bits.
 
@@ -57,6 +58,8 @@ def usage_gains(
         How each target document is shared among clusters: :func:`compass_ray.mass.spread`.
     pool : ndarray of shape (n_clusters,), int64
         Pool documents.
+    current : ndarray of shape (n_owners, n_clusters), int64
+        Current documents of each owner.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def usage_gains(
         for fold in np.unique(folds[mine]):
             known = mine & (folds != fold)
             counts = np.bincount(clusters[known], minlength=len(pool))
-            base = base_measure(shares[known].sum(axis=0))
+            base = base_measure(shares[known].sum(axis=0), current[owner])
             mass = shrunk_mass(counts, base, concentration(counts, base))
             asked = np.flatnonzero(mine & (folds == fold))
             there = clusters[asked]

@@ -31,7 +31,7 @@ from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
-VERSION = 3
+VERSION = 4
 SWEEP = "sweep"
 ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
 

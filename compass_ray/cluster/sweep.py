@@ -22,7 +22,7 @@ from compass_ray.cluster.fit import Broadcast, RowGroup, draw_centers, lloyd
 from compass_ray.cluster.sampling import Sample
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
 from compass_ray.errors import TooFewSamples
-from compass_ray.mass import spread
+from compass_ray.mass import cluster_weights, spread
 
 SEEDS = 4
 """Clusterings of each number: one alone says more of its seed than of the number (measured: docs/selection.md)."""
@@ -78,19 +78,21 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
 
     x, weights = sample.rows.x, sample.rows.weights
     broadcast = _alone(sample)
-    is_usage, is_pool = sample.roles == "target", sample.roles == "pool"
-    owners = np.unique(sample.owners[is_usage], return_inverse=True)[1].astype(np.int32)
+    is_usage = sample.roles == "target"
+    names, owners = np.unique(sample.owners[is_usage], return_inverse=True)
     folds = (seeding.uniform(sample.rows.ids[is_usage], seed, "fold") * _FOLDS).astype(np.int32)
     labels, inertias, silhouettes, gains = [], [], [], []
     for start in centers:
         fit = lloyd(broadcast, start[:n_clusters], max_iterations=_ITERATIONS, tol=_TOL)
         found, similarity = kernels.nearest(x, fit.centroids)
-        pool = np.bincount(found[is_pool], weights=1 / sample.inclusion[is_pool], minlength=n_clusters)
+        pool = _documents(sample, sample.roles == "pool", found, n_clusters)
+        trained_on = [(sample.roles == "current") & (sample.owners == name) for name in names]
+        current = np.array([_documents(sample, mine, found, n_clusters) for mine in trained_on]).reshape(-1, n_clusters)
         labels.append(found)
         inertias.append(kernels.weighted_inertia(similarity, weights))
         silhouettes.append(simplified_silhouette(x, weights, fit.centroids))
-        shares = spread(x[is_usage] @ fit.centroids.T)
-        gains.append(usage_gains(found[is_usage], shares, owners, folds, np.rint(pool).astype(np.int64)))
+        shares = spread(x[is_usage] @ fit.centroids.T, cluster_weights(pool, current.sum(axis=0)))
+        gains.append(usage_gains(found[is_usage], shares, owners.astype(np.int32), folds, pool, current))
     agreement = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
     by_document = np.mean(gains, axis=0)
     some = len(by_document) > 1
@@ -102,6 +104,14 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
         float(by_document.mean()) if some else None,
         float(by_document.std(ddof=1) / len(by_document) ** 0.5) if some else None,
     )
+
+
+def _documents(
+    sample: Sample, mine: NDArray[np.bool_], labels: NDArray[np.int32], n_clusters: int
+) -> NDArray[np.int64]:
+    """Some rows by cluster, as many as they stand for in the sample, shape (n_clusters,)."""
+    counts = np.bincount(labels[mine], weights=1 / sample.inclusion[mine], minlength=n_clusters)
+    return np.rint(counts).astype(np.int64)
 
 
 def choose(rows: Sequence[SweepRow]) -> tuple[int, str]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from compass_ray import records, storage
 from compass_ray.artifacts import Artifact, open_artifact
@@ -20,6 +22,7 @@ from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.stage import map_keys
 from compass_ray.sample.stage import drawing_of
 from compass_ray.sample.verdict import Verdict, verdict
+from compass_ray.vectors import from_column, unit_rows
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -74,7 +77,9 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
     if not _ID.fullmatch(doc_id):
         raise ConfigError(f"document id {doc_id!r}: expected 32 hexadecimal digits, as in the column doc_id")
     record = run.record
-    documents, assignments, sampled = (_artifact(run, record, stage) for stage in ("ingest", "assign", "sample"))
+    documents, embeddings, assignments, sampled = (
+        _artifact(run, record, stage) for stage in ("ingest", "embed", "assign", "sample")
+    )
     wanted = bytes.fromhex(doc_id)
     connect(RayConfig(address=address))
     keys = list(documents.manifest().receipts)
@@ -82,7 +87,7 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
         found = [rows for rows in map_keys(_find, keys, documents, assignments, wanted) if rows is not None]
     if not found:
         raise ConfigError(f"document {doc_id}: {run.path} has read no such document")
-    (rows, same_content) = found[0]
+    (key, rows, same_content) = found[0]
     shown = [_shown(row) for row in rows.to_pylist()]
     text = next(filter(None, map(_text, rows.to_pylist())), "")
     mine = same_content.filter(pc.equal(same_content["doc_id"], wanted)).to_pylist()
@@ -93,7 +98,8 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
     if assignment["role"] == "pool":
         threshold = read_codebook(open_artifact(record["codebook"])).threshold(assignment["lang"])
         drawing = drawing_of(sampled, record["seed"])
-        verdicts = [verdict(assignment, same_content, threshold, owner, drawing) for owner in drawing.owners]
+        vector = _vector(embeddings, key, wanted)
+        verdicts = [verdict(assignment, vector, same_content, threshold, owner, drawing) for owner in drawing.owners]
     kept = {name: assignment[name] for name in ("cluster", "similarity", "outlier", "tokens")}
     return Explanation(doc_id, text, shown, kept, verdicts)
 
@@ -103,15 +109,23 @@ def _artifact(run: CurationRun, record: Mapping[str, Any], stage: str) -> Artifa
     return open_artifact(storage.join(output, "cache", record["stages"][stage]["artifact"]))
 
 
-def _find(key: str, documents: Artifact, assignments: Artifact, wanted: bytes) -> tuple[pa.Table, pa.Table] | None:
-    """The rows of a document in one shard, and the assignments of all rows with the same content."""
+def _find(key: str, documents: Artifact, assignments: Artifact, wanted: bytes) -> tuple[str, pa.Table, pa.Table] | None:
+    """The shard of a document, its rows there, and the assignments of all rows with the same content."""
     ids = documents.read(key, ["doc_id"])["doc_id"]
     here = pc.fill_null(pc.equal(ids, pa.scalar(wanted, records.ID)), False)
     if not pc.any(here).as_py():
         return None
     rows = documents.read(key).filter(here)
     assigned = assignments.read(key)
-    return rows, assigned.filter(pc.is_in(assigned["content_id"], value_set=rows["content_id"].combine_chunks()))
+    same = assigned.filter(pc.is_in(assigned["content_id"], value_set=rows["content_id"].combine_chunks()))
+    return key, rows, same
+
+
+def _vector(embeddings: Artifact, key: str, wanted: bytes) -> NDArray[np.float32]:
+    """The unit vector of an embedded document, shape (d,)."""
+    rows = embeddings.read(key, ["doc_id", "vector"])
+    one: NDArray[np.float32] = unit_rows(from_column(rows.filter(pc.equal(rows["doc_id"], wanted))["vector"]))[0]
+    return one
 
 
 def _text(row: Mapping[str, Any]) -> str:

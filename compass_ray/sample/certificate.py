@@ -22,6 +22,7 @@ _BOOTSTRAP_DRAWS = 1000
 _RANDOM_DRAWS = 200
 
 Counts = NDArray[np.int64]
+Statistic = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def reduction(heldout: Counts, one: NDArray[Any], other: NDArray[Any], rng: np.r
     return _estimate(heldout, lambda usage: jsd(usage, p) - jsd(usage, q), rng)
 
 
-def _estimate(heldout: Counts, statistic: Callable[[NDArray[Any]], NDArray[Any]], rng: np.random.Generator) -> Estimate:
+def _estimate(heldout: Counts, statistic: Statistic, rng: np.random.Generator) -> Estimate:
     """What a statistic of usage is, given a sample of it.
 
     By how much samples of this size miss it is found by a parametric bootstrap (Efron & Tibshirani, 1993) from a usage
@@ -79,22 +80,35 @@ def _estimate(heldout: Counts, statistic: Callable[[NDArray[Any]], NDArray[Any]]
     not be used at all. So there are two, the observed shares and these shrunk towards uniform. The interval holds those
     of both, and the estimate is corrected by the bias of their mean.
     """
-    samples = int(heldout.sum())
-    observed = heldout / samples
-    uniform = np.full(len(heldout), 1 / len(heldout))
-    shrunk = shrunk_mass(heldout, uniform, concentration(heldout, uniform))
+    observed, shrunk = _possible(heldout)
     plugin = float(statistic(observed))
-
-    def errors(usage: NDArray[np.float64]) -> NDArray[Any]:
-        drawn = rng.multinomial(samples, usage, size=_BOOTSTRAP_DRAWS) / samples
-        missed: NDArray[Any] = statistic(drawn) - statistic(usage)
-        return missed
-
+    value = plugin - _bias(heldout, statistic, rng)  # first, so that generators in one state find the same bias
     # the value less its bias, plus the scatter around that
-    ends = [plugin - 2 * e.mean() + np.quantile(e, [0.025, 0.975]) for e in (errors(observed), errors(shrunk))]
-    value = plugin - float(errors((observed + shrunk) / 2).mean())
+    errors = [_errors(heldout, statistic, usage, rng) for usage in (observed, shrunk)]
+    ends = [plugin - 2 * e.mean() + np.quantile(e, [0.025, 0.975]) for e in errors]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     return Estimate(value, min(float(low), value), max(float(high), value), plugin)
+
+
+def _possible(heldout: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two usages that the sample could be of: its own shares, and these shrunk towards uniform."""
+    uniform = np.full(len(heldout), 1 / len(heldout))
+    return heldout / heldout.sum(), shrunk_mass(heldout, uniform, concentration(heldout, uniform))
+
+
+def _errors(
+    heldout: Counts, statistic: Statistic, usage: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[Any]:
+    """By how much the statistic of samples of a usage, as large as the one there is, misses that of the usage."""
+    samples = int(heldout.sum())
+    drawn = rng.multinomial(samples, usage, size=_BOOTSTRAP_DRAWS) / samples
+    missed: NDArray[Any] = statistic(drawn) - statistic(usage)
+    return missed
+
+
+def _bias(heldout: Counts, statistic: Statistic, rng: np.random.Generator) -> float:
+    observed, shrunk = _possible(heldout)
+    return float(_errors(heldout, statistic, (observed + shrunk) / 2, rng).mean())
 
 
 def random_divergence(
@@ -102,10 +116,10 @@ def random_divergence(
 ) -> Estimate:
     """What a random selection of the same budget would reach: mean and 95 % range of 200 draws."""
     expected = current + budget * capacity / capacity.sum()
-    found = _estimate(heldout, lambda usage: jsd(usage, expected / expected.sum()), rng)
+    bias = _bias(heldout, lambda usage: jsd(usage, expected / expected.sum()), rng)
     training = hypergeometric_quotas(capacity, budget, rng, _RANDOM_DRAWS) + current
     plugin = jsd(heldout / heldout.sum(), training / training.sum(axis=1, keepdims=True))
-    values = np.clip(plugin - (found.plugin - found.jsd), 0, 1)
+    values = np.clip(plugin - bias, 0, 1)
     low, high = np.quantile(values, [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high), float(plugin.mean()))
 

@@ -55,7 +55,7 @@ def owner_mass(problem: OwnerProblem) -> OwnerMass:
     """Shrink the observed shares, and set aside what no document could ever serve."""
     counts = problem.target[:-1]
     capacity = problem.cluster_capacity
-    base = base_measure(problem.spread)
+    base = base_measure(problem.spread, problem.current[:-1])
     alpha = concentration(counts, base)
     mass = shrunk_mass(counts, base, alpha)
     low, high = mass_interval(counts, mass)

@@ -78,14 +78,19 @@ def shard_histogram(
     return merge(parts)
 
 
-def shard_spread(assignments: pa.Table, n_clusters: int, seed: int, holdout_fraction: float) -> NDArray[np.int64]:
+def shard_spread(
+    assignments: pa.Table, weights: NDArray[np.float64], seed: int, holdout_fraction: float
+) -> NDArray[np.int64]:
     """Target documents of a shard, each shared among the clusters near it, in units of ``2^-20`` documents.
 
     Held-out rows and outliers stay out. Whole numbers, so that sums are the same in any order.
 
     Parameters
     ----------
-    assignments : Table of schema ASSIGNMENT
+    assignments : Table
+        Columns doc_id, role, outlier and similarities of schema ASSIGNMENT.
+    weights : ndarray of shape (n_clusters,), float64
+        From :func:`compass_ray.mass.cluster_weights`.
 
     Returns
     -------
@@ -94,7 +99,7 @@ def shard_spread(assignments: pa.Table, n_clusters: int, seed: int, holdout_frac
     known = np.asarray(pc.equal(assignments["role"], "target")) & ~np.asarray(assignments["outlier"])
     rows = assignments.filter(pa.array(known & ~heldout_mask(assignments, seed, holdout_fraction)))
     similarity = rows["similarities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    shares = spread(similarity.reshape(rows.num_rows, n_clusters))
+    shares = spread(similarity.reshape(rows.num_rows, len(weights)), weights)
     units: NDArray[np.int64] = np.rint(shares.sum(axis=0) / SPREAD_UNIT).astype(np.int64)
     return units
 

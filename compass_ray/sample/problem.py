@@ -86,6 +86,11 @@ def build_problems(histogram: pa.Table, spread: NDArray[np.float64], n_clusters:
     ]
 
 
+def role_counts(histogram: pa.Table, role: str, n_clusters: int) -> NDArray[np.int64]:
+    """Documents of a role by cluster, of all owners and without outliers, shape (n_clusters,)."""
+    return _counts(_where(histogram, role=role), n_clusters)[:n_clusters]
+
+
 def _where(table: pa.Table, **values: str) -> pa.Table:
     for name, value in values.items():
         table = table.filter(pc.equal(table[name], value))

@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 
 from compass_ray import records, seeding
 from compass_ray.errors import EmptyInput
+from compass_ray.mass import cluster_weights
 from compass_ray.sample import exemplars
 from compass_ray.sample.certificate import certify
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import gap_table, owner_mass
 from compass_ray.sample.histogram import SPREAD_UNIT, merge
 from compass_ray.sample.owner_draw import OwnerDraw
-from compass_ray.sample.problem import OwnerProblem, build_problems
+from compass_ray.sample.problem import OwnerProblem, build_problems, role_counts
 from compass_ray.sample.scorer import Question
 from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.usage_contrast import Direction, to_table
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,11 @@ class Pass:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was drawn and passed over, gaps without labels, histogram, certificates by owner."""
+    """What was drawn and passed over, towards what, gaps without labels, histogram, certificates by owner."""
 
     drawn: pa.Table
     suppressed: pa.Table
+    directions: pa.Table
     gaps: pa.Table
     histogram: pa.Table
     certificate: dict[str, Any]
@@ -60,13 +63,21 @@ class Sampler:
         self._known: dict[str, Any] = {}
         self._parts: dict[str, Any] = {}
 
-    def add_counts(self, histogram: pa.Table, spread: NDArray[np.int64], nearest: pa.Table | None) -> None:
-        """Take one shard's histogram and spread and, from some shards, its documents nearest to the centroids."""
+    def add_counts(self, histogram: pa.Table, nearest: pa.Table | None) -> None:
+        """Take one shard's histogram and, from some shards, its documents nearest to the centroids."""
         self._histogram = merge([self._histogram, histogram])
-        self._spread += spread
         if nearest is not None:
             parts = [nearest] if self._nearest is None else [self._nearest, nearest]
             self._nearest = exemplars.keep_nearest(parts)
+
+    def cluster_weights(self) -> NDArray[np.float64]:
+        """By what usage is shared among clusters, shape (n_clusters,)."""
+        pool, current = (role_counts(self._histogram, role, self._n_clusters) for role in ("pool", "current"))
+        return cluster_weights(pool, current)
+
+    def add_spread(self, spread: NDArray[np.int64]) -> None:
+        """Take one shard's usage, shared among clusters."""
+        self._spread += spread
 
     def label_documents(self) -> pa.Table | None:
         """The documents whose text is needed to name clusters."""
@@ -169,6 +180,7 @@ class Sampler:
         return Outcome(
             pa.concat_tables(drawn),
             pa.concat_tables(suppressed),
+            to_table({owner: known for owner, known in self._known.items() if isinstance(known, Direction)}),
             pa.concat_tables(gaps),
             self._histogram,
             certificate,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from compass_ray import records
 from compass_ray.artifacts import Artifact
 from compass_ray.sample.histogram import eligible_mask, heldout_mask
-from compass_ray.vectors import from_column, unit_rows
+from compass_ray.vectors import finite_rows, from_column, unit_rows
 
 Positions = NDArray[np.int64]
 
@@ -36,12 +36,25 @@ class Shard:
         """Pool documents that may be drawn for an owner."""
         return np.flatnonzero(eligible_mask(self.assignments, owner))
 
+    def inside_pool(self) -> Positions:
+        """Pool documents that are no outliers, whether or not an owner may have them."""
+        rows = self.assignments
+        return np.flatnonzero(np.asarray(pc.and_(pc.equal(rows["role"], "pool"), pc.invert(rows["outlier"]))))
+
     def usage(self, owner: str) -> Positions:
         """An owner's target documents that are neither held out nor outliers."""
+        return np.flatnonzero(
+            self._of(owner, "target") & ~heldout_mask(self.assignments, self.seed, self.holdout_fraction)
+        )
+
+    def current(self, owner: str) -> Positions:
+        """An owner's current documents that are no outliers."""
+        return np.flatnonzero(self._of(owner, "current"))
+
+    def _of(self, owner: str, role: str) -> NDArray[np.bool_]:
         rows = self.assignments
         of_owner = pc.fill_null(pc.equal(rows["owner"], owner), False)
-        mine = np.asarray(pc.and_(pc.and_(pc.equal(rows["role"], "target"), of_owner), pc.invert(rows["outlier"])))
-        return np.flatnonzero(mine & ~heldout_mask(rows, self.seed, self.holdout_fraction))
+        return np.asarray(pc.and_(pc.and_(pc.equal(rows["role"], role), of_owner), pc.invert(rows["outlier"])))
 
     def ids(self, positions: Positions) -> NDArray[np.uint8]:
         """Document ids, shape (n, 16)."""
@@ -54,22 +67,24 @@ class Shard:
 
     def vectors(self, positions: Positions) -> NDArray[np.float32]:
         """Unit vectors as the encoder gave them, not centred, shape (n, d)."""
-        wanted = self._in(self._vectors, positions)
-        return unit_rows(from_column(self._vectors["vector"].take(wanted)))
+        ids, rows = self._vectors
+        wanted: NDArray[np.float32] = rows[np.asarray(self._in(ids, positions))]
+        return wanted
 
     def texts(self, positions: Positions) -> list[str]:
         """What was embedded."""
-        texts: list[str] = self._texts["text"].take(self._in(self._texts, positions)).to_pylist()
+        texts: list[str] = self._texts["text"].take(self._in(self._texts["doc_id"], positions)).to_pylist()
         return texts
 
     @cached_property
-    def _vectors(self) -> pa.Table:
-        return self.embeddings.read(self.key, ["doc_id", "vector"])
+    def _vectors(self) -> tuple[pa.ChunkedArray, NDArray[np.float32]]:
+        table = finite_rows(self.embeddings.read(self.key, ["doc_id", "vector"]))
+        return table["doc_id"], unit_rows(from_column(table["vector"]))
 
     @cached_property
     def _texts(self) -> pa.Table:
         return records.documents_only(self.documents.read(self.key, ["doc_id", "text", "reject"]))
 
-    def _in(self, table: pa.Table, positions: Positions) -> pa.Array:
+    def _in(self, ids: pa.ChunkedArray, positions: Positions) -> pa.Array:
         wanted = self.assignments["doc_id"].take(pa.array(positions)).combine_chunks()
-        return pc.index_in(wanted, value_set=table["doc_id"].combine_chunks())
+        return pc.index_in(wanted, value_set=ids.combine_chunks())

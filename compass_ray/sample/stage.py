@@ -1,9 +1,10 @@
 """Sample: assignments -> gaps, certificate and selection.
 
-Passes of tasks over shards: counts to the sampler actor; what the strategy wants to know, if anything; candidates to
-the sampler actor; the vectors of candidates, to pass over near-duplicates; and, once it has drawn, the chosen rows out
-of the document shards. Cost: assignments are read twice, vectors and documents only in shards that hold candidates
-or chosen rows; the driver sees counts and a few times ``budget`` keys per owner.
+Passes of tasks over shards: counts to the sampler actor, then usage shared among clusters by them; what the strategy
+wants to know, if anything; candidates to the sampler actor; the vectors of candidates, to pass over near-duplicates;
+and, once it has drawn, the chosen rows out of the document shards. Cost: assignments are read three times and, where
+documents are drawn by their vectors, five times, vectors three times then; documents only in shards that hold chosen
+rows. The driver sees counts and a few times ``budget`` keys per owner.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from compass_ray.sample.sampler import Outcome, Pass, Sampler
 from compass_ray.sample.scorer import Scorer
 from compass_ray.sample.shard import Shard
 from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.usage_contrast import from_table
 from compass_ray.sample.verdict import Drawing
 from compass_ray.shards import shard_key
 from compass_ray.vectors import from_column, unit_rows
 
-VERSION = 4
-GAPS, HISTOGRAMS, DRAW, SUPPRESSED = "gaps", "histograms", "draw", "suppressed"
+VERSION = 5
+GAPS, HISTOGRAMS, DRAW, SUPPRESSED, DIRECTIONS = "gaps", "histograms", "draw", "suppressed", "directions"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ def sample(inputs: SampleInputs, target: TargetConfig, config: SampleConfig, ses
     if config.language_features is not None:
         body["language_features"] = uriel.fingerprint(config.language_features)
     out = artifact(session.output, "sample", body)
-    session.complete(out, [DRAW, SUPPRESSED, GAPS, HISTOGRAMS], lambda missing: _sample(inputs, config, out))
+    session.complete(
+        out, [DRAW, SUPPRESSED, DIRECTIONS, GAPS, HISTOGRAMS], lambda missing: _sample(inputs, config, out)
+    )
     return out
 
 
@@ -100,7 +104,8 @@ def certificate(sampled: Artifact) -> dict[str, Any]:
 def drawing_of(sampled: Artifact, seed: int) -> Drawing:
     """What a finished sample artifact says of its draw."""
     config = SampleConfig.model_validate(sampled.identity["config"])
-    return Drawing(sampled.read(DRAW), sampled.read(SUPPRESSED), sampled.read(GAPS), config, seed)
+    drawn, suppressed, gaps, directions = (sampled.read(name) for name in (DRAW, SUPPRESSED, GAPS, DIRECTIONS))
+    return Drawing(drawn, suppressed, gaps, from_table(directions), config, seed)
 
 
 def _keys_of(rows: pa.Table) -> list[str]:
@@ -114,23 +119,30 @@ def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterat
     sampler = remote.remote(config, inputs.n_clusters, inputs.seed, with_current=inputs.with_current)
     keys = list(inputs.assignments.manifest().receipts)
     ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs)])
+    weights = ray.get(sampler.cluster_weights.remote())
+    ray.get([sampler.add_spread.remote(part) for part in map_keys(_spread_of_shard, keys, inputs, weights)])
     ray.get(sampler.allocate.remote())
     _draw(sampler, inputs, config, keys)
     outcome: Outcome = ray.get(sampler.outcome.remote())
     gaps = _with_names(outcome.gaps, _named(inputs, ray.get(sampler.label_documents.remote())))
     yield out.write(DRAW, outcome.drawn)
     yield out.write(SUPPRESSED, outcome.suppressed)
+    yield out.write(DIRECTIONS, outcome.directions)
     yield out.write(HISTOGRAMS, outcome.histogram)
     yield out.write(GAPS, gaps, {"certificate": outcome.certificate})
 
 
-def _count_shard(key: str, inputs: SampleInputs) -> tuple[pa.Table, NDArray[np.int64], pa.Table | None]:
+def _count_shard(key: str, inputs: SampleInputs) -> tuple[pa.Table, pa.Table | None]:
     assignments = inputs.assignments.read(key)
     histogram = shard_histogram(assignments, inputs.owners, inputs.n_clusters, inputs.seed, inputs.holdout_fraction)
-    spread = shard_spread(assignments, inputs.n_clusters, inputs.seed, inputs.holdout_fraction)
     if int(key) >= exemplars.SHARDS:
-        return histogram, spread, None
-    return histogram, spread, exemplars.nearest_documents(assignments, int(key), inputs.seed, inputs.holdout_fraction)
+        return histogram, None
+    return histogram, exemplars.nearest_documents(assignments, int(key), inputs.seed, inputs.holdout_fraction)
+
+
+def _spread_of_shard(key: str, inputs: SampleInputs, weights: NDArray[np.float64]) -> NDArray[np.int64]:
+    assignments = inputs.assignments.read(key, ["doc_id", "role", "outlier", "similarities"])
+    return shard_spread(assignments, weights, inputs.seed, inputs.holdout_fraction)
 
 
 def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, keys: list[str]) -> None:

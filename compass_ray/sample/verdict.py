@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from compass_ray import seeding
 from compass_ray.sample.config import WITH_CLUSTER_QUOTAS, SampleConfig
 from compass_ray.sample.reasons import about, reason
 from compass_ray.sample.scorer import Scorer
 from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.usage_contrast import Direction, UsageContrast
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the sample stage left of a run: who was drawn and passed over, the gaps, and config and seed behind them."""
+    """What the sample stage left of a run: who was drawn and passed over, the gaps, and what is behind them."""
 
     drawn: pa.Table
     suppressed: pa.Table
     gaps: pa.Table
+    directions: Mapping[str, Direction]  # by owner; of draws towards usage only
     config: SampleConfig
     seed: int
 
@@ -43,7 +46,12 @@ class Drawing:
 
 
 def verdict(
-    assignment: Mapping[str, Any], same_content: pa.Table, threshold: float, owner: str, of: Drawing
+    assignment: Mapping[str, Any],
+    vector: NDArray[np.float32],
+    same_content: pa.Table,
+    threshold: float,
+    owner: str,
+    of: Drawing,
 ) -> Verdict:
     """Why a pool document is or is not in an owner's selection.
 
@@ -51,6 +59,8 @@ def verdict(
     ----------
     assignment : mapping
         Its row of schema ASSIGNMENT.
+    vector : ndarray of shape (d,), float32
+        Its unit vector.
     same_content : Table of schema ASSIGNMENT
         All rows with the same content, its own among them.
     threshold : float
@@ -68,7 +78,7 @@ def verdict(
         _repeats(same_content, owner)
         or _outlies(assignment, threshold)
         or _nearly_repeats(assignment, owner, of)
-        or _is_outranked(assignment, owner, gap, cluster, of)
+        or _is_outranked(assignment, vector, owner, gap, cluster, of)
     )
     return Verdict(owner, False, why)
 
@@ -103,7 +113,12 @@ def _nearly_repeats(assignment: Mapping[str, Any], owner: str, of: Drawing) -> s
 
 
 def _is_outranked(
-    assignment: Mapping[str, Any], owner: str, gap: Mapping[str, Any], cluster: pa.Table, of: Drawing
+    assignment: Mapping[str, Any],
+    vector: NDArray[np.float32],
+    owner: str,
+    gap: Mapping[str, Any],
+    cluster: pa.Table,
+    of: Drawing,
 ) -> str:
     if of.config.strategy in WITH_CLUSTER_QUOTAS:
         if not gap["quota"]:
@@ -117,14 +132,16 @@ def _is_outranked(
     if not rivals.num_rows:
         return f"not asked for: {about(gap)}; language '{assignment['lang']}' got none of its quota of {gap['quota']}"
     lowest = float(pc.min(rivals["key"]).as_py())
-    key = _key(assignment, owner, of.config, of.seed)
+    key = key_of(assignment["doc_id"], vector, owner, of)
     own = "its key" if key is None else f"its key {key:.4f}"
     return f"outranked: {own} is below the lowest of those drawn {where}: {lowest:.4f} ({rivals.num_rows} drawn)"
 
 
-def _key(assignment: Mapping[str, Any], owner: str, config: SampleConfig, seed: int) -> float | None:
-    """The key of a document among documents with the same chance; None where keys come from scores."""
-    if type(STRATEGIES[config.strategy].scorer(config)) is not Scorer:
-        return None
-    ids = np.frombuffer(assignment["doc_id"], dtype=np.uint8)[None]
-    return float(seeding.gumbel(ids, seed, "draw", owner)[0])
+def key_of(doc_id: bytes, vector: NDArray[np.float32], owner: str, of: Drawing) -> float | None:
+    """The key that a document had in the draw; None where keys come from evidence that is not kept."""
+    scorer = STRATEGIES[of.config.strategy].scorer(of.config)
+    ids = np.frombuffer(doc_id, dtype=np.uint8)[None]
+    noise = float(seeding.gumbel(ids, of.seed, "draw", owner)[0])
+    if isinstance(scorer, UsageContrast):
+        return noise + float(scorer.log_weights(vector[None], of.directions[owner])[0])
+    return noise if type(scorer) is Scorer else None

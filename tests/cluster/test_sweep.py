@@ -45,6 +45,11 @@ def test_the_silhouette_is_that_of_distances_to_the_two_nearest_centroids() -> N
     assert simplified_silhouette(x, weights, centroids) == pytest.approx(expected, abs=1e-4)
 
 
+def nothing(n_clusters: int) -> np.ndarray:
+    """No current data of the one owner."""
+    return np.zeros((1, n_clusters), dtype=np.int64)
+
+
 def one_hot(clusters: np.ndarray, n_clusters: int) -> np.ndarray:
     """Documents that lie at a centroid, far from all others."""
     return np.eye(n_clusters)[clusters]
@@ -52,9 +57,8 @@ def one_hot(clusters: np.ndarray, n_clusters: int) -> np.ndarray:
 
 def test_usage_that_gathers_where_the_pool_is_thin_gains_about_log2_of_the_ratio() -> None:
     clusters, pool = np.zeros(2000, dtype=np.int32), np.array([100, 900])
-    gains = usage_gains(
-        clusters, one_hot(clusters, 2), np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5, pool
-    )
+    owners, folds = np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5
+    gains = usage_gains(clusters, one_hot(clusters, 2), owners, folds, pool, nothing(2))
     assert gains.mean() == pytest.approx(np.log2(10), abs=0.05)
 
 
@@ -62,19 +66,20 @@ def test_usage_like_the_pool_gains_nothing_and_scattered_usage_loses() -> None:
     rng = np.random.default_rng(2)
     pool = np.full(50, 100)
     clusters = rng.integers(0, 50, 400).astype(np.int32)
-    shares = spread(0.2 * one_hot(clusters, 50) + rng.normal(size=(400, 50)) * 0.1)
-    gains = usage_gains(clusters, shares, np.zeros(400, dtype=np.int32), np.arange(400, dtype=np.int32) % 5, pool)
+    shares = spread(0.2 * one_hot(clusters, 50) + rng.normal(size=(400, 50)) * 0.1, np.full(50, 1 / 50))
+    owners, folds = np.zeros(400, dtype=np.int32), np.arange(400, dtype=np.int32) % 5
+    gains = usage_gains(clusters, shares, owners, folds, pool, nothing(50))
     assert gains.mean() == pytest.approx(0, abs=0.05)
     alone = np.arange(10, dtype=np.int32)  # ten documents in ten clusters foretell none of each other
     owners, pool = np.zeros(10, dtype=np.int32), np.full(10, 100)
-    assert usage_gains(alone, one_hot(alone, 10), owners, alone % 5, pool).mean() < 0
+    assert usage_gains(alone, one_hot(alone, 10), owners, alone % 5, pool, nothing(10)).mean() < 0
 
 
 def test_a_cluster_without_pool_documents_gains_nothing() -> None:
     clusters = np.array([0] * 20 + [1] * 20, dtype=np.int32)
     folds = np.arange(40, dtype=np.int32) % 5
     shares = one_hot(clusters, 3)
-    gains = usage_gains(clusters, shares, np.zeros(40, dtype=np.int32), folds, np.array([0, 10, 990]))
+    gains = usage_gains(clusters, shares, np.zeros(40, dtype=np.int32), folds, np.array([0, 10, 990]), nothing(3))
     assert not gains[:20].any()
     assert gains[20:].min() > 1
 

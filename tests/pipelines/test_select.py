@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from compass_ray.artifacts import open_artifact
 from compass_ray.errors import ConfigError, InfeasibleBudget
 from compass_ray.pipelines.compare import Compared, compare
 from compass_ray.pipelines.explain import explain, open_run
+from compass_ray.sample.stage import drawing_of
+from compass_ray.sample.verdict import key_of
+from compass_ray.vectors import from_column, unit_rows
 
 Make = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -141,6 +145,25 @@ def test_near_duplicates_left_out_at_ingest_are_explained(fresh: Make, copies: s
     assert found.assignment is None
     stays = explain(run, found.rows[0]["reject"]["message"].removeprefix("nearly the same as document "))
     assert found.text.removesuffix(" .") == stays.text.removesuffix(" .")
+
+
+def test_the_key_that_is_explained_is_the_one_of_the_draw(finished_demo: CurationRun) -> None:
+    cache = Path(finished_demo.path).parent.parent / "cache"
+    embedded, sampled = (
+        open_artifact(str(cache / finished_demo.record["stages"][stage]["artifact"])) for stage in ("embed", "sample")
+    )
+    rows = pa.concat_tables(embedded.read_all(embedded.manifest().receipts))
+    vectors = dict(zip(rows["doc_id"].to_pylist(), unit_rows(from_column(rows["vector"])), strict=True))
+    drawing = drawing_of(sampled, finished_demo.record["seed"])
+    assert set(drawing.directions) == set(drawing.owners)
+    for row in drawing.drawn.to_pylist():
+        assert key_of(row["doc_id"], vectors[row["doc_id"]], row["owner"], drawing) == row["key"]
+
+    chosen = {row["doc_id"] for row in drawing.drawn.to_pylist()}
+    reasons = (explain(finished_demo, doc_id.hex()).verdicts for doc_id in vectors if doc_id not in chosen)
+    outranked = next(v.reason for verdicts in reasons for v in verdicts if v.reason.startswith("outranked"))
+    own, lowest = (float(re.search(rf"{words} (-?[0-9.]+)", outranked)[1]) for words in ("its key", "its language .*:"))
+    assert own < lowest
 
 
 def test_every_document_has_an_explanation(finished_demo: CurationRun) -> None:

@@ -25,6 +25,7 @@ from compass_ray.sample.histogram import (
 from compass_ray.sample.problem import build_problems
 
 N_CLUSTERS = 4
+WEIGHTS = np.arange(1, N_CLUSTERS + 1) / (N_CLUSTERS * (N_CLUSTERS + 1) / 2)
 NOTHING = np.zeros(N_CLUSTERS)
 
 
@@ -124,7 +125,7 @@ def test_histograms_merge_to_the_same_table_in_any_order_and_grouping(
 
 def test_an_empty_shard_counts_nothing() -> None:
     assert shard_histogram(table([]), OWNERS, N_CLUSTERS, 0, 0.3).num_rows == 0
-    assert not shard_spread(table([]), N_CLUSTERS, 0, 0.3).any()
+    assert not shard_spread(table([]), WEIGHTS, 0, 0.3).any()
 
 
 def near(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
@@ -139,15 +140,15 @@ def test_usage_that_is_neither_held_out_nor_outlying_is_shared_among_all_cluster
     held = heldout_mask(table(rows), 0, 0.3)
     known = [one["similarities"] for one, is_held in zip(rows, held, strict=True) if not is_held]
     kept = np.array([s for s in known if s is not None][sum(~held[:5]) :])
-    found = shard_spread(table(rows), N_CLUSTERS, 0, 0.3)
-    assert found * SPREAD_UNIT == pytest.approx(spread(kept).sum(axis=0), abs=1e-5)
+    found = shard_spread(table(rows), WEIGHTS, 0, 0.3)
+    assert found * SPREAD_UNIT == pytest.approx(spread(kept, WEIGHTS).sum(axis=0), abs=1e-5)
     assert found.sum() * SPREAD_UNIT == pytest.approx(len(kept), abs=1e-5)
     assert 20 < len(kept) < 50
 
 
 def test_what_several_shards_share_adds_up_to_the_same_in_any_order() -> None:
     rows = near([row("target", n) for n in range(40)])
-    parts = [shard_spread(table(rows[start : start + 10]), N_CLUSTERS, 0, 0.3) for start in range(0, 40, 10)]
+    parts = [shard_spread(table(rows[start : start + 10]), WEIGHTS, 0, 0.3) for start in range(0, 40, 10)]
     assert (sum(parts[1:], parts[0]) == sum(parts[:3][::-1], parts[3])).all()
 
 

@@ -99,7 +99,10 @@ def test_in_tokens_mass_follows_the_length_of_usage() -> None:
     ("fields", "message"),
     [
         ({"strategy": "dsir", "budget": 5, "max_language_fraction": 0.5}, "needs a strategy with cluster quotas"),
-        ({"strategy": "nearest", "budget": 5, "similarity_temperature": 0.1}, "ranks by its own score"),
+        (
+            {"strategy": "nearest", "budget": 5, "similarity_temperature": 0.1},
+            "similarity_temperature needs a strategy with",
+        ),
         ({"strategy": "langsim", "budget": 5}, "a folder with URIEL's features.npz"),
         ({"budget": 5, "budget_tokens": 5}, "one of budget and budget_tokens"),
         ({}, "one of budget and budget_tokens"),

@@ -31,14 +31,19 @@ from compass_ray.sample.strategies import (
     uniform,
     unimax,
 )
-from compass_ray.sample.usage_similarity import UsageSimilarity
+from compass_ray.sample.usage_contrast import UsageContrast
 
 Quotas = Callable[[OwnerProblem, OwnerMass, SampleConfig], NDArray[np.int64]]
 
 
-def _draw(config: SampleConfig) -> Scorer:
-    """Documents of a cell are drawn: all with the same chance, or by similarity to usage."""
-    return Scorer() if config.similarity_temperature is None else UsageSimilarity(config.similarity_temperature)
+def _alike(config: SampleConfig) -> Scorer:
+    """Documents of a cell are drawn with the same chance."""
+    return Scorer()
+
+
+def _towards_usage(config: SampleConfig) -> Scorer:
+    """Documents of a cell are drawn by how far they lie towards usage, unless the config says otherwise."""
+    return Scorer() if config.similarity_temperature is None else UsageContrast(config.similarity_temperature)
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ class Strategy:
     """A rule for quotas, and what decides inside a cell."""
 
     quotas: Quotas
-    scorer: Callable[[SampleConfig], Scorer] = _draw
+    scorer: Callable[[SampleConfig], Scorer] = _alike
 
 
 STRATEGIES: dict[StrategyName, Strategy] = {
-    "kl": Strategy(kl.quotas),
-    "deficit": Strategy(deficit.quotas),
-    "hybrid": Strategy(hybrid.quotas),
+    "kl": Strategy(kl.quotas, _towards_usage),
+    "deficit": Strategy(deficit.quotas, _towards_usage),
+    "hybrid": Strategy(hybrid.quotas, _towards_usage),
     "random": Strategy(uniform.quotas),
     "all": Strategy(everything.quotas),
     "temperature": Strategy(temperature.quotas),

@@ -1,0 +1,323 @@
+"""What the estimate of usage and the draw inside clusters were chosen by: data that no published figure is of.
+
+SIB-200: every pair of topics but the one of ``docs/examples/sib200.yaml``, each asked for by four languages drawn from
+those that are no owners there; usage is the dev rows of the pair, current data the train rows of other topics, the pool
+the test rows of all other languages. Newsletters in English, Chinese and French, 2022 after earlier years, with all or
+few of the usage documents; the pool is a part of tldr and OLDI, and SIB-200. Everything is embedded and clustered by
+the engine's own encoder and kernels, without Ray.
+
+Estimates are scored by usage that nothing has seen: bits a document, and the divergence of current data plus the
+selection of ``kl``. Draws are scored by the divergence in two codebooks of which they know nothing, since inside its
+own codebook a draw changes no count.
+
+    python benchmarks/usage_mass.py --data ../shared/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import itertools
+import json
+import os
+import platform
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sib200_selection import MISSING  # beside this file
+
+from compass_ray.cluster import kernels
+from compass_ray.cluster.fit import RowGroup, ShardRows, lloyd, seed_centroids
+from compass_ray.embed.encoder import load_encoder
+from compass_ray.mass import (
+    BANDWIDTH,
+    CURRENT_SHARE,
+    base_measure,
+    cluster_weights,
+    concentration,
+    shrunk_mass,
+    spread,
+)
+from compass_ray.sample.allocation import kl_quotas, proportional_quotas
+from compass_ray.sample.divergence import jsd
+from compass_ray.sample.usage_contrast import Direction
+from compass_ray.vectors import unit_rows
+
+Vectors = NDArray[np.float32]
+Counts = NDArray[np.int64]
+OWNERS = ("amh_Ethi", "pol_Latn", "swh_Latn", "tam_Taml")  # of the published figures
+BUDGETS = (300, 1000, 5000)
+WIDTHS = (0.4, 0.5, 0.6, 0.7, 0.9)
+CURRENT_SHARES = (0.0, 0.1, 0.2, 0.3)
+TEMPERATURES = (None, 0.7, 0.5, 0.35, 0.25, 0.15)
+HOLDOUT, JUDGES, JUDGE_CLUSTERS = 0.3, 2, 50
+ENCODER = load_encoder("bundled")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Vectors of a pool with its languages, and by owner of usage, current data, and usage that nothing sees."""
+
+    group: str
+    n_clusters: int
+    pool: Vectors
+    langs: NDArray[np.int64]
+    usage: Mapping[str, Vectors]
+    current: Mapping[str, Vectors]
+    unseen: Mapping[str, Vectors]
+    texts: NDArray[np.int64] | None = None  # equal where pool rows translate each other
+    asked: NDArray[np.bool_] | None = None  # pool rows of the topics that usage is about
+
+
+def encode(texts: Sequence[str]) -> Vectors:
+    """Unit vectors as they travel: through float16."""
+    parts = [ENCODER.encode(texts[start : start + 512]) for start in range(0, len(texts), 512)]
+    return unit_rows(np.concatenate(parts).astype(np.float16))
+
+
+def sib200(data: Path) -> tuple[list[str], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Languages, vectors (language, sentence, d), and split and topic of each sentence."""
+    langs = sorted(path.parent.name for path in data.glob("sib200/*/test.tsv"))
+    vectors, split, topic = [], [], []
+    for lang in langs:
+        texts = []
+        for part in ("train", "dev", "test"):
+            with (data / "sib200" / lang / f"{part}.tsv").open(encoding="utf-8") as stream:
+                for row in csv.DictReader(stream, delimiter="\t"):
+                    texts.append(row["text"])
+                    if lang == langs[0]:
+                        split.append(part)
+                        topic.append(row["category"])
+        vectors.append(encode(texts))
+    return langs, np.stack(vectors), np.array(split), np.array(topic)
+
+
+def sib_problems(sib: tuple[list[str], NDArray[Any], NDArray[Any], NDArray[Any]]) -> Iterator[Problem]:
+    """Twenty pairs of topics, with 30 and 100 clusters."""
+    langs, x, split, topic = sib
+    rng = np.random.default_rng(5)
+    place = {lang: index for index, lang in enumerate(langs)}
+    test = split == "test"
+    for pair in itertools.combinations(sorted(set(topic)), 2):
+        if set(pair) == MISSING:
+            continue
+        owners = rng.choice([lang for lang in langs if lang not in OWNERS], 4, replace=False).tolist()
+        mine = np.isin(topic, pair)
+        others = [place[lang] for lang in langs if lang not in owners]
+        for n_clusters in (30, 100):
+            yield Problem(
+                f"SIB-200, {n_clusters} clusters",
+                n_clusters,
+                x[others][:, test].reshape(-1, x.shape[2]),
+                np.repeat(others, test.sum()),
+                {owner: x[place[owner]][mine & (split == "dev")] for owner in owners},
+                {owner: x[place[owner]][~mine & (split == "train")] for owner in owners},
+                {owner: x[place[owner]][mine & (split == "train")] for owner in owners},
+                np.tile(np.arange(test.sum()), len(others)),
+                np.tile(mine[test], len(others)),
+            )
+
+
+def news_problems(data: Path, sib: tuple[list[str], NDArray[Any], NDArray[Any], NDArray[Any]]) -> Iterator[Problem]:
+    """Three languages, two seeds, with 30, 100 and all usage documents."""
+    langs, x, split, _ = sib
+    texts, names = [], []
+    for path in [data / "tldr_pages.jsonl.gz", *sorted((data / "oldi_seed").glob("*.jsonl.gz"))]:
+        for line in _lines(path):
+            if zlib.crc32(line) % 8 == 0:
+                row = json.loads(line)
+                texts.append(row.get("prompt") or row["text"])
+                names.append(row["lang"] if "prompt" in row else path.name.split(".")[0])
+    test = split == "test"
+    pool = np.concatenate([encode(texts), x[:, test].reshape(-1, x.shape[2])])
+    names += np.repeat(langs, test.sum()).tolist()
+    codes = np.unique(names, return_inverse=True)[1]
+    rows = [json.loads(line) for line in _lines(data / "newsletters.jsonl.gz")]
+    for lang, seed in itertools.product(("en", "zh", "fr"), (0, 1)):
+        mine = [row for row in rows if row["lang"] == lang]
+        asked, before = (
+            encode(list(dict.fromkeys(row["text"] for row in mine if row["date"][:4] in years)))
+            for years in (("2022",), ("2019", "2020", "2021"))
+        )
+        order = np.random.default_rng(seed).permutation(len(asked))
+        unseen, known = np.split(order, [len(asked) // 3])
+        for size, name in ((43, "30"), (143, "100"), (len(known), "all")):  # about a third of them is held out below
+            yield Problem(
+                f"newsletters, {name} usage documents",
+                100,
+                pool,
+                codes,
+                {lang: asked[known[:size]]},
+                {lang: before},
+                {lang: asked[unseen]},
+            )
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with gzip.open(path) as stream:
+        yield from stream
+
+
+def clustered(x: Vectors, weights: NDArray[np.float64], n_clusters: int, seed: int) -> Vectors:
+    """Centroids by the engine's k-means."""
+    ids = np.random.default_rng(seed).integers(0, 256, (len(x), 16), dtype=np.uint8)
+    group = RowGroup([ShardRows(ids, x, weights)])
+
+    def broadcast(method: str, *args: Any) -> list[Any]:
+        return [getattr(group, method)(*args)]
+
+    start = seed_centroids(broadcast, n_clusters, x.shape[1], seed)
+    return lloyd(broadcast, start, max_iterations=60, tol=1e-3).centroids
+
+
+def weighted(problem: Problem, usage: Mapping[str, Vectors]) -> tuple[Vectors, NDArray[np.float64]]:
+    """All rows with the weights of the fit."""
+    parts = [("pool", str(lang), problem.pool[problem.langs == lang]) for lang in np.unique(problem.langs)]
+    parts += [("target", owner, rows) for owner, rows in usage.items()]
+    parts += [("current", owner, rows) for owner, rows in problem.current.items()]
+    of_row = kernels.row_weights(
+        {(role, lang): len(rows) for role, lang, rows in parts}, {"pool": 0.5, "target": 0.25, "current": 0.25}
+    )
+    weights = np.concatenate([np.full(len(rows), of_row[role, lang]) for role, lang, rows in parts])
+    return np.concatenate([rows for _, _, rows in parts]), weights
+
+
+def count(x: Vectors, centroids: Vectors) -> Counts:
+    """Rows by cluster."""
+    return np.bincount(kernels.nearest(x, centroids)[0], minlength=len(centroids))
+
+
+def masses(
+    similarities: Mapping[str, NDArray[Any]],
+    weights: NDArray[np.float64],
+    width: float,
+    current: Mapping[str, Counts],
+    current_share: float,
+) -> dict[str, NDArray[np.float64]]:
+    """The estimate of each owner's usage, as the sample stage makes it."""
+    usage = np.sum([spread(rows, weights, width).sum(axis=0) for rows in similarities.values()], axis=0)
+    found = {}
+    for owner, rows in similarities.items():
+        base = base_measure(usage, current[owner], current_share)
+        counts = np.bincount(rows.argmax(axis=1), minlength=len(weights))
+        found[owner] = shrunk_mass(counts, base, concentration(counts, base))
+    return found
+
+
+def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
+    """Rows of both tables for one problem."""
+    rng = np.random.default_rng(seed)
+    usage = {owner: rows[rng.random(len(rows)) >= HOLDOUT] for owner, rows in problem.usage.items()}
+    centroids = clustered(*weighted(problem, usage), problem.n_clusters, seed)
+    labels = kernels.nearest(problem.pool, centroids)[0]
+    capacity = np.bincount(labels, minlength=problem.n_clusters)
+    current = {owner: count(rows, centroids) for owner, rows in problem.current.items()}
+    unseen = {owner: count(rows, centroids) for owner, rows in problem.unseen.items()}
+    similarities = {owner: rows @ centroids.T for owner, rows in usage.items()}
+    common = cluster_weights(capacity, np.sum(list(current.values()), axis=0))
+    rows = []
+    alike = np.full_like(common, 1 / len(common))
+    variants = [("alike", alike, width, 0.0) for width in WIDTHS]
+    variants += [("by pool and current", common, *both) for both in itertools.product(WIDTHS, CURRENT_SHARES)]
+    for name, weights, width, part in variants:
+        mass = masses(similarities, weights, width, current, part)
+        shares = {owner: counts / counts.sum() for owner, counts in unseen.items()}
+        row: dict[str, Any] = {"group": problem.group, "seed": seed, "weights": name, "width": width, "current": part}
+        row["bits"] = float(np.mean([-(shares[o] * np.log2(mass[o])).sum() for o in mass]))
+        for budget in BUDGETS:
+            quotas = {o: kl_quotas(mass[o], current[o].astype(float), capacity, budget) for o in mass}
+            row[f"jsd_{budget}"] = float(np.mean([_jsd(shares[o], current[o] + quotas[o]) for o in mass]))
+        rows.append(row)
+    mass = masses(similarities, common, BANDWIDTH, current, CURRENT_SHARE)
+    return rows + draws(problem, usage, mass, labels, current, capacity, seed)
+
+
+def draws(
+    problem: Problem,
+    usage: Mapping[str, Vectors],
+    mass: Mapping[str, NDArray[np.float64]],
+    labels: NDArray[np.int32],
+    current: Mapping[str, Counts],
+    capacity: Counts,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """How far selections of 1,000 lie from unseen usage in other codebooks, by the temperature of the draw."""
+    x, weights = weighted(problem, problem.unseen)
+    judges = [clustered(x, weights, JUDGE_CLUSTERS, 1000 + seed + number) for number in range(JUDGES)]
+    languages = int(problem.langs.max()) + 1
+    cell = labels.astype(np.int64) * languages + problem.langs
+    inside = np.bincount(cell, minlength=len(capacity) * languages).reshape(-1, languages)
+    rows = []
+    for temperature in TEMPERATURES:
+        row: dict[str, Any] = {"group": problem.group, "seed": seed, "temperature": temperature}
+        found: dict[str, list[float]] = {"jsd": [], "texts": [], "asked": []}
+        for owner, share in mass.items():
+            by_cluster = kl_quotas(share, current[owner].astype(float), capacity, 1000)
+            quotas = np.stack(
+                [proportional_quotas(np.sqrt(inside[k]), inside[k], int(by_cluster[k])) for k in range(len(by_cluster))]
+            )
+            keys = np.random.default_rng(seed).gumbel(size=len(cell))
+            if temperature is not None:
+                keys += towards(problem, usage[owner], owner).products(problem.pool) / temperature
+            order = np.lexsort((-keys, cell))
+            rank = np.arange(len(cell)) - np.searchsorted(cell[order], cell[order])
+            chosen = order[rank < quotas.ravel()[cell[order]]]
+            for judge in judges:
+                training = count(problem.pool[chosen], judge) + count(problem.current[owner], judge)
+                found["jsd"].append(_jsd(count(problem.unseen[owner], judge), training))
+            if problem.texts is not None and problem.asked is not None:
+                found["texts"].append(len(np.unique(problem.texts[chosen])))
+                found["asked"].append(float(problem.asked[chosen].mean()))
+        rows.append(row | {name: float(np.mean(values)) for name, values in found.items() if values})
+    return rows
+
+
+def towards(problem: Problem, usage: Vectors, owner: str) -> Direction:
+    """The direction of the draw, as the sample stage finds it in two passes over shards."""
+    others = (problem.pool.mean(axis=0) + problem.current[owner].mean(axis=0)) / 2
+    raw = Direction((usage.mean(axis=0) - others).astype(np.float64), scaled=False)
+    return Direction(raw.vector / raw.products(problem.pool).std(), scaled=True)
+
+
+def _jsd(one: NDArray[Any], other: NDArray[Any]) -> float:
+    return float(jsd(one / one.sum(), other / other.sum()))
+
+
+def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], values: Sequence[str]) -> list[str]:
+    """Markdown: means over the problems of a group."""
+    lines = ["| " + " | ".join(["group", *keys, *values]) + " |", "|" + "---|" * (1 + len(keys) + len(values))]
+    mine = [row for row in rows if all(key in row for key in keys)]
+    for group in dict.fromkeys((row["group"], *(row[key] for key in keys)) for row in mine):
+        same = [row for row in mine if (row["group"], *(row[key] for key in keys)) == group]
+        means = [np.mean([row[v] for row in same]) if v in same[0] else None for v in values]
+        lines.append("| " + " | ".join([*map(str, group), *("" if m is None else f"{m:.4f}" for m in means)]) + " |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/usage_mass.json"))
+    arguments = parser.parse_args()
+    sib = sib200(arguments.data)
+    rows: list[dict[str, Any]] = []
+    for seed, problem in enumerate(itertools.chain(sib_problems(sib), news_problems(arguments.data, sib))):
+        rows += measure(problem, seed)
+        print(f"{seed + 1} problems", end="\r", flush=True)
+    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "date": time.strftime("%Y-%m-%d")}
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(table(rows, ["weights", "width", "current"], ["bits", *(f"jsd_{budget}" for budget in BUDGETS)])))
+    print()
+    print("\n".join(table(rows, ["temperature"], ["jsd", "texts", "asked"])))
+
+
+if __name__ == "__main__":
+    main()
