@@ -67,7 +67,8 @@ def masses(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, 
             unlike = everybody["ten topics" if shape != "ten topics" else "thirty topics"]
             for kind, others in (("none", cosines[:0]), ("like", cosines), ("unlike", unlike)):
                 drawn = others[rng.integers(0, POPULATION, 3 * documents)] if len(others) else others
-                base = base_measure(spread(np.concatenate([cosines[own], drawn]), even).sum(axis=0))
+                usage = spread(np.concatenate([cosines[own], drawn]), even).sum(axis=0)
+                base = base_measure(usage, np.zeros(n_clusters, dtype=np.int64))
                 mass = shrunk_mass(counts, base, concentration(counts, base))
                 low, high = mass_interval(counts, mass)
                 covered = (low <= truth + 1e-15) & (truth <= high)

@@ -1,4 +1,4 @@
-"""What the estimate of usage and the draw inside clusters were chosen by: data that no published figure is of.
+"""What the estimate of usage and the draw inside clusters were chosen by: other topics and owners than figures are of.
 
 SIB-200: every pair of topics but the one of ``docs/examples/sib200.yaml``, each asked for by four languages drawn from
 those that are no owners there; usage is the dev rows of the pair, current data the train rows of other topics, the pool
@@ -47,16 +47,17 @@ from compass_ray.mass import (
 )
 from compass_ray.sample.allocation import kl_quotas, proportional_quotas
 from compass_ray.sample.divergence import jsd
-from compass_ray.sample.usage_contrast import Direction
+from compass_ray.sample.usage_contrast import contrast, products
 from compass_ray.vectors import unit_rows
 
 Vectors = NDArray[np.float32]
 Counts = NDArray[np.int64]
+Vector = NDArray[np.float64]
 OWNERS = ("amh_Ethi", "pol_Latn", "swh_Latn", "tam_Taml")  # of the published figures
 BUDGETS = (300, 1000, 5000)
 WIDTHS = (0.4, 0.5, 0.6, 0.7, 0.9)
 CURRENT_SHARES = (0.0, 0.1, 0.2, 0.3)
-TEMPERATURES = (None, 0.7, 0.5, 0.35, 0.25, 0.15)
+TEMPERATURES = (None, 1.0, 0.7, 0.5, 0.35, 0.25)
 HOLDOUT, JUDGES, JUDGE_CLUSTERS = 0.3, 2, 50
 ENCODER = load_encoder("bundled")
 
@@ -265,7 +266,7 @@ def draws(
             )
             keys = np.random.default_rng(seed).gumbel(size=len(cell))
             if temperature is not None:
-                keys += towards(problem, usage[owner], owner).products(problem.pool) / temperature
+                keys += towards(problem, usage[owner], owner) / temperature
             order = np.lexsort((-keys, cell))
             rank = np.arange(len(cell)) - np.searchsorted(cell[order], cell[order])
             chosen = order[rank < quotas.ravel()[cell[order]]]
@@ -279,11 +280,12 @@ def draws(
     return rows
 
 
-def towards(problem: Problem, usage: Vectors, owner: str) -> Direction:
-    """The direction of the draw, as the sample stage finds it in two passes over shards."""
-    others = (problem.pool.mean(axis=0) + problem.current[owner].mean(axis=0)) / 2
-    raw = Direction((usage.mean(axis=0) - others).astype(np.float64), scaled=False)
-    return Direction(raw.vector / raw.products(problem.pool).std(), scaled=True)
+def towards(problem: Problem, usage: Vectors, owner: str) -> Vector:
+    """Log odds that pool documents are of usage, as the sample stage finds them in two passes over shards."""
+    sums = (np.append(x.sum(axis=0, dtype=float), len(x)) for x in (usage, problem.pool, problem.current[owner]))
+    means = contrast(*sums)
+    along = products(problem.pool, means.difference)
+    return along * means.distance_sq / along.var()
 
 
 def _jsd(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -19,7 +19,7 @@ BANDWIDTH = 0.5
 
 CURRENT_SHARE = 0.2
 """How much of the base measure an owner's current data are. With this and the width, selections came nearest to unseen
-usage on data that no published figure is of (benchmarks/usage_mass.py)."""
+usage on other topics, owners and languages than published figures are of (benchmarks/usage_mass.py)."""
 
 _ALPHA_RANGE = (1e-2, 1e6)
 _EPSILON = 1e-3
@@ -60,6 +60,8 @@ def spread(similarity: NDArray[np.floating], weights: Vector, width: float = BAN
         Cosines.
     weights : ndarray of shape (n_clusters,), float64
         From :func:`cluster_weights`.
+    width : float
+        Above 0.
 
     Returns
     -------
@@ -72,9 +74,7 @@ def spread(similarity: NDArray[np.floating], weights: Vector, width: float = BAN
     return shares
 
 
-def base_measure(
-    usage: Vector, current: NDArray[np.int64] | None = None, current_share: float = CURRENT_SHARE
-) -> Vector:
+def base_measure(usage: Vector, current: NDArray[np.int64], current_share: float = CURRENT_SHARE) -> Vector:
     """What usage looks like before one's own counts: all owners' documents, spread, and a part of one's current data.
 
     The codebook has seen the documents of usage and no unseen ones, so that even spread they claim too much of the
@@ -84,17 +84,19 @@ def base_measure(
     ----------
     usage : ndarray of shape (n_clusters,), float64
         Sum of :func:`spread` over the target documents of all owners.
-    current : ndarray of shape (n_clusters,), int64, optional
-        The owner's current documents; none have no say.
+    current : ndarray of shape (n_clusters,), int64
+        The owner's current documents; all zero, they have no say.
+    current_share : float
+        Their part of the base, in [0, 1].
 
     Returns
     -------
     ndarray of shape (n_clusters,), float64
-        Positive, sums to one; uniform without documents.
+        Positive, sums to one; without usage and current documents uniform.
     """
     total = usage.sum()
     share = usage / total if total else np.full(len(usage), 1 / len(usage))
-    if current is not None and current.any():
+    if current.any():
         share = (1 - current_share) * share + current_share * current / current.sum()
     return _positive(share, _EPSILON)
 

@@ -80,18 +80,19 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
     broadcast = _alone(sample)
     is_usage = sample.roles == "target"
     names, owners = np.unique(sample.owners[is_usage], return_inverse=True)
+    trained_on = [(sample.roles == "current") & (sample.owners == name) for name in names]
     folds = (seeding.uniform(sample.rows.ids[is_usage], seed, "fold") * _FOLDS).astype(np.int32)
     labels, inertias, silhouettes, gains = [], [], [], []
     for start in centers:
         fit = lloyd(broadcast, start[:n_clusters], max_iterations=_ITERATIONS, tol=_TOL)
         found, similarity = kernels.nearest(x, fit.centroids)
-        pool = _documents(sample, sample.roles == "pool", found, n_clusters)
-        trained_on = [(sample.roles == "current") & (sample.owners == name) for name in names]
-        current = np.array([_documents(sample, mine, found, n_clusters) for mine in trained_on]).reshape(-1, n_clusters)
+        pool, all_current = (_documents(sample, sample.roles == r, found, n_clusters) for r in ("pool", "current"))
+        of_owner = [_documents(sample, mine, found, n_clusters) for mine in trained_on]
+        current = np.array(of_owner, dtype=np.int64).reshape(-1, n_clusters)
         labels.append(found)
         inertias.append(kernels.weighted_inertia(similarity, weights))
         silhouettes.append(simplified_silhouette(x, weights, fit.centroids))
-        shares = spread(x[is_usage] @ fit.centroids.T, cluster_weights(pool, current.sum(axis=0)))
+        shares = spread(x[is_usage] @ fit.centroids.T, cluster_weights(pool, all_current))
         gains.append(usage_gains(found[is_usage], shares, owners.astype(np.int32), folds, pool, current))
     agreement = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
     by_document = np.mean(gains, axis=0)

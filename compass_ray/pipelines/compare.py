@@ -17,7 +17,7 @@ from compass_ray.errors import ConfigError
 from compass_ray.pipelines.clustered import cluster_documents, plan
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import StageRecord, session
-from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.config import WITH_CLUSTER_QUOTAS, SampleConfig
 from compass_ray.sample.stage import DRAW, certificate, sample
 
 
@@ -91,7 +91,7 @@ def compared(strategy: str, sampled: Artifact, record: StageRecord) -> list[Comp
 
 
 def with_strategy(config: SampleConfig, strategy: str) -> SampleConfig:
-    """The same problem for another strategy; ``all`` takes no budget.
+    """The same problem for another strategy; ``all`` takes no budget, and not every draw a temperature.
 
     Raises
     ------
@@ -101,6 +101,8 @@ def with_strategy(config: SampleConfig, strategy: str) -> SampleConfig:
     given = config.model_dump(exclude_defaults=True) | {"strategy": strategy}
     if strategy == "all":
         given |= {"budget": None, "budget_tokens": None}
+    if strategy not in WITH_CLUSTER_QUOTAS:
+        given.pop("similarity_temperature", None)  # a baseline is drawn as it always is
     try:
         return SampleConfig.model_validate(given)
     except ValidationError as exc:

@@ -73,6 +73,8 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
     ConfigError
         If it is no id, or the run has no such document.
     ArtifactMissing
+    FingerprintMismatch
+        If another version has made the selection.
     """
     if not _ID.fullmatch(doc_id):
         raise ConfigError(f"document id {doc_id!r}: expected 32 hexadecimal digits, as in the column doc_id")
@@ -80,6 +82,7 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
     documents, embeddings, assignments, sampled = (
         _artifact(run, record, stage) for stage in ("ingest", "embed", "assign", "sample")
     )
+    drawing = drawing_of(sampled, record["seed"])
     wanted = bytes.fromhex(doc_id)
     connect(RayConfig(address=address))
     keys = list(documents.manifest().receipts)
@@ -97,7 +100,6 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
     verdicts = []
     if assignment["role"] == "pool":
         threshold = read_codebook(open_artifact(record["codebook"])).threshold(assignment["lang"])
-        drawing = drawing_of(sampled, record["seed"])
         vector = _vector(embeddings, key, wanted)
         verdicts = [verdict(assignment, vector, same_content, threshold, owner, drawing) for owner in drawing.owners]
     kept = {name: assignment[name] for name in ("cluster", "similarity", "outlier", "tokens")}

@@ -14,12 +14,12 @@ StrategyName = Literal[
 ]  # fmt: skip
 
 WITH_CLUSTER_QUOTAS = ("kl", "deficit", "hybrid")
-"""Strategies that give each cluster a quota and share it among languages: caps belong to them."""
+"""Strategies that give each cluster a quota and share it among languages: caps and draws towards usage are theirs."""
 WITH_LANGUAGE_FEATURES = ("langsim", "hybrid")
 
 
 _TEMPERATURE = 0.35
-"""Chosen on data that no figure of ours is measured on: lower ones draw fewer distinct texts (docs/selection.md)."""
+"""Chosen on other topics and owners than published figures are of: lower ones draw fewer distinct texts."""
 
 
 def _yaml_off(value: Any) -> Any:
@@ -58,8 +58,8 @@ class SampleConfig(Config):
     similarity_temperature: float | None = Field(
         default=_TEMPERATURE,
         gt=0,
-        description="With cluster quotas, draw documents of a cell by exp(z / this), where z is how many standard "
-        "deviations of the pool they lie towards the owner's usage; all alike if null",
+        description="With cluster quotas, draw documents of a cell by their odds to be of the owner's usage, judged by "
+        "their vectors, to the power of 1 / this; all alike if null",
     )
     near_duplicates: Annotated[Literal["off", "within_language", "across_languages"], BeforeValidator(_yaml_off)] = (
         Field(default="within_language", description="Where near-duplicates of a selected document are passed over")

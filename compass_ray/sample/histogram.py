@@ -81,7 +81,7 @@ def shard_histogram(
 def shard_spread(
     assignments: pa.Table, weights: NDArray[np.float64], seed: int, holdout_fraction: float
 ) -> NDArray[np.int64]:
-    """Target documents of a shard, each shared among the clusters near it, in units of ``2^-20`` documents.
+    """Target documents of a shard, each shared among near and common clusters, in units of ``2^-20`` documents.
 
     Held-out rows and outliers stay out. Whole numbers, so that sums are the same in any order.
 

@@ -26,7 +26,7 @@ class OwnerProblem:
     current: NDArray[np.int64]  # (K + 1,)
     capacity: NDArray[np.int64]  # (K, L), eligible pool documents
     other_targets: NDArray[np.int64]  # (K,), target documents of all other owners, without the held-out part
-    spread: NDArray[np.float64]  # (K,), those of all owners, each shared among the clusters near it
+    spread: NDArray[np.float64]  # (K,), those of all owners, each shared among clusters near and common
     current_tokens: NDArray[np.int64]  # (K + 1,)
     capacity_tokens: NDArray[np.int64]  # (K, L)
     usage_tokens: NDArray[np.int64]  # (K,), tokens of all owners' target documents, without the held-out part

@@ -70,10 +70,16 @@ class Sampler:
             parts = [nearest] if self._nearest is None else [self._nearest, nearest]
             self._nearest = exemplars.keep_nearest(parts)
 
-    def cluster_weights(self) -> NDArray[np.float64]:
-        """By what usage is shared among clusters, shape (n_clusters,)."""
-        pool, current = (role_counts(self._histogram, role, self._n_clusters) for role in ("pool", "current"))
+    def commonness(self) -> NDArray[np.float64]:
+        """How common clusters are, by which usage is shared among them, shape (n_clusters,)."""
+        pool, current = (role_counts(self._trained_on(), role, self._n_clusters) for role in ("pool", "current"))
         return cluster_weights(pool, current)
+
+    def _trained_on(self) -> pa.Table:
+        """The histogram, without current data if these will not be trained on."""
+        if self._with_current:
+            return self._histogram
+        return self._histogram.filter(pc.not_equal(self._histogram["role"], "current"))
 
     def add_spread(self, spread: NDArray[np.int64]) -> None:
         """Take one shard's usage, shared among clusters."""
@@ -96,11 +102,8 @@ class Sampler:
         EmptyInput
             If an owner has no target document outside the held-out part.
         """
-        trained_on = self._histogram
-        if not self._with_current:
-            trained_on = trained_on.filter(pc.not_equal(trained_on["role"], "current"))
         spread = self._spread.astype(np.float64) * SPREAD_UNIT
-        for problem in build_problems(trained_on, spread, self._n_clusters):
+        for problem in build_problems(self._trained_on(), spread, self._n_clusters):
             if not problem.target[:-1].any():
                 raise EmptyInput(
                     f"owner '{problem.owner}': no target document is left outside the held-out part and the outliers; "

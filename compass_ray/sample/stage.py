@@ -3,8 +3,9 @@
 Passes of tasks over shards: counts to the sampler actor, then usage shared among clusters by them; what the strategy
 wants to know, if anything; candidates to the sampler actor; the vectors of candidates, to pass over near-duplicates;
 and, once it has drawn, the chosen rows out of the document shards. Cost: assignments are read three times and, where
-documents are drawn by their vectors, five times, vectors three times then; documents only in shards that hold chosen
-rows. The driver sees counts and a few times ``budget`` keys per owner.
+documents are drawn towards usage, five times, vectors three times then; vectors of candidates once more where
+near-duplicates are passed over; documents in shards that name clusters or hold chosen rows. The driver sees counts and
+a few times ``budget`` keys per owner.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from compass_ray import records
 from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.configbase import identity
+from compass_ray.errors import FingerprintMismatch
 from compass_ray.runtime.stage import Session, exchange, map_keys
 from compass_ray.runtime.threads import set_threads
 from compass_ray.sample import exemplars, near_duplicates, uriel
@@ -39,6 +41,8 @@ from compass_ray.vectors import from_column, unit_rows
 
 VERSION = 5
 GAPS, HISTOGRAMS, DRAW, SUPPRESSED, DIRECTIONS = "gaps", "histograms", "draw", "suppressed", "directions"
+
+_COLUMNS = [name for name in records.ASSIGNMENT.names if name != "similarities"]  # which one pass alone needs
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,19 @@ def certificate(sampled: Artifact) -> dict[str, Any]:
 
 
 def drawing_of(sampled: Artifact, seed: int) -> Drawing:
-    """What a finished sample artifact says of its draw."""
+    """What a finished sample artifact says of its draw.
+
+    Raises
+    ------
+    FingerprintMismatch
+        If another version of this stage has made it.
+    """
+    made_by = sampled.identity["version"]
+    if made_by != VERSION:
+        raise FingerprintMismatch(
+            f"{sampled.url}: drawn by version {made_by} of the sample stage, which version {VERSION} cannot explain; "
+            "run the same config again under another name"
+        )
     config = SampleConfig.model_validate(sampled.identity["config"])
     drawn, suppressed, gaps, directions = (sampled.read(name) for name in (DRAW, SUPPRESSED, GAPS, DIRECTIONS))
     return Drawing(drawn, suppressed, gaps, from_table(directions), config, seed)
@@ -119,8 +135,8 @@ def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterat
     sampler = remote.remote(config, inputs.n_clusters, inputs.seed, with_current=inputs.with_current)
     keys = list(inputs.assignments.manifest().receipts)
     ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs)])
-    weights = ray.get(sampler.cluster_weights.remote())
-    ray.get([sampler.add_spread.remote(part) for part in map_keys(_spread_of_shard, keys, inputs, weights)])
+    common = ray.get(sampler.commonness.remote())
+    ray.get([sampler.add_spread.remote(part) for part in map_keys(_spread_of_shard, keys, inputs, common)])
     ray.get(sampler.allocate.remote())
     _draw(sampler, inputs, config, keys)
     outcome: Outcome = ray.get(sampler.outcome.remote())
@@ -133,16 +149,16 @@ def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterat
 
 
 def _count_shard(key: str, inputs: SampleInputs) -> tuple[pa.Table, pa.Table | None]:
-    assignments = inputs.assignments.read(key)
+    assignments = inputs.assignments.read(key, _COLUMNS)
     histogram = shard_histogram(assignments, inputs.owners, inputs.n_clusters, inputs.seed, inputs.holdout_fraction)
     if int(key) >= exemplars.SHARDS:
         return histogram, None
     return histogram, exemplars.nearest_documents(assignments, int(key), inputs.seed, inputs.holdout_fraction)
 
 
-def _spread_of_shard(key: str, inputs: SampleInputs, weights: NDArray[np.float64]) -> NDArray[np.int64]:
+def _spread_of_shard(key: str, inputs: SampleInputs, common: NDArray[np.float64]) -> NDArray[np.int64]:
     assignments = inputs.assignments.read(key, ["doc_id", "role", "outlier", "similarities"])
-    return shard_spread(assignments, weights, inputs.seed, inputs.holdout_fraction)
+    return shard_spread(assignments, common, inputs.seed, inputs.holdout_fraction)
 
 
 def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, keys: list[str]) -> None:
@@ -174,7 +190,7 @@ def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, keys: list[s
 def _shard(key: str, inputs: SampleInputs) -> Shard:
     return Shard(
         key,
-        inputs.assignments.read(key),
+        inputs.assignments.read(key, _COLUMNS),
         inputs.documents,
         inputs.embeddings,
         inputs.seed,

@@ -1,6 +1,7 @@
 """Documents of a cell that lie more towards the owner's usage than others do are likelier to be drawn.
 
-Cost: two passes that read all vectors, and a product of each pool document with one vector of every owner.
+Cost: three passes that read all vectors, and for each owner a product of every pool document with one vector in two of
+them.
 """
 
 from __future__ import annotations
@@ -17,87 +18,123 @@ from compass_ray.sample.scorer import Keys, Question, Scorer, noise
 from compass_ray.sample.shard import Positions, Shard
 
 Fixed = NDArray[np.int64]
+Vector = NDArray[np.float64]
 
 _TILE_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Direction:
-    """From where pool and current data lie to where an owner's usage lies, shape (d,).
+class Means:
+    """What one pass finds: where an owner's usage lies from everything else.
 
-    ``scaled``: so long that the pool's products with it have a standard deviation of one.
+    Attributes
+    ----------
+    difference : ndarray of shape (d,), float64
+        The mean of usage less the middle of the means of pool and current data.
+    distance_sq : float
+        Its squared length without the part that is chance of a small sample: 0 where usage could be like the rest.
+    of_pool : float
+        The product of the pool's mean with ``difference``.
     """
 
-    vector: NDArray[np.float64]
-    scaled: bool
+    difference: Vector
+    distance_sq: float
+    of_pool: float
 
-    def products(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """How far rows lie towards usage, shape (n,): each the same whatever other rows are asked for."""
-        products = np.empty(len(rows))
-        for start in range(0, len(rows), _TILE_ROWS):  # in float64, but not a second copy of all rows
-            part = slice(start, start + _TILE_ROWS)
-            products[part] = np.einsum("ij,j->i", rows[part].astype(np.float64), self.vector)
-        return products
+
+@dataclass(frozen=True)
+class Direction:
+    """What two passes find: products with it are log odds that a document is of usage, up to a constant."""
+
+    vector: Vector  # (d,)
 
 
 class UsageContrast(Scorer):
-    """Weight ``exp(z / τ)``: z is how many standard deviations of the pool a document lies towards usage.
+    """Weight ``exp(log odds / τ)`` of a document to be of usage rather than of everything else.
 
-    Were usage and everything else normal with the same spread, their density ratio would be such a function of this
-    projection (Fisher, 1936). So documents are importance-sampled inside a cell as clusters are by their quotas, for a
-    cell holds what is asked for beside what is not. Everything else is half pool and half current data, as in
-    :func:`compass_ray.mass.cluster_weights`. The direction comes from all of an owner's usage: a cell has too little
-    of it (measured: docs/selection.md).
+    Were both normal with the same scatter, the log odds would be the projection on the line between their means, times
+    the distance of the means over the variance along it (Fisher, 1936). So documents are importance-sampled inside a
+    cell as clusters are by their quotas, for a cell holds what is asked for beside what is not. Everything else is half
+    pool and half current data, as in :func:`compass_ray.mass.cluster_weights`. All of an owner's usage makes the
+    direction: a cell has too little of it. Usage that cannot be told from the rest pulls nowhere.
 
-    What is known is first nothing, then a direction, then the scaled direction.
+    What is known is first nothing, then :class:`Means`, then a :class:`Direction`.
 
     Parameters
     ----------
     temperature : float
-        τ: small values take the documents that stand out most, large ones any.
+        τ: 1 takes the odds as they are, small values the documents that stand out most, large ones any.
     """
 
     def __init__(self, temperature: float) -> None:
         self._temperature = temperature
 
-    def missing(self, question: Question, known: Direction | None) -> bool:
+    def missing(self, question: Question, known: Means | Direction | None) -> bool:
         """Two passes."""
-        return known is None or not known.scaled
+        return not isinstance(known, Direction)
 
-    def gather(self, shard: Shard, question: Question, known: Direction | None) -> Fixed:
+    def gather(self, shard: Shard, question: Question, known: Means | None) -> Fixed:
         """A shard's sums in fixed point: of vectors of usage, pool and current data with their counts, shape
-        (3, d + 1), and then of the pool's products, shape (3,): their number, sum and sum of squares.
+        (3, d + 1), and then of the pool's squared deviations along the difference with their count, shape (2,).
         """
-        pool = _pool(shard)
         if known is None:
-            usage, current = (shard.vectors(rows(question.owner)) for rows in (shard.usage, shard.current))
-            sums = [np.append(rows.sum(axis=0, dtype=np.float64), len(rows)) for rows in (usage, pool, current)]
-            return _fixed(np.stack(sums))
-        products = known.products(pool)
-        return _fixed(np.array([len(products), products.sum(), products @ products]))
+            current = shard.current(question.owner) if question.problem.current.any() else np.zeros(0, dtype=np.int64)
+            parts = [_sum(shard.vectors(rows)) for rows in (shard.usage(question.owner), current)]
+            return _fixed(np.stack([parts[0], _sum_of_pool(shard), parts[1]]))
+        deviations = products(shard.vectors(shard.inside_pool()), known.difference) - known.of_pool
+        return _fixed(np.array([deviations @ deviations, len(deviations)]))
 
     def merge(self, one: Fixed, other: Fixed) -> Fixed:
         """Integers add up in any order."""
         return one + other
 
-    def conclude(self, question: Question, known: Direction | None, part: Fixed) -> Direction:
-        """The direction, then its scale; a pool that lies in one point has neither."""
-        sums = shards.from_fixed(part)
+    def conclude(self, question: Question, known: Means | None, part: Fixed) -> Means | Direction:
+        """The means, then the direction; where the pool lies in one point there is none."""
+        sums = shards.from_fixed(part) / shards.VECTOR_SUM_SCALE
         if known is None:
-            means = [one[:-1] / one[-1] for one in sums if one[-1]]  # of usage, which there is, first
-            return Direction(means[0] - np.mean(means[1:], axis=0), scaled=False)
-        count, total, squares = sums
-        deviation = np.sqrt(max(0.0, squares / count - (total / count) ** 2)) if count else 0.0
-        scale = 1 / deviation if deviation > 0 else 0.0
-        return Direction(known.vector * scale, scaled=True)
+            return contrast(*sums)
+        variance = sums[0] / sums[1] if sums[1] else 0.0
+        return Direction(known.difference * (known.distance_sq / variance if variance > 0 else 0.0))
 
     def keys(self, shard: Shard, positions: Positions, owner: str, known: Direction) -> Keys:
-        """Gumbel noise, and z over τ."""
+        """Gumbel noise, and the log odds over τ."""
         return noise(shard, positions, owner) + self.log_weights(shard.vectors(positions), known)
 
     def log_weights(self, rows: NDArray[np.float32], known: Direction) -> Keys:
-        """What is added to the noise of unit vectors, z over τ, shape (n,)."""
-        return known.products(rows) / self._temperature
+        """What is added to the noise of unit vectors, shape (n,)."""
+        return products(rows, known.vector) / self._temperature
+
+
+def contrast(usage: Vector, pool: Vector, current: Vector) -> Means:
+    """Where usage lies from pool and current data.
+
+    The mean product of two *different* documents of usage is that of its true mean with itself; with the documents'
+    products with themselves left in, a dozen documents lie far from anything.
+
+    Parameters
+    ----------
+    usage, pool, current : ndarray of shape (d + 1,), float64
+        The sum of unit vectors, and their number; of usage at least one, of the others there may be none.
+    """
+    count = usage[-1]
+    mean = usage[:-1] / count
+    others = [rows[:-1] / rows[-1] for rows in (pool, current) if rows[-1]]
+    middle = np.mean(others, axis=0) if others else mean
+    difference = mean - middle
+    distance_sq = 0.0  # of one document nobody can say
+    if count > 1:
+        between = (usage[:-1] @ usage[:-1] - count) / (count * (count - 1))
+        distance_sq = max(0.0, float(between - 2 * mean @ middle + middle @ middle))
+    return Means(difference, distance_sq, float(others[0] @ difference) if others else 0.0)
+
+
+def products(rows: NDArray[np.float32], vector: Vector) -> Vector:
+    """Products of rows with a vector, shape (n,): each the same whatever other rows are asked for."""
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), _TILE_ROWS):  # in float64, but not a second copy of all rows
+        part = slice(start, start + _TILE_ROWS)
+        found[part] = np.einsum("ij,j->i", rows[part].astype(np.float64), vector)
+    return found
 
 
 def to_table(directions: Mapping[str, Direction]) -> pa.Table:
@@ -108,16 +145,21 @@ def to_table(directions: Mapping[str, Direction]) -> pa.Table:
 
 def from_table(table: pa.Table) -> dict[str, Direction]:
     """What :func:`to_table` wrote."""
-    return {row["owner"]: Direction(np.array(row["vector"]), scaled=True) for row in table.to_pylist()}
+    return {row["owner"]: Direction(np.array(row["vector"])) for row in table.to_pylist()}
 
 
-def _pool(shard: Shard) -> NDArray[np.float32]:
-    """Vectors of a shard's pool documents without outliers: the same for all owners."""
-    if "pool vectors" not in shard.memo:
-        shard.memo["pool vectors"] = shard.vectors(shard.inside_pool())
-    vectors: NDArray[np.float32] = shard.memo["pool vectors"]
-    return vectors
+def _sum(rows: NDArray[np.float32]) -> Vector:
+    """The sum of rows, and their number, shape (d + 1,)."""
+    return np.append(rows.sum(axis=0, dtype=np.float64), len(rows))
 
 
-def _fixed(sums: NDArray[np.float64]) -> Fixed:
+def _sum_of_pool(shard: Shard) -> Vector:
+    """That of a shard's pool documents without outliers: the same for all owners."""
+    if "sum of pool" not in shard.memo:
+        shard.memo["sum of pool"] = _sum(shard.vectors(shard.inside_pool()))
+    total: Vector = shard.memo["sum of pool"]
+    return total
+
+
+def _fixed(sums: Vector) -> Fixed:
     return shards.to_fixed(sums * shards.VECTOR_SUM_SCALE)

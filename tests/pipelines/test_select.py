@@ -16,8 +16,9 @@ from conftest import DEMO
 from compass_ray import CurationRun, RunConfig, curate
 from compass_ray.artifacts import open_artifact
 from compass_ray.errors import ConfigError, InfeasibleBudget
-from compass_ray.pipelines.compare import Compared, compare
+from compass_ray.pipelines.compare import Compared, compare, with_strategy
 from compass_ray.pipelines.explain import explain, open_run
+from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.stage import drawing_of
 from compass_ray.sample.verdict import key_of
 from compass_ray.vectors import from_column, unit_rows
@@ -65,6 +66,15 @@ def test_a_strategy_that_cannot_keep_to_the_config_is_named(demo: Make) -> None:
         compare(demo("sample.max_language_fraction=0.5"), ["kl", "dsir"])
     with pytest.raises(ConfigError, match="strategy 'best'"):
         compare(demo(), ["best"])
+    with pytest.raises(ConfigError, match="similarity_temperature needs a strategy with cluster quotas"):
+        demo("sample.strategy=random", "sample.similarity_temperature=0.2")
+
+
+def test_a_baseline_is_compared_without_the_temperature_of_the_config(demo: Make) -> None:
+    given = demo("sample.similarity_temperature=0.2").sample
+    assert given is not None
+    assert with_strategy(given, "deficit").similarity_temperature == 0.2
+    assert with_strategy(given, "random") == with_strategy(SampleConfig(budget=given.budget), "random")
 
 
 def rows_of(run: CurationRun, owner: str) -> list[dict[str, Any]]:
@@ -73,7 +83,7 @@ def rows_of(run: CurationRun, owner: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_caps_tokens_and_the_pull_of_usage_hold_in_the_selection(demo: Make) -> None:
+def test_caps_and_tokens_hold_in_the_selection(demo: Make) -> None:
     run = curate(demo("sample.max_language_fraction=0.5", "sample.similarity_temperature=0.05"))
     for owner in run.languages:
         langs = [row["lang"] for row in rows_of(run, owner)]

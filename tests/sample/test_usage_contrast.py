@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from compass_ray import records
 from compass_ray.artifacts import Artifact, artifact
-from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.config import SampleConfig, StrategyName
 from compass_ray.sample.gaps import owner_mass
 from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.scorer import Question, Scorer, noise
 from compass_ray.sample.shard import Shard
 from compass_ray.sample.strategies import STRATEGIES
-from compass_ray.sample.usage_contrast import Direction, UsageContrast, from_table, to_table
+from compass_ray.sample.usage_contrast import Direction, UsageContrast, contrast, from_table, products, to_table
 from compass_ray.vectors import to_column, unit_rows
 
 DIM, OWNER = 8, "sw"
@@ -26,7 +29,7 @@ NOBODY = OwnerProblem(
     languages=("en",),
     target=np.array([1, 0]),
     heldout=np.zeros(2, dtype=np.int64),
-    current=np.zeros(2, dtype=np.int64),
+    current=np.array([9, 0]),
     capacity=np.array([[1]]),
     other_targets=np.zeros(1, dtype=np.int64),
     spread=np.ones(1),
@@ -35,9 +38,20 @@ NOBODY = OwnerProblem(
     usage_tokens=np.ones(1, dtype=np.int64),
 )
 QUESTION = Question(NOBODY, owner_mass(NOBODY), 1)
+SCORER = UsageContrast(0.35)
 
 
-def shard(folder: Path, number: int, roles: list[str], vectors: np.ndarray) -> Shard:
+def shard(
+    folder: Path,
+    number: int,
+    roles: list[str],
+    vectors: np.ndarray,
+    *,
+    outlier: np.ndarray | None = None,
+    owners: list[str] | None = None,
+    missing: np.ndarray | None = None,
+    holdout_fraction: float = 0.0,
+) -> Shard:
     """One cluster, one language: a single cell."""
     count = len(roles)
     ids = records.numpy_to_ids(np.random.default_rng(number).integers(0, 256, (count, 16), dtype=np.uint8))
@@ -46,12 +60,12 @@ def shard(folder: Path, number: int, roles: list[str], vectors: np.ndarray) -> S
             "doc_id": ids,
             "content_id": ids,
             "role": roles,
-            "owner": [None if role == "pool" else OWNER for role in roles],
+            "owner": owners or [None if role == "pool" else OWNER for role in roles],
             "lang": ["en"] * count,
             "tokens": pa.array([5] * count, pa.int32()),
             "cluster": pa.array([0] * count, pa.int32()),
             "similarity": pa.array([0.5] * count, pa.float32()),
-            "outlier": [False] * count,
+            "outlier": np.zeros(count, dtype=bool) if outlier is None else outlier,
             "similarities": pa.nulls(count, records.ASSIGNMENT.field("similarities").type),
         },
         schema=records.ASSIGNMENT,
@@ -59,9 +73,10 @@ def shard(folder: Path, number: int, roles: list[str], vectors: np.ndarray) -> S
     key = f"{number:05d}"
     embeddings = artifact(str(folder), f"embed{number}", {})
     shuffled = np.random.default_rng(0).permutation(count)  # what is embedded need not be in the order of assignments
-    rows = pa.table({"doc_id": ids, "vector": to_column(vectors)}).take(pa.array(shuffled))
+    rows = pa.table({"doc_id": ids, "vector": to_column(vectors, missing)}).take(pa.array(shuffled))
     embeddings.commit([embeddings.write(key, rows)])
-    return Shard(key, assignments, Artifact("nowhere", "none", {}), embeddings, 0, 0.0)
+    present = assignments if missing is None else assignments.filter(pa.array(~missing))
+    return Shard(key, present, Artifact("nowhere", "none", {}), embeddings, 0, holdout_fraction)
 
 
 def cell(folder: Path, shards: int = 3, pool: int = 200, usage: int = 5, current: int = 0) -> list[Shard]:
@@ -76,37 +91,66 @@ def cell(folder: Path, shards: int = 3, pool: int = 200, usage: int = 5, current
     return found
 
 
-def learnt(shards: list[Shard], scorer: UsageContrast) -> Direction:
+def learnt(shards: list[Shard], scorer: UsageContrast = SCORER, question: Question = QUESTION) -> Direction:
     """What the passes over the shards find out."""
-    known = None
+    known: Any = None
     passes = 0
-    while scorer.missing(QUESTION, known):
-        parts = [scorer.gather(one, QUESTION, known) for one in shards]
+    while scorer.missing(question, known):
+        parts = [scorer.gather(one, question, known) for one in shards]
         assert (reduce(scorer.merge, parts) == reduce(scorer.merge, parts[::-1])).all()
-        known = scorer.conclude(QUESTION, known, reduce(scorer.merge, parts))
+        known = scorer.conclude(question, known, reduce(scorer.merge, parts))
         passes += 1
     assert passes == 2
-    assert known is not None
+    assert isinstance(known, Direction)
     return known
 
 
+def log_odds(shards: list[Shard], known: Direction) -> np.ndarray:
+    """Of all pool documents."""
+    return np.concatenate([products(one.vectors(one.inside_pool()), known.vector) for one in shards])
+
+
 @pytest.mark.parametrize("current", [0, 20])
-def test_the_direction_is_from_pool_and_current_data_to_usage_and_the_pool_has_a_deviation_of_one_along_it(
-    tmp_path: Path, current: int
-) -> None:
+def test_the_direction_is_from_the_middle_of_pool_and_current_data_to_usage(tmp_path: Path, current: int) -> None:
     shards = cell(tmp_path, current=current)
-    known = learnt(shards, UsageContrast(0.5))
-    pool = np.concatenate([one.vectors(one.inside_pool()) for one in shards])
-    usage = np.concatenate([one.vectors(one.usage(OWNER)) for one in shards])
-    assert known.products(pool).std() == pytest.approx(1, abs=1e-4)
-    others = [pool, np.concatenate([one.vectors(one.current(OWNER)) for one in shards])]
-    middle = np.mean([rows.mean(axis=0) for rows in others if len(rows)], axis=0)
-    difference = (usage.mean(axis=0) - middle).astype(np.float64)
+    known = learnt(shards)
+    usage, pool, trained_on = (
+        np.concatenate([one.vectors(rows(one)) for one in shards]).astype(np.float64)
+        for rows in (lambda one: one.usage(OWNER), Shard.inside_pool, lambda one: one.current(OWNER))
+    )
+    middle = np.mean([rows.mean(axis=0) for rows in (pool, trained_on) if len(rows)], axis=0)
+    difference = usage.mean(axis=0) - middle
     cosine = known.vector @ difference / np.linalg.norm(known.vector) / np.linalg.norm(difference)
     assert cosine == pytest.approx(1, abs=1e-6)
+    products_of_two = [one @ other for i, one in enumerate(usage) for j, other in enumerate(usage) if i != j]
+    distance_sq = np.mean(products_of_two) - 2 * usage.mean(axis=0) @ middle + middle @ middle
+    assert log_odds(shards, known).std() == pytest.approx(distance_sq / (pool @ difference).std(), rel=1e-3)
 
 
-@pytest.mark.parametrize(("temperature", "low", "high"), [(100.0, 0.4, 0.6), (0.5, 0.9, 1.0)])
+def test_log_odds_of_normals_are_those_of_their_densities() -> None:
+    rng = np.random.default_rng(0)
+    usage, pool = rng.normal(size=(2, 50_000, 3)) * 0.1
+    usage[:, 0] += 0.2
+    means = contrast(*(np.append(rows.sum(axis=0), len(rows)) for rows in (usage, pool)), np.zeros(4))
+    # rows are not of length one here, so the chance part of the squared length is another, and tiny for so many
+    assert means.difference == pytest.approx([0.2, 0, 0], abs=0.005)
+    variance = (pool @ means.difference).var()
+    slope = means.difference * (0.04 / variance)
+    assert slope == pytest.approx([0.2 / 0.01, 0, 0], rel=0.03, abs=0.6)
+
+
+@pytest.mark.parametrize("documents", [12, 100])
+def test_usage_that_could_be_of_the_pool_hardly_pulls(tmp_path: Path, documents: int) -> None:
+    rng = np.random.default_rng(documents)
+    vectors = unit_rows(rng.normal(size=(2000 + documents, 64)))
+    one = shard(tmp_path, 0, ["pool"] * 2000 + ["target"] * documents, vectors)
+    assert log_odds([one], learnt([one])).std() < 0.25
+    pull = unit_rows(vectors + np.r_[np.zeros((2000, 64)), np.ones((documents, 64))])
+    other = shard(tmp_path, 1, ["pool"] * 2000 + ["target"] * documents, pull)
+    assert log_odds([other], learnt([other])).std() > 2
+
+
+@pytest.mark.parametrize(("temperature", "low", "high"), [(1000.0, 0.4, 0.6), (0.35, 0.9, 1.0)])
 def test_of_a_cell_the_documents_that_usage_asks_for_are_drawn_the_more_the_lower_the_temperature(
     tmp_path: Path, temperature: float, low: float, high: float
 ) -> None:
@@ -120,32 +164,86 @@ def test_of_a_cell_the_documents_that_usage_asks_for_are_drawn_the_more_the_lowe
 
 def test_a_document_has_the_same_key_whatever_others_are_asked_for(tmp_path: Path) -> None:
     one = cell(tmp_path, shards=1)[0]
-    scorer = UsageContrast(0.5)
-    known = learnt([one], scorer)
-    everybody = scorer.keys(one, one.inside_pool(), OWNER, known)
+    known = learnt([one])
+    everybody = SCORER.keys(one, one.inside_pool(), OWNER, known)
     some = np.array([3, 50, 117])
-    assert scorer.keys(one, some, OWNER, known).tobytes() == everybody[some].tobytes()
+    assert SCORER.keys(one, some, OWNER, known).tobytes() == everybody[some].tobytes()
 
 
-def test_documents_that_are_all_alike_are_drawn_by_noise(tmp_path: Path) -> None:
-    one = shard(tmp_path, 0, ["pool"] * 9 + ["target"], np.tile(np.eye(DIM)[:1], (10, 1)))
-    scorer = UsageContrast(0.1)
-    keys = scorer.keys(one, one.inside_pool(), OWNER, learnt([one], scorer))
-    assert (keys == noise(one, one.inside_pool(), OWNER)).all()
+def test_held_out_outlying_and_foreign_rows_do_not_move_the_direction(tmp_path: Path) -> None:
+    roles = ["pool"] * 60 + ["target"] * 60 + ["current"] * 60
+    rng = np.random.default_rng(0)
+    vectors = unit_rows(rng.normal(size=(180, DIM)) + np.repeat([0, 1, 0], 60)[:, None])
+    outlier = rng.random(180) < 0.2
+    owners: Any = [None if role == "pool" else OWNER if rng.random() < 0.7 else "ta" for role in roles]
+    given: Any = {"outlier": outlier, "owners": owners, "holdout_fraction": 0.3}
+    one = shard(tmp_path, 0, roles, vectors, **given)
+    seen = np.concatenate([one.inside_pool(), one.usage(OWNER), one.current(OWNER)])
+    unseen = np.setdiff1d(np.arange(180), seen)
+    foreign = [i for i in range(60, 180) if owners[i] == "ta"]
+    assert {*np.flatnonzero(outlier), *foreign} < {*unseen}  # and held-out usage beside
+    moved = vectors.copy()
+    moved[unseen] = unit_rows(rng.normal(size=(len(unseen), DIM)))
+    other = shard(tmp_path / "moved", 0, roles, moved, **given)
+    assert learnt([one]).vector.any()
+    assert learnt([other]).vector.tobytes() == learnt([one]).vector.tobytes()
+    moved[seen[-1]] *= -1
+    assert (
+        learnt([shard(tmp_path / "seen", 0, roles, moved, **given)]).vector.tobytes() != learnt([one]).vector.tobytes()
+    )
+
+
+def test_current_data_that_are_not_trained_on_have_no_say(tmp_path: Path) -> None:
+    shards = cell(tmp_path, current=20)
+    rows = [one.assignments.filter(pc.not_equal(one.assignments["role"], "current")) for one in shards]
+    without = [replace(one, assignments=kept, memo={}) for one, kept in zip(shards, rows, strict=True)]
+    untrained = Question(replace(NOBODY, current=np.zeros(2, dtype=np.int64)), QUESTION.mass, 1)
+    assert learnt(shards, question=untrained).vector.tobytes() == learnt(without).vector.tobytes()
+    assert learnt(shards).vector.tobytes() != learnt(without).vector.tobytes()
+
+
+def test_shards_without_usage_or_pool_and_rows_without_a_vector_are_nothing_special(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    vectors = unit_rows(rng.normal(size=(30, DIM)))
+    pool = shard(tmp_path, 0, ["pool"] * 20, vectors[:20])
+    usage = shard(tmp_path, 1, ["target"] * 10, vectors[20:])
+    together = shard(tmp_path, 2, ["pool"] * 20 + ["target"] * 10, vectors)
+    assert learnt([pool, usage]).vector == pytest.approx(learnt([together]).vector, rel=1e-5)
+    missing = np.arange(20) < 3
+    holes = shard(tmp_path, 3, ["pool"] * 20, vectors[:20], missing=missing)
+    rest = shard(tmp_path, 4, ["pool"] * 17, vectors[3:20])
+    assert learnt([holes, usage]).vector == pytest.approx(learnt([rest, usage]).vector, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["pool in one point", "no pool inside", "one usage document"])
+def test_where_there_is_no_direction_documents_are_drawn_by_noise(tmp_path: Path, kind: str) -> None:
+    vectors = unit_rows(np.random.default_rng(0).normal(size=(12, DIM)))
+    roles = ["pool"] * 9 + ["target"] * 3
+    outlier = np.zeros(12, dtype=bool)
+    if kind == "pool in one point":
+        vectors[:9] = vectors[0]
+    elif kind == "no pool inside":
+        outlier[:9] = True
+    else:
+        roles[9:11] = ["current"] * 2
+    one = shard(tmp_path, 0, roles, vectors, outlier=outlier)
+    keys = SCORER.keys(one, np.arange(9), OWNER, learnt([one]))
+    assert keys.tobytes() == noise(one, np.arange(9), OWNER).tobytes()
 
 
 def test_directions_come_back_from_their_table_as_they_were() -> None:
-    direction = Direction(np.random.default_rng(0).normal(size=DIM), scaled=True)
+    direction = Direction(np.random.default_rng(0).normal(size=DIM))
     found = from_table(to_table({OWNER: direction}))
     assert found[OWNER].vector.tobytes() == direction.vector.tobytes()
     assert from_table(to_table({})) == {}
 
 
 def test_strategies_without_cluster_quotas_and_a_null_temperature_draw_all_alike() -> None:
-    for strategy in ("kl", "deficit"):
-        made = STRATEGIES[strategy].scorer(SampleConfig(strategy=strategy, budget=1))
-        assert isinstance(made, UsageContrast)
-        alike = STRATEGIES[strategy].scorer(SampleConfig(strategy=strategy, budget=1, similarity_temperature=None))
-        assert type(alike) is Scorer
-    for strategy in ("random", "unimax", "temperature"):
+    with_quotas: list[StrategyName] = ["kl", "deficit", "hybrid"]
+    for strategy in with_quotas:
+        fields: Any = {"strategy": strategy, "budget": 1, "language_features": "uriel"}
+        assert isinstance(STRATEGIES[strategy].scorer(SampleConfig(**fields)), UsageContrast)
+        assert type(STRATEGIES[strategy].scorer(SampleConfig(**fields, similarity_temperature=None))) is Scorer
+    alike: list[StrategyName] = ["random", "unimax", "temperature"]
+    for strategy in alike:
         assert type(STRATEGIES[strategy].scorer(SampleConfig(strategy=strategy, budget=1))) is Scorer
