@@ -292,15 +292,23 @@ def _jsd(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(jsd(one / one.sum(), other / other.sum()))
 
 
-def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], values: Sequence[str]) -> list[str]:
-    """Markdown: means over the problems of a group."""
-    lines = ["| " + " | ".join(["group", *keys, *values]) + " |", "|" + "---|" * (1 + len(keys) + len(values))]
+def means(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Means over the problems of a group, for each setting."""
     mine = [row for row in rows if all(key in row for key in keys)]
-    for group in dict.fromkeys((row["group"], *(row[key] for key in keys)) for row in mine):
-        same = [row for row in mine if (row["group"], *(row[key] for key in keys)) == group]
-        means = [np.mean([row[v] for row in same]) if v in same[0] else None for v in values]
-        lines.append("| " + " | ".join([*map(str, group), *("" if m is None else f"{m:.4f}" for m in means)]) + " |")
-    return lines
+    found = []
+    for setting in dict.fromkeys(tuple(row[key] for key in ("group", *keys)) for row in mine):
+        same = [row for row in mine if tuple(row[key] for key in ("group", *keys)) == setting]
+        values = [name for name in same[0] if name not in ("group", "seed", *keys)]
+        averages = {name: round(float(np.mean([row[name] for row in same])), 4) for name in values}
+        found.append(dict(zip(("group", *keys), setting, strict=True)) | averages | {"problems": len(same)})
+    return found
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return lines + ["| " + " | ".join(str(row.get(name, "")) for name in names) + " |" for row in rows]
 
 
 def main() -> None:
@@ -314,11 +322,14 @@ def main() -> None:
         rows += measure(problem, seed)
         print(f"{seed + 1} problems", end="\r", flush=True)
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "date": time.strftime("%Y-%m-%d")}
+    body = {
+        "machine": machine,
+        "estimates": means(rows, ["weights", "width", "current"]),
+        "draws": means(rows, ["temperature"]),
+    }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(table(rows, ["weights", "width", "current"], ["bits", *(f"jsd_{budget}" for budget in BUDGETS)])))
-    print()
-    print("\n".join(table(rows, ["temperature"], ["jsd", "texts", "asked"])))
+    arguments.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    print("\n".join([*table(body["estimates"]), "", *table(body["draws"])]))
 
 
 if __name__ == "__main__":
