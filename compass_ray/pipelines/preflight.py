@@ -226,6 +226,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     embedders = worthwhile(n_shards, rows, embedding.ROWS_EACH, room, config.embed.actors)
     fitters = worthwhile(n_shards, fitted, actors.ROWS_EACH, cpus, config.cluster.actors)
     workers = min(cpus, n_shards)
+    towards_usage = config.sample is not None and config.sample.draws_towards_usage
 
     work = {
         "read": 1.2 * (read + rows * costs.write) / cpus,
@@ -237,7 +238,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         + (sweep + 1.5 * rows * (compare + costs.write)) / workers
         + 1.5 * fitted * (n_clusters * costs.race + 1.7 * passes * compare) / fitters,
         "assign": rows * (compare + 7.5 * costs.write) / workers,
-        "sample": 31 * rows * costs.write / workers,
+        "sample": (46 if towards_usage else 31) * rows * costs.write / workers,
         "select": rows * costs.write / workers,
     }
     near = config.ingest.minhash

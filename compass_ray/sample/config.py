@@ -105,6 +105,11 @@ class SampleConfig(Config):
         return self
 
     @property
+    def draws_towards_usage(self) -> bool:
+        """Whether documents of a cell are drawn by their vectors, which costs passes over all of them."""
+        return self.strategy in WITH_CLUSTER_QUOTAS and self.similarity_temperature is not None
+
+    @property
     def unit(self) -> Literal["documents", "tokens"]:
         """What budgets, quotas and capacities count."""
         return "documents" if self.budget_tokens is None else "tokens"
