@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from compass_ray.configbase import Config
 
@@ -25,6 +26,19 @@ _TEMPERATURE = 0.35
 def _yaml_off(value: Any) -> Any:
     """YAML reads a bare ``off`` as false."""
     return "off" if value is False else value
+
+
+def _number_or_off(value: Any) -> Any:
+    """One message for each mistake: a union would give one for each of its members."""
+    if _yaml_off(value) == "off":
+        return "off"
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise PydanticCustomError("number_or_off", "Input should be a number above 0, or 'off'")
+    return number
 
 
 class TargetConfig(Config):
@@ -55,11 +69,10 @@ class SampleConfig(Config):
     max_cluster_language_fraction: float | None = Field(
         default=None, gt=0, le=1, description="At most this share of a cluster's quota from one language, rounded up"
     )
-    similarity_temperature: float | None = Field(
+    similarity_temperature: Annotated[float | Literal["off"], BeforeValidator(_number_or_off)] = Field(
         default=_TEMPERATURE,
-        gt=0,
         description="With cluster quotas, draw documents of a cell by their odds to be of the owner's usage, judged by "
-        "their vectors, to the power of 1 / this; all alike if null",
+        "their vectors, to the power of 1 / this; off draws all alike",
     )
     near_duplicates: Annotated[Literal["off", "within_language", "across_languages"], BeforeValidator(_yaml_off)] = (
         Field(default="within_language", description="Where near-duplicates of a selected document are passed over")
@@ -92,7 +105,7 @@ class SampleConfig(Config):
             problems += [
                 f"{name} needs a strategy with cluster quotas ({', '.join(WITH_CLUSTER_QUOTAS)})"
                 for name in names
-                if getattr(self, name) not in (None, type(self).model_fields[name].default)
+                if getattr(self, name) not in ("off", type(self).model_fields[name].default)
             ]
         if self.strategy in WITH_LANGUAGE_FEATURES and self.language_features is None:
             problems.append(f"language_features is needed by '{self.strategy}': a folder with URIEL's features.npz")
@@ -107,7 +120,7 @@ class SampleConfig(Config):
     @property
     def draws_towards_usage(self) -> bool:
         """Whether documents of a cell are drawn by their vectors, which costs passes over all of them."""
-        return self.strategy in WITH_CLUSTER_QUOTAS and self.similarity_temperature is not None
+        return self.strategy in WITH_CLUSTER_QUOTAS and self.similarity_temperature != "off"
 
     @property
     def unit(self) -> Literal["documents", "tokens"]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compass_ray.configbase import identity
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import OwnerMass, owner_mass
 from compass_ray.sample.problem import OwnerProblem
@@ -109,8 +110,19 @@ def test_in_tokens_mass_follows_the_length_of_usage() -> None:
         ({"strategy": "all", "budget_tokens": 9}, "'all', which takes none"),
         ({"budget": 5, "max_language_fraction": {"sw": 1.5}}, "above 0 and at most at 1"),
         ({"budget": 5, "max_language_fraction": 0}, "above 0 and at most at 1"),
+        ({"budget": 5, "similarity_temperature": 0}, "a number above 0, or 'off'"),
+        ({"budget": 5, "similarity_temperature": True}, "a number above 0, or 'off'"),
+        ({"budget": 5, "similarity_temperature": "warm"}, "a number above 0, or 'off'"),
     ],
 )
 def test_fields_that_a_strategy_cannot_keep_to_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SampleConfig(**fields)
+
+
+def test_off_is_off_however_yaml_reads_it_and_stays_so_in_an_identity() -> None:
+    for off in ("off", False):
+        config = SampleConfig(budget=5, similarity_temperature=off)  # type: ignore[arg-type]
+        assert config.similarity_temperature == "off"
+        assert SampleConfig.model_validate(identity(config)) == config
+    assert SampleConfig(budget=5, similarity_temperature="0.2").similarity_temperature == 0.2  # type: ignore[arg-type]

@@ -226,12 +226,12 @@ def test_directions_come_back_from_their_table_as_they_were() -> None:
     assert from_table(to_table({})) == {}
 
 
-def test_strategies_without_cluster_quotas_and_a_null_temperature_draw_all_alike() -> None:
+def test_strategies_without_cluster_quotas_and_a_temperature_that_is_off_draw_all_alike() -> None:
     with_quotas: list[StrategyName] = ["kl", "deficit", "hybrid"]
     for strategy in with_quotas:
         fields: Any = {"strategy": strategy, "budget": 1, "language_features": "uriel"}
         assert isinstance(STRATEGIES[strategy].scorer(SampleConfig(**fields)), UsageContrast)
-        assert type(STRATEGIES[strategy].scorer(SampleConfig(**fields, similarity_temperature=None))) is Scorer
+        assert type(STRATEGIES[strategy].scorer(SampleConfig(**fields, similarity_temperature="off"))) is Scorer
     alike: list[StrategyName] = ["random", "unimax", "temperature"]
     for strategy in alike:
         assert type(STRATEGIES[strategy].scorer(SampleConfig(strategy=strategy, budget=1))) is Scorer

@@ -43,7 +43,8 @@ def _alike(config: SampleConfig) -> Scorer:
 
 def _towards_usage(config: SampleConfig) -> Scorer:
     """Documents of a cell are drawn by how far they lie towards usage, unless the config says otherwise."""
-    return Scorer() if config.similarity_temperature is None else UsageContrast(config.similarity_temperature)
+    temperature = config.similarity_temperature
+    return Scorer() if temperature == "off" else UsageContrast(temperature)
 
 
 @dataclass(frozen=True)
