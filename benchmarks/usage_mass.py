@@ -35,6 +35,7 @@ from sib200_selection import MISSING  # beside this file
 
 from compass_ray.cluster import kernels
 from compass_ray.cluster.fit import RowGroup, ShardRows, lloyd, seed_centroids
+from compass_ray.cluster.stage import ROLE_MASS
 from compass_ray.embed.encoder import load_encoder
 from compass_ray.mass import (
     BANDWIDTH,
@@ -183,9 +184,7 @@ def weighted(problem: Problem, usage: Mapping[str, Vectors]) -> tuple[Vectors, N
     parts = [("pool", str(lang), problem.pool[problem.langs == lang]) for lang in np.unique(problem.langs)]
     parts += [("target", owner, rows) for owner, rows in usage.items()]
     parts += [("current", owner, rows) for owner, rows in problem.current.items()]
-    of_row = kernels.row_weights(
-        {(role, lang): len(rows) for role, lang, rows in parts}, {"pool": 0.5, "target": 0.25, "current": 0.25}
-    )
+    of_row = kernels.row_weights({(role, lang): len(rows) for role, lang, rows in parts}, ROLE_MASS)
     weights = np.concatenate([np.full(len(rows), of_row[role, lang]) for role, lang, rows in parts])
     return np.concatenate([rows for _, _, rows in parts]), weights
 
@@ -227,9 +226,9 @@ def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
     alike = np.full_like(common, 1 / len(common))
     variants = [("alike", alike, width, 0.0) for width in WIDTHS]
     variants += [("by pool and current", common, *both) for both in itertools.product(WIDTHS, CURRENT_SHARES)]
+    shares = {owner: counts / counts.sum() for owner, counts in unseen.items()}
     for name, weights, width, part in variants:
         mass = masses(similarities, weights, width, current, part)
-        shares = {owner: counts / counts.sum() for owner, counts in unseen.items()}
         row: dict[str, Any] = {"group": problem.group, "seed": seed, "weights": name, "width": width, "current": part}
         row["bits"] = float(np.mean([-(shares[o] * np.log2(mass[o])).sum() for o in mass]))
         for budget in BUDGETS:
@@ -255,29 +254,30 @@ def draws(
     languages = int(problem.langs.max()) + 1
     cell = labels.astype(np.int64) * languages + problem.langs
     inside = np.bincount(cell, minlength=len(capacity) * languages).reshape(-1, languages)
-    rows = []
-    for temperature in TEMPERATURES:
-        row: dict[str, Any] = {"group": problem.group, "seed": seed, "temperature": temperature}
-        found: dict[str, list[float]] = {"jsd": [], "texts": [], "asked": []}
-        for owner, share in mass.items():
-            by_cluster = kl_quotas(share, current[owner].astype(float), capacity, 1000)
-            quotas = np.stack(
-                [proportional_quotas(np.sqrt(inside[k]), inside[k], int(by_cluster[k])) for k in range(len(by_cluster))]
-            )
-            keys = np.random.default_rng(seed).gumbel(size=len(cell))
-            if temperature is not None:
-                keys += towards(problem, usage[owner], owner) / temperature
+    found: dict[float | None, dict[str, list[float]]] = {t: {"jsd": [], "texts": [], "asked": []} for t in TEMPERATURES}
+    for owner, share in mass.items():
+        by_cluster = kl_quotas(share, current[owner].astype(float), capacity, 1000)
+        quotas = np.stack(
+            [proportional_quotas(np.sqrt(inside[k]), inside[k], int(by_cluster[k])) for k in range(len(by_cluster))]
+        )
+        odds = towards(problem, usage[owner], owner)
+        noise = np.random.default_rng(seed).gumbel(size=len(cell))
+        for temperature, values in found.items():
+            keys = noise if temperature is None else noise + odds / temperature
             order = np.lexsort((-keys, cell))
             rank = np.arange(len(cell)) - np.searchsorted(cell[order], cell[order])
             chosen = order[rank < quotas.ravel()[cell[order]]]
             for judge in judges:
                 training = count(problem.pool[chosen], judge) + count(problem.current[owner], judge)
-                found["jsd"].append(_jsd(count(problem.unseen[owner], judge), training))
+                values["jsd"].append(_jsd(count(problem.unseen[owner], judge), training))
             if problem.texts is not None and problem.asked is not None:
-                found["texts"].append(len(np.unique(problem.texts[chosen])))
-                found["asked"].append(float(problem.asked[chosen].mean()))
-        rows.append(row | {name: float(np.mean(values)) for name, values in found.items() if values})
-    return rows
+                values["texts"].append(len(np.unique(problem.texts[chosen])))
+                values["asked"].append(float(problem.asked[chosen].mean()))
+    return [
+        {"group": problem.group, "seed": seed, "temperature": temperature}
+        | {name: float(np.mean(some)) for name, some in values.items() if some}
+        for temperature, values in found.items()
+    ]
 
 
 def towards(problem: Problem, usage: Vectors, owner: str) -> Vector:

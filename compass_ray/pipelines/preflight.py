@@ -226,7 +226,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     embedders = worthwhile(n_shards, rows, embedding.ROWS_EACH, room, config.embed.actors)
     fitters = worthwhile(n_shards, fitted, actors.ROWS_EACH, cpus, config.cluster.actors)
     workers = min(cpus, n_shards)
-    towards_usage = config.sample is not None and config.sample.draws_towards_usage
+    towards_usage = config.sample is not None and config.sample.temperature is not None
 
     work = {
         "read": 1.2 * (read + rows * costs.write) / cpus,

@@ -23,6 +23,7 @@ _RANDOM_DRAWS = 200
 
 Counts = NDArray[np.int64]
 Statistic = Callable[[NDArray[Any]], NDArray[Any]]
+Possible = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,11 @@ def _estimate(heldout: Counts, statistic: Statistic, rng: np.random.Generator) -
     not be used at all. So there are two, the observed shares and these shrunk towards uniform. The interval holds those
     of both, and the estimate is corrected by the bias of their mean.
     """
-    observed, shrunk = _possible(heldout)
+    observed, shrunk = possible = _possible(heldout)
     plugin = float(statistic(observed))
-    value = plugin - _bias(heldout, statistic, rng)  # first, so that generators in one state find the same bias
+    value = plugin - _bias(
+        heldout, statistic, possible, rng
+    )  # first, so that generators in one state find the same bias
     # the value less its bias, plus the scatter around that
     errors = [_errors(heldout, statistic, usage, rng) for usage in (observed, shrunk)]
     ends = [plugin - 2 * e.mean() + np.quantile(e, [0.025, 0.975]) for e in errors]
@@ -90,7 +93,7 @@ def _estimate(heldout: Counts, statistic: Statistic, rng: np.random.Generator) -
     return Estimate(value, min(float(low), value), max(float(high), value), plugin)
 
 
-def _possible(heldout: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _possible(heldout: Counts) -> Possible:
     """Two usages that the sample could be of: its own shares, and these shrunk towards uniform."""
     uniform = np.full(len(heldout), 1 / len(heldout))
     return heldout / heldout.sum(), shrunk_mass(heldout, uniform, concentration(heldout, uniform))
@@ -106,9 +109,8 @@ def _errors(
     return missed
 
 
-def _bias(heldout: Counts, statistic: Statistic, rng: np.random.Generator) -> float:
-    observed, shrunk = _possible(heldout)
-    return float(_errors(heldout, statistic, (observed + shrunk) / 2, rng).mean())
+def _bias(heldout: Counts, statistic: Statistic, possible: Possible, rng: np.random.Generator) -> float:
+    return float(_errors(heldout, statistic, (possible[0] + possible[1]) / 2, rng).mean())
 
 
 def random_divergence(
@@ -116,7 +118,7 @@ def random_divergence(
 ) -> Estimate:
     """What a random selection of the same budget would reach: mean and 95 % range of 200 draws."""
     expected = current + budget * capacity / capacity.sum()
-    bias = _bias(heldout, lambda usage: jsd(usage, expected / expected.sum()), rng)
+    bias = _bias(heldout, lambda usage: jsd(usage, expected / expected.sum()), _possible(heldout), rng)
     training = hypergeometric_quotas(capacity, budget, rng, _RANDOM_DRAWS) + current
     plugin = jsd(heldout / heldout.sum(), training / training.sum(axis=1, keepdims=True))
     values = np.clip(plugin - bias, 0, 1)

@@ -118,9 +118,11 @@ class SampleConfig(Config):
         return self
 
     @property
-    def draws_towards_usage(self) -> bool:
-        """Whether documents of a cell are drawn by their vectors, which costs passes over all of them."""
-        return self.strategy in WITH_CLUSTER_QUOTAS and self.similarity_temperature != "off"
+    def temperature(self) -> float | None:
+        """That of draws towards usage, which cost passes over all vectors; None where documents are drawn all alike."""
+        if self.strategy not in WITH_CLUSTER_QUOTAS or self.similarity_temperature == "off":
+            return None
+        return self.similarity_temperature
 
     @property
     def unit(self) -> Literal["documents", "tokens"]:

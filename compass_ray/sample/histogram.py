@@ -24,6 +24,14 @@ def heldout_mask(assignments: pa.Table, seed: int, fraction: float) -> NDArray[n
     return np.asarray(pc.equal(assignments["role"], "target")) & heldout
 
 
+def pool_mask(assignments: pa.Table) -> NDArray[np.bool_]:
+    """Pool rows that are no outliers, whether or not an owner may have them."""
+    inside: NDArray[np.bool_] = np.asarray(
+        pc.and_(pc.equal(assignments["role"], "pool"), pc.invert(assignments["outlier"]))
+    )
+    return inside
+
+
 def eligible_mask(assignments: pa.Table, owner: str) -> NDArray[np.bool_]:
     """Pool rows of a shard that may be drawn for an owner.
 
@@ -38,8 +46,8 @@ def eligible_mask(assignments: pa.Table, owner: str) -> NDArray[np.bool_]:
     )
     known = pc.unique(assignments["content_id"].filter(seen))
     repeats = pc.is_in(assignments["content_id"], value_set=known)
-    allowed = pc.and_(pc.equal(role, "pool"), pc.invert(pc.or_(repeats, assignments["outlier"])))
-    return np.asarray(allowed)
+    allowed: NDArray[np.bool_] = pool_mask(assignments) & ~np.asarray(repeats)
+    return allowed
 
 
 def shard_histogram(
@@ -69,10 +77,10 @@ def shard_histogram(
             "tokens": assignments["tokens"].cast(pa.int64()),
         }
     )
-    inside_pool = np.asarray(pc.and_(pc.equal(assignments["role"], "pool"), pc.invert(assignments["outlier"])))
+    inside = pool_mask(assignments)
     parts = [rows]
     for owner in owners:
-        barred = rows.filter(pa.array(inside_pool & ~eligible_mask(assignments, owner)))
+        barred = rows.filter(pa.array(inside & ~eligible_mask(assignments, owner)))
         barred = barred.set_column(0, "owner", pa.array([owner] * barred.num_rows, pa.string()))
         parts.append(barred.set_column(1, "role", pa.array(["ineligible"] * barred.num_rows, pa.string())))
     return merge(parts)

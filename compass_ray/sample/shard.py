@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.artifacts import Artifact
-from compass_ray.sample.histogram import eligible_mask, heldout_mask
+from compass_ray.sample.histogram import eligible_mask, heldout_mask, pool_mask
 from compass_ray.vectors import finite_rows, from_column, unit_rows
 
 Positions = NDArray[np.int64]
@@ -38,8 +38,7 @@ class Shard:
 
     def inside_pool(self) -> Positions:
         """Pool documents that are no outliers, whether or not an owner may have them."""
-        rows = self.assignments
-        return np.flatnonzero(np.asarray(pc.and_(pc.equal(rows["role"], "pool"), pc.invert(rows["outlier"]))))
+        return np.flatnonzero(pool_mask(self.assignments))
 
     def usage(self, owner: str) -> Positions:
         """An owner's target documents that are neither held out nor outliers."""

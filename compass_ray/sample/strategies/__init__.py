@@ -36,15 +36,9 @@ from compass_ray.sample.usage_contrast import UsageContrast
 Quotas = Callable[[OwnerProblem, OwnerMass, SampleConfig], NDArray[np.int64]]
 
 
-def _alike(config: SampleConfig) -> Scorer:
-    """Documents of a cell are drawn with the same chance."""
-    return Scorer()
-
-
-def _towards_usage(config: SampleConfig) -> Scorer:
-    """Documents of a cell are drawn by how far they lie towards usage, unless the config says otherwise."""
-    temperature = config.similarity_temperature
-    return Scorer() if temperature == "off" else UsageContrast(temperature)
+def _draw(config: SampleConfig) -> Scorer:
+    """Documents of a cell are drawn: all with the same chance, or towards usage."""
+    return Scorer() if config.temperature is None else UsageContrast(config.temperature)
 
 
 @dataclass(frozen=True)
@@ -52,13 +46,13 @@ class Strategy:
     """A rule for quotas, and what decides inside a cell."""
 
     quotas: Quotas
-    scorer: Callable[[SampleConfig], Scorer] = _alike
+    scorer: Callable[[SampleConfig], Scorer] = _draw
 
 
 STRATEGIES: dict[StrategyName, Strategy] = {
-    "kl": Strategy(kl.quotas, _towards_usage),
-    "deficit": Strategy(deficit.quotas, _towards_usage),
-    "hybrid": Strategy(hybrid.quotas, _towards_usage),
+    "kl": Strategy(kl.quotas),
+    "deficit": Strategy(deficit.quotas),
+    "hybrid": Strategy(hybrid.quotas),
     "random": Strategy(uniform.quotas),
     "all": Strategy(everything.quotas),
     "temperature": Strategy(temperature.quotas),
