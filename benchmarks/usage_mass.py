@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from sib200_selection import MISSING  # beside this file
 
 from compass_ray.cluster import kernels
-from compass_ray.cluster.fit import RowGroup, ShardRows, lloyd, seed_centroids
-from compass_ray.cluster.stage import ROLE_MASS
+from compass_ray.cluster.fit import Fit, RowGroup, ShardRows, lloyd, seed_centroids
+from compass_ray.cluster.sampling import ROLE_MASS
 from compass_ray.embed.encoder import load_encoder
 from compass_ray.mass import (
     BANDWIDTH,
@@ -56,7 +56,7 @@ Counts = NDArray[np.int64]
 Vector = NDArray[np.float64]
 OWNERS = ("amh_Ethi", "pol_Latn", "swh_Latn", "tam_Taml")  # of the published figures
 BUDGETS = (300, 1000, 5000)
-WIDTHS = (0.4, 0.5, 0.6, 0.7, 0.9)
+WIDTHS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.7, 0.9)
 CURRENT_SHARES = (0.0, 0.1, 0.2, 0.3)
 TEMPERATURES = (None, 1.0, 0.7, 0.5, 0.35, 0.25)
 HOLDOUT, JUDGES, JUDGE_CLUSTERS = 0.3, 2, 50
@@ -167,8 +167,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from stream
 
 
-def clustered(x: Vectors, weights: NDArray[np.float64], n_clusters: int, seed: int) -> Vectors:
-    """Centroids by the engine's k-means."""
+def clustered(x: Vectors, weights: NDArray[np.float64], n_clusters: int, seed: int) -> Fit:
+    """Fitted by the engine's k-means."""
     ids = np.random.default_rng(seed).integers(0, 256, (len(x), 16), dtype=np.uint8)
     group = RowGroup([ShardRows(ids, x, weights)])
 
@@ -176,7 +176,7 @@ def clustered(x: Vectors, weights: NDArray[np.float64], n_clusters: int, seed: i
         return [getattr(group, method)(*args)]
 
     start = seed_centroids(broadcast, n_clusters, x.shape[1], seed)
-    return lloyd(broadcast, start, max_iterations=60, tol=1e-3).centroids
+    return lloyd(broadcast, start, max_iterations=60, tol=1e-3)
 
 
 def weighted(problem: Problem, usage: Mapping[str, Vectors]) -> tuple[Vectors, NDArray[np.float64]]:
@@ -215,27 +215,34 @@ def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
     """Rows of both tables for one problem."""
     rng = np.random.default_rng(seed)
     usage = {owner: rows[rng.random(len(rows)) >= HOLDOUT] for owner, rows in problem.usage.items()}
-    centroids = clustered(*weighted(problem, usage), problem.n_clusters, seed)
+    x, row_weights = weighted(problem, usage)
+    fit = clustered(x, row_weights, problem.n_clusters, seed)
+    centroids = fit.centroids
     labels = kernels.nearest(problem.pool, centroids)[0]
     capacity = np.bincount(labels, minlength=problem.n_clusters)
     current = {owner: count(rows, centroids) for owner, rows in problem.current.items()}
     unseen = {owner: count(rows, centroids) for owner, rows in problem.unseen.items()}
-    similarities = {owner: rows @ centroids.T for owner, rows in usage.items()}
+    seen = {owner: rows @ centroids.T for owner, rows in usage.items()}
+    ends = np.cumsum([len(problem.pool), *map(len, usage.values())])  # where each owner's rows lie among the fitted
+    left_out = {
+        owner: kernels.leave_one_out(seen[owner], row_weights[start:end], fit.lengths)
+        for owner, start, end in zip(usage, ends, ends[1:], strict=False)
+    }
     common = cluster_weights(capacity, np.sum(list(current.values()), axis=0))
     rows = []
     alike = np.full_like(common, 1 / len(common))
-    variants = [("alike", alike, width, 0.0) for width in WIDTHS]
-    variants += [("by pool and current", common, *both) for both in itertools.product(WIDTHS, CURRENT_SHARES)]
+    variants = [("seen, clusters alike", seen, alike, 0.9, 0.0), ("seen", seen, common, 0.5, 0.2)]
+    variants += [("left out", left_out, common, *both) for both in itertools.product(WIDTHS, CURRENT_SHARES)]
     shares = {owner: counts / counts.sum() for owner, counts in unseen.items()}
-    for name, weights, width, part in variants:
+    for name, similarities, weights, width, part in variants:
         mass = masses(similarities, weights, width, current, part)
-        row: dict[str, Any] = {"group": problem.group, "seed": seed, "weights": name, "width": width, "current": part}
+        row: dict[str, Any] = {"group": problem.group, "seed": seed, "usage": name, "width": width, "current": part}
         row["bits"] = float(np.mean([-(shares[o] * np.log2(mass[o])).sum() for o in mass]))
         for budget in BUDGETS:
             quotas = {o: kl_quotas(mass[o], current[o].astype(float), capacity, budget) for o in mass}
             row[f"jsd_{budget}"] = float(np.mean([_jsd(shares[o], current[o] + quotas[o]) for o in mass]))
         rows.append(row)
-    mass = masses(similarities, common, BANDWIDTH, current, CURRENT_SHARE)
+    mass = masses(left_out, common, BANDWIDTH, current, CURRENT_SHARE)
     return rows + draws(problem, usage, mass, labels, current, capacity, seed)
 
 
@@ -250,7 +257,7 @@ def draws(
 ) -> list[dict[str, Any]]:
     """How far selections of 1,000 lie from unseen usage in other codebooks, by the temperature of the draw."""
     x, weights = weighted(problem, problem.unseen)
-    judges = [clustered(x, weights, JUDGE_CLUSTERS, 1000 + seed + number) for number in range(JUDGES)]
+    judges = [clustered(x, weights, JUDGE_CLUSTERS, 1000 + seed + number).centroids for number in range(JUDGES)]
     languages = int(problem.langs.max()) + 1
     cell = labels.astype(np.int64) * languages + problem.langs
     inside = np.bincount(cell, minlength=len(capacity) * languages).reshape(-1, languages)
@@ -324,7 +331,7 @@ def main() -> None:
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "date": time.strftime("%Y-%m-%d")}
     body = {
         "machine": machine,
-        "estimates": means(rows, ["weights", "width", "current"]),
+        "estimates": means(rows, ["usage", "width", "current"]),
         "draws": means(rows, ["temperature"]),
     }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from scipy.special import betaincinv, gammaln, softmax
 
 Vector = NDArray[np.float64]
 
-BANDWIDTH = 0.5
+BANDWIDTH = 0.3
 """Width of the kernel that shares a document among clusters, in standard deviations of its similarities."""
 
 CURRENT_SHARE = 0.2
@@ -77,8 +77,8 @@ def spread(similarity: NDArray[np.floating], weights: Vector, width: float = BAN
 def base_measure(usage: Vector, current: NDArray[np.int64], current_share: float = CURRENT_SHARE) -> Vector:
     """What usage looks like before one's own counts: all owners' documents, spread, and a part of one's current data.
 
-    The codebook has seen the documents of usage and no unseen ones, so that even spread they claim too much of the
-    clusters that formed around them, and too little of where current data lie.
+    What an adapter is trained on was once chosen for its use: usage that was not seen yet lies there more often than
+    what was seen of it says.
 
     Parameters
     ----------

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from compass_ray import records, seeding
 from compass_ray.artifacts import Artifact
 from compass_ray.cluster.centering import LanguageMeans
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.device import Device, nearest_on
-from compass_ray.cluster.fit import Fit, RowGroup, ShardRows, lloyd, seed_centroids
-from compass_ray.cluster.sampling import weights_of
+from compass_ray.cluster.fit import Fit, RowGroup, lloyd, seed_centroids
+from compass_ray.cluster.sampling import Design, sample_rows
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
@@ -25,14 +22,12 @@ ROWS_EACH = 20_000
 def fit_on_actors(
     embeddings: Artifact,
     means: LanguageMeans,
-    weights: Mapping[tuple[str, str], float],
-    rate: float,
+    design: Design,
     config: ClusterConfig,
     n_clusters: int,
-    seed: int,
     device: Device,
 ) -> Fit:
-    """Seed and fit, each row taken with probability ``rate``; the same bytes for any number of actors.
+    """Seed and fit to a sample of the rows; the same bytes for any number of actors.
 
     Raises
     ------
@@ -46,20 +41,18 @@ def fit_on_actors(
     num_gpus = 1 if device == "gpu" else 0
     keys = embeddings.manifest().keys_with_rows
     room = room_for(1, num_gpus, "cluster.device") if num_gpus else cluster_cpus()
-    rows = int(rate * embeddings.manifest().rows)
+    rows = min(config.fit_rows, embeddings.manifest().rows)
     count = worthwhile(len(keys), rows, ROWS_EACH, room, config.actors)
     remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_restarts=-1, max_task_retries=-1)(FitActor)
     shared = ray.put(means)
-    actors = [
-        remote.remote(embeddings, keys[part::count], weights, seed, rate, shared, device) for part in range(count)
-    ]
+    actors = [remote.remote(embeddings, keys[part::count], design, shared, device) for part in range(count)]
 
     def broadcast(method: str, *args: Any) -> list[Any]:
         given = [ray.put(value) if isinstance(value, np.ndarray) else value for value in args]
         answers: list[Any] = ray.get([actor.call.remote(method, *given) for actor in actors])
         return answers
 
-    initial = seed_centroids(broadcast, n_clusters, broadcast("n_features")[0], seed)
+    initial = seed_centroids(broadcast, n_clusters, broadcast("n_features")[0], design.seed)
     fit = lloyd(broadcast, initial, max_iterations=config.max_iterations, tol=config.tol)
     for actor in actors:
         ray.kill(actor)
@@ -70,33 +63,12 @@ class FitActor:
     """A Ray actor around :class:`RowGroup`; a restarted one reads its shards again."""
 
     def __init__(
-        self,
-        embeddings: Artifact,
-        keys: list[str],
-        weights: Mapping[tuple[str, str], float],
-        seed: int,
-        rate: float,
-        means: LanguageMeans,
-        device: Device,
+        self, embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans, device: Device
     ) -> None:
         set_threads(1)
-        members = [_fitting_rows(embeddings, key, weights, seed, rate, means) for key in keys]
-        self._group = RowGroup(members, nearest_on(device))
+        columns = ["doc_id", "role", "owner", "lang", "vector"]
+        tables = (finite_rows(embeddings.read(key, columns)) for key in keys)
+        self._group = RowGroup([sample_rows(table, design, means).rows for table in tables], nearest_on(device))
 
     def call(self, method: str, *args: Any) -> Any:
         return getattr(self._group, method)(*args)
-
-
-def _fitting_rows(
-    embeddings: Artifact,
-    key: str,
-    weights: Mapping[tuple[str, str], float],
-    seed: int,
-    rate: float,
-    means: LanguageMeans,
-) -> ShardRows:
-    table = finite_rows(embeddings.read(key, ["doc_id", "role", "lang", "vector"]))
-    ids = records.ids_to_numpy(table["doc_id"])
-    kept = seeding.uniform(ids, seed, "fit") < rate
-    table = table.filter(pa.array(kept))
-    return ShardRows(ids[kept], means.unit_rows(table), weights_of(table, weights))

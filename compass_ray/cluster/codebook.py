@@ -1,4 +1,4 @@
-"""The codebook: centroids, language means and outlier thresholds, frozen in one artifact."""
+"""The codebook: centroids, language means, outlier thresholds and how it was fitted, frozen in one artifact."""
 
 from __future__ import annotations
 
@@ -11,11 +11,28 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from compass_ray.artifacts import Artifact, Receipt, open_artifact
-from compass_ray.cluster import centering
+from compass_ray.cluster import centering, kernels
 from compass_ray.cluster.centering import LanguageMeans, read_means
+from compass_ray.cluster.sampling import Design
 from compass_ray.errors import FingerprintMismatch
 
 KEY = "codebook"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What centroids are directions of: the weighted sums of the rows of their clusters.
+
+    Attributes
+    ----------
+    design : Design
+        Which rows are in these sums, and with what weight.
+    lengths : ndarray of shape (n_clusters,), float64
+        Of the sums.
+    """
+
+    design: Design
+    lengths: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,34 +49,63 @@ class Codebook:
         A document less similar than this to its centroid is an outlier.
     default_threshold : float
         The threshold of languages with too few rows for their own.
+    fitted : Fitted or None
+        None for centroids that are no such directions, or if the rows at hand are none of those.
     """
 
     centroids: NDArray[np.float32]
     means: LanguageMeans
     thresholds: Mapping[str, float]
     default_threshold: float
+    fitted: Fitted | None = None
 
     def threshold(self, lang: str) -> float:
         """The similarity below which a document of a language is an outlier."""
         return self.thresholds.get(lang, self.default_threshold)
+
+    def similarity(self, rows: pa.Table, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosines of rows with all centroids, of a fitted row as if the codebook had been fitted without it.
+
+        Parameters
+        ----------
+        rows : Table
+            Columns doc_id, role and lang.
+        x : ndarray of shape (n, n_features), float32
+            Their vectors, as the means move them.
+
+        Returns
+        -------
+        ndarray of shape (n, n_clusters), float32
+        """
+        products: NDArray[np.float32] = np.minimum(x @ self.centroids.T, 1.0)
+        if self.fitted is None:
+            return products
+        return kernels.leave_one_out(products, self.fitted.design.weights_of(rows), self.fitted.lengths)
 
     def write(self, target: Artifact, summary: Mapping[str, Any]) -> Receipt:
         """Write centroids and thresholds; the means are written before, as the fit needs them."""
         n_clusters, n_features = self.centroids.shape
         centroid = pa.FixedSizeListArray.from_arrays(pa.array(self.centroids.ravel()), n_features)
         table = pa.table({"cluster": pa.array(range(n_clusters), pa.int32()), "centroid": centroid})
-        outliers = {"thresholds": dict(self.thresholds), "default_threshold": self.default_threshold}
-        return target.write(KEY, table, {**summary, **outliers})
+        body = {**summary, "thresholds": dict(self.thresholds), "default_threshold": self.default_threshold}
+        if self.fitted is not None:
+            table = table.append_column("length", pa.array(self.fitted.lengths))
+            body["design"] = self.fitted.design.to_json()
+        return target.write(KEY, table, body)
 
 
 def read_codebook(source: Artifact) -> Codebook:
     """The codebook of a finished artifact."""
-    column = source.read(KEY)["centroid"].combine_chunks()
+    table = source.read(KEY)
+    column = table["centroid"].combine_chunks()
     centroids = column.flatten().to_numpy().reshape(len(column), -1)
     receipts = source.manifest().receipts
     means = read_means(source) if centering.KEY in receipts else LanguageMeans({})
     summary = receipts[KEY].summary
-    return Codebook(centroids, means, summary["thresholds"], summary["default_threshold"])
+    fitted = None
+    if "design" in summary:
+        fitted = Fitted(Design.from_json(summary["design"]), table["length"].to_numpy())
+    return Codebook(centroids, means, summary["thresholds"], summary["default_threshold"], fitted)
 
 
 def open_codebook(url: str, space: Mapping[str, str]) -> Artifact:

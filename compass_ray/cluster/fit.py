@@ -43,9 +43,12 @@ class ShardRows:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted codebook: centroids of shape (K, d), and the inertia before each iteration's update."""
+    """A fitted codebook: centroids of shape (K, d), the lengths of the weighted sums of their rows, shape (K,), and the
+    inertia before each iteration's update.
+    """
 
     centroids: NDArray[np.float32]
+    lengths: NDArray[np.float64]
     inertia: list[float]
     converged: bool
 
@@ -169,13 +172,14 @@ def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iteration
         answers = broadcast("step", centroids)
         sums, mass, inertia = (shards.from_fixed(sum(parts[1:], parts[0])) for parts in zip(*answers, strict=True))
         history.append(float(inertia[0]))
+        lengths = np.linalg.norm(sums, axis=1)
         empty = np.flatnonzero(mass == 0)
         if not len(empty) and len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]:
-            return Fit(centroids, history, converged=True)
+            return Fit(centroids, lengths, history, converged=True)
         moved = kernels.new_centroids(sums, centroids)
         if len(empty):
             offers = sorted((p for points in broadcast("farthest", centroids, len(empty)) for p in points), key=_order)
             for cluster, point in zip(empty, offers, strict=False):
                 moved[cluster] = point[2]
         centroids = moved
-    return Fit(centroids, history, converged=False)
+    return Fit(centroids, lengths, history, converged=False)

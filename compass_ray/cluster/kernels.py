@@ -18,6 +18,9 @@ TILE_ROWS = 4096
 SIMILARITY_BINS = 8192
 """Resolution of similarity quantiles over [-1, 1]."""
 
+_ALONE = 1e-5
+"""What is left of a cluster without one row, of the squared length of its sum: less is rounding, the row was alone."""
+
 
 def nearest(x: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The most similar centroid of each row; ties go to the lower id.
@@ -83,6 +86,42 @@ def row_weights(groups: Mapping[tuple[str, str], int], role_mass: Mapping[str, f
         for (role, lang), count in groups.items()
         if count
     }
+
+
+def leave_one_out(
+    similarity: NDArray[np.float32], weights: NDArray[np.float64], lengths: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Cosines with the centroids that there would be if a row had not been fitted, for each row by itself.
+
+    A centroid is the direction of a sum, and a row of large weight turns it towards itself: what the rows of a sample
+    say of clusters is not what the next ones will. Without the row its centroid is the direction of what is left of the
+    sum; how near the row lies to that follows from the length of the sum, its weight and its cosine alone. That other
+    rows might change cluster is neglected.
+
+    Parameters
+    ----------
+    similarity : ndarray of shape (n_samples, n_clusters), float32
+        Cosines with the centroids as they are.
+    weights : ndarray of shape (n_samples,), float64
+        Of each row in the fit, 0 for a row that was not in it.
+    lengths : ndarray of shape (n_clusters,), float64
+        Lengths of the weighted sums of each cluster's rows; see :class:`~compass_ray.cluster.fit.Fit`.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_clusters), float32
+        Only the cosine with the nearest centroid is another: never higher, and at least the lowest of its row, which is
+        what a row has that was alone in its cluster.
+    """
+    rows, own = np.arange(len(similarity)), similarity.argmax(axis=1)
+    cosine, length = similarity[rows, own].astype(np.float64), lengths[own]
+    rest_sq = length**2 - 2 * length * weights * cosine + weights**2
+    alone = rest_sq <= _ALONE * length**2
+    without = (length * cosine - weights) / np.sqrt(np.where(alone, 1.0, rest_sq))
+    lowest = similarity.min(axis=1)
+    found = similarity.copy()
+    found[rows, own] = np.where(weights == 0, cosine, np.where(alone, lowest, np.clip(without, lowest, cosine)))
+    return found
 
 
 def similarity_histogram(similarity: NDArray[np.float32]) -> NDArray[np.int64]:

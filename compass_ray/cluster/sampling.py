@@ -1,45 +1,109 @@
-"""A bounded sample of the embeddings, for what has to see all its rows at once: the sweep and HDBSCAN.
+"""Which rows a codebook is found with, and what they weigh: all of them, or a bounded sample.
 
-Tasks read it out of the shards and one task joins it in the order of ids, so it has the same bits for any number of
-workers and no row passes the driver. Cost: ``4·d`` bytes a row, about ``rows`` of them.
+k-means holds them where their shards are read. The sweep and HDBSCAN have to see all of them at once: tasks read them
+out of the shards and one task joins them in the order of ids, so they have the same bits for any number of workers and
+no row passes the driver. Cost: ``4·d`` bytes a row.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import records, seeding
 from compass_ray.artifacts import Artifact
+from compass_ray.cluster import kernels
 from compass_ray.cluster.centering import LanguageMeans
 from compass_ray.cluster.fit import ShardRows
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
+ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
+
+Group = tuple[str, str]
+"""Role and language of a row."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """How rows are sampled, by their role and language.
+
+    Attributes
+    ----------
+    weights : mapping of (role, language) to float
+        What a row weighs in the sample.
+    chances : mapping of (role, language) to float
+        The chance that it is in the sample, in (0, 1], unless it is held out.
+    seed : int
+    holdout_fraction : float
+        Share of the target documents that is never in it.
+    """
+
+    weights: Mapping[Group, float]
+    chances: Mapping[Group, float]
+    seed: int
+    holdout_fraction: float
+
+    def heldout(self, rows: pa.Table) -> NDArray[np.bool_]:
+        """Target rows that only the certificate may see, shape (n,)."""
+        is_target: NDArray[np.bool_] = np.asarray(pc.equal(rows["role"], "target"))
+        return is_target & seeding.heldout(records.ids_to_numpy(rows["doc_id"]), self.seed, self.holdout_fraction)
+
+    def weights_of(self, rows: pa.Table) -> NDArray[np.float64]:
+        """What each row weighs in the sample, 0 if it is not in it, shape (n,)."""
+        groups = list(zip(rows["role"].to_pylist(), rows["lang"].to_pylist(), strict=True))
+        draws = seeding.uniform(records.ids_to_numpy(rows["doc_id"]), self.seed, "fit")
+        kept = (draws < np.array([self.chances[group] for group in groups])) & ~self.heldout(rows)
+        return np.where(kept, np.array([self.weights[group] for group in groups]), 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        groups = [[*group, weight, self.chances[group]] for group, weight in self.weights.items()]
+        return {"groups": groups, "seed": self.seed, "holdout_fraction": self.holdout_fraction}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Design:
+        """The design that :meth:`to_json` gave the values of."""
+        weights = {(role, lang): weight for role, lang, weight, _ in body["groups"]}
+        chances = {(role, lang): chance for role, lang, _, chance in body["groups"]}
+        return cls(weights, chances, body["seed"], body["holdout_fraction"])
+
+
+def design_sample(groups: Counter[Group], rows: int, seed: int, holdout_fraction: float) -> Design:
+    """All rows, or about ``rows`` of them if there are more: each by a chance that follows its weight.
+
+    So usage is not lost in a large pool: of ten million pool documents and a few hundred of usage a sample of a
+    million holds all the usage. What is held out, or by chance not taken, leaves its weight to others of its group.
+    """
+    weights = kernels.row_weights(groups, ROLE_MASS)
+    rate, room, left = np.inf, float(rows), 1.0
+    if rows < groups.total():
+        for weight, group in sorted(((weight, group) for group, weight in weights.items()), reverse=True):
+            rate = room / left
+            if weight * rate < 1:
+                break
+            room, left = room - groups[group], left - groups[group] * weight  # all rows of the group are taken
+    chances = {group: min(1.0, weight * rate) for group, weight in weights.items()}
+    known = {"target": 1 - holdout_fraction}
+    in_sample = {group: weight / chances[group] / known.get(group[0], 1.0) for group, weight in weights.items()}
+    return Design(in_sample, chances, seed, holdout_fraction)
+
 
 @dataclass(frozen=True)
 class Sample:
-    """Fitting rows, and what of them is usage and pool; without held-out usage."""
+    """Rows at one place, and what of them is usage and pool."""
 
     rows: ShardRows
     inclusion: NDArray[np.float64]  # (n,), the chance that the row had to be in the sample
     roles: NDArray[np.str_]  # (n,)
     owners: NDArray[np.str_]  # (n,), empty for the pool
-
-
-@dataclass(frozen=True)
-class Design:
-    """How a sample is drawn: about ``rows`` rows in all, by the weight of a row of each (role, language)."""
-
-    weights: Mapping[tuple[str, str], float]
-    rows: int
-    seed: int
-    holdout_fraction: float
 
 
 def collect(embeddings: Artifact, means: LanguageMeans, design: Design) -> tuple[Any, int]:
@@ -79,12 +143,6 @@ def join(parts: Sequence[Sample]) -> Sample:
     )
 
 
-def weights_of(embeddings: pa.Table, weights: Mapping[tuple[str, str], float]) -> NDArray[np.float64]:
-    """The weight of each row by its role and language, shape (n,)."""
-    groups = zip(embeddings["role"].to_pylist(), embeddings["lang"].to_pylist(), strict=True)
-    return np.array([weights[group] for group in groups], dtype=np.float64)
-
-
 def _read(embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans) -> Sample:
     set_threads(1)
     columns = ["doc_id", "role", "owner", "lang", "vector"]
@@ -92,19 +150,17 @@ def _read(embeddings: Artifact, keys: list[str], design: Design, means: Language
 
 
 def sample_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> Sample:
-    """A shard's part of a sample, each row with a chance that follows its weight, so that usage is not lost among the
-    pool.
-    """
-    ids = records.ids_to_numpy(embeddings["doc_id"])
-    weight = weights_of(embeddings, design.weights)
-    chance = np.minimum(1.0, design.rows * weight)
-    roles = np.array(embeddings["role"].to_pylist(), dtype=np.str_)
-    heldout = (roles == "target") & seeding.heldout(ids, design.seed, design.holdout_fraction)
-    kept = (seeding.uniform(ids, design.seed, "sweep") < chance) & ~heldout
-    owners = np.array([owner or "" for owner in embeddings["owner"].to_pylist()], dtype=np.str_)
-    share = np.where(roles == "target", 1 - design.holdout_fraction, 1.0)  # what is held out leaves its weight behind
-    shard = ShardRows(ids[kept], means.unit_rows(embeddings.filter(pa.array(kept))), (weight / chance / share)[kept])
-    return Sample(shard, chance[kept], roles[kept], owners[kept])
+    """A shard's part of a sample."""
+    weights = design.weights_of(embeddings)
+    kept = weights > 0
+    table = embeddings.filter(pa.array(kept))
+    groups = zip(table["role"].to_pylist(), table["lang"].to_pylist(), strict=True)
+    return Sample(
+        ShardRows(records.ids_to_numpy(table["doc_id"]), means.unit_rows(table), weights[kept]),
+        np.array([design.chances[group] for group in groups]),
+        np.array(table["role"].to_pylist(), dtype=np.str_),
+        np.array([owner or "" for owner in table["owner"].to_pylist()], dtype=np.str_),
+    )
 
 
 def _joined(*parts: Sample) -> tuple[Sample, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,22 +18,21 @@ from numpy.typing import NDArray
 
 from compass_ray import records, seeding, storage
 from compass_ray.artifacts import Artifact, Receipt, artifact
-from compass_ray.cluster import centering, kernels, outliers, sweep
+from compass_ray.cluster import centering, outliers, sweep
 from compass_ray.cluster.actors import fit_on_actors
-from compass_ray.cluster.codebook import KEY, Codebook, open_codebook, read_codebook
+from compass_ray.cluster.codebook import KEY, Codebook, Fitted, open_codebook, read_codebook
 from compass_ray.cluster.config import ClusterConfig, HdbscanConfig
 from compass_ray.cluster.density import DenseClusters, dense_clusters
 from compass_ray.cluster.device import TASK_GPUS, Device, nearest_on
-from compass_ray.cluster.sampling import Design, Sample, collect
+from compass_ray.cluster.sampling import Design, Group, Sample, collect, design_sample
 from compass_ray.configbase import identity
 from compass_ray.errors import TooFewSamples
 from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
-VERSION = 4
+VERSION = 5
 SWEEP = "sweep"
-ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
 
 
 def frozen_codebook(config: ClusterConfig, space: Mapping[str, str]) -> Artifact | None:
@@ -52,7 +51,7 @@ class Fitting:
     """What a codebook is fitted with.
 
     ``space`` says what makes vectors comparable: the encoder's identity, and ``center``. ``holdout_fraction`` is the
-    share of target documents that ``n_clusters: auto`` and HDBSCAN may not look at.
+    share of target documents that nothing here may look at.
     """
 
     config: ClusterConfig
@@ -66,9 +65,9 @@ class Fitting:
         """Whether the number of clusters is tried out."""
         return self.config.method == "kmeans" and self.config.n_clusters == "auto"
 
-    def design(self, groups: Counter[tuple[str, str]], rows: int) -> Design:
-        """How a bounded sample is drawn from rows of these roles and languages."""
-        return Design(kernels.row_weights(groups, ROLE_MASS), rows, self.seed, self.holdout_fraction)
+    def design(self, groups: Counter[Group], rows: int) -> Design:
+        """How at most so many rows are drawn from those of these roles and languages."""
+        return design_sample(groups, rows, self.seed, self.holdout_fraction)
 
     def identity(self) -> dict[str, Any]:
         """What decides the codebook's content, beside the embeddings."""
@@ -78,9 +77,8 @@ class Fitting:
             "space": dict(self.space),
             "config": {name: value for name, value in identity(self.config).items() if name not in left_out},
             "seed": self.seed,
+            "holdout_fraction": self.holdout_fraction,
         }
-        if self.sweeps or self.config.method == "hdbscan":  # what is held out stays out of their sample
-            body["holdout_fraction"] = self.holdout_fraction
         return body | _device_identity(self.device)
 
 
@@ -106,15 +104,21 @@ def fit_codebook(embeddings: Artifact, fitting: Fitting, session: Session) -> Ar
 
 
 def assign(embeddings: Artifact, codebook: Artifact, session: Session, device: Device) -> Artifact:
-    """Give every document with a finite vector its nearest cluster."""
+    """Give every document with a finite vector its nearest cluster.
+
+    A target document stands for those that will come, so it goes where it would if the codebook had not seen it.
+    """
     body = {"version": VERSION, "embeddings": embeddings.fingerprint, "codebook": codebook.fingerprint}
     target = artifact(session.output, "assign", body | _device_identity(device))
     keys = list(embeddings.manifest().receipts)
+    found = read_codebook(codebook)
+    if codebook.identity["embeddings"] != embeddings.fingerprint:  # a frozen one has not seen these documents
+        found = replace(found, fitted=None)
     session.complete(
         target,
         keys,
         lambda missing: map_keys(
-            _assign_shard, missing, embeddings, read_codebook(codebook), target, device, num_gpus=_task_gpus(device)
+            _assign_shard, missing, embeddings, found, target, device, num_gpus=_task_gpus(device)
         ),
     )
     return target
@@ -141,7 +145,7 @@ def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, f
         return
     groups = _group_totals(embeddings)
     if fitting.config.method == "hdbscan":
-        centroids, summary = _dense(embeddings, means, groups, fitting)
+        bare, summary = _dense(embeddings, means, groups, fitting)
     else:
         n_clusters, chosen = fitting.config.n_clusters, {}
         if n_clusters == "auto":
@@ -150,23 +154,19 @@ def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, f
             chosen = {"chosen": why}
             if SWEEP in missing:
                 yield target.write(SWEEP, sweep.to_table(rows))
-        centroids, summary = _kmeans(embeddings, means, groups, fitting, n_clusters)
+        bare, summary = _kmeans(embeddings, means, groups, fitting, n_clusters)
         summary |= chosen
     keys = embeddings.manifest().keys_with_rows
-    bare = Codebook(centroids, means, {}, -1.0)
     counts = map_keys(_similarities, keys, embeddings, bare, fitting.device, num_gpus=_task_gpus(fitting.device))
     thresholds, default = outliers.thresholds(counts, fitting.config)
-    yield Codebook(centroids, means, thresholds, default).write(target, {"rows": groups.total(), **summary})
+    found = replace(bare, thresholds=thresholds, default_threshold=default)
+    yield found.write(target, {"rows": groups.total(), **summary})
 
 
 def _kmeans(
-    embeddings: Artifact,
-    means: centering.LanguageMeans,
-    groups: Counter[tuple[str, str]],
-    fitting: Fitting,
-    n_clusters: int,
-) -> tuple[Any, dict[str, Any]]:
-    """Centroids by weighted spherical k-means over a sample that all actors together can hold."""
+    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: Fitting, n_clusters: int
+) -> tuple[Codebook, dict[str, Any]]:
+    """By weighted spherical k-means over a sample that all actors together can hold; without thresholds yet."""
     config, rows = fitting.config, groups.total()
     if rows < n_clusters:
         raise TooFewSamples(
@@ -177,16 +177,16 @@ def _kmeans(
             f"cluster.fit_rows: {n_clusters} clusters cannot be fitted on {config.fit_rows} rows "
             f"(of {rows} documents); raise it or lower cluster.n_clusters"
         )
-    rate = min(1.0, config.fit_rows / rows)
-    weights = {group: weight / rate for group, weight in kernels.row_weights(groups, ROLE_MASS).items()}
-    fit = fit_on_actors(embeddings, means, weights, rate, config, n_clusters, fitting.seed, fitting.device)
-    return fit.centroids, {"inertia": fit.inertia, "converged": fit.converged, "sampling_rate": rate}
+    design = fitting.design(groups, config.fit_rows)
+    fit = fit_on_actors(embeddings, means, design, config, n_clusters, fitting.device)
+    summary = {"inertia": fit.inertia, "converged": fit.converged, "sampling_rate": min(1.0, config.fit_rows / rows)}
+    return Codebook(fit.centroids, means, {}, -1.0, Fitted(design, fit.lengths)), summary
 
 
 def _dense(
-    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[tuple[str, str]], fitting: Fitting
-) -> tuple[Any, dict[str, Any]]:
-    """Medoids of dense regions in a bounded sample; one task looks at all of it."""
+    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: Fitting
+) -> tuple[Codebook, dict[str, Any]]:
+    """Medoids of dense regions in a bounded sample; one task looks at all of it. Without thresholds yet."""
     import ray
 
     config = fitting.config.hdbscan
@@ -196,7 +196,7 @@ def _dense(
         f"{len(dense.medoids)} clusters: HDBSCAN over {found:,} rows, DBCV {dense.dbcv:.2f}; "
         f"{dense.noise_fraction:.0%} of their weight lies in none and goes to the nearest"
     )
-    return dense.medoids, {
+    return Codebook(dense.medoids, means, {}, -1.0), {
         "chosen": why,
         "dbcv": dense.dbcv,
         "noise_fraction": dense.noise_fraction,
@@ -210,7 +210,7 @@ def _dense_clusters(sample: Sample, config: HdbscanConfig) -> DenseClusters:
 
 
 def _sweep(
-    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[tuple[str, str]], fitting: Fitting
+    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: Fitting
 ) -> list[sweep.SweepRow]:
     """Tasks draw centers of a sample for each seed, and try each number: no row comes to the driver."""
     import ray
@@ -241,8 +241,8 @@ def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
     return centering.language_sums(finite_rows(embeddings.read(key, ["lang", "vector"])))
 
 
-def _group_totals(embeddings: Artifact) -> Counter[tuple[str, str]]:
-    groups: Counter[tuple[str, str]] = Counter()
+def _group_totals(embeddings: Artifact) -> Counter[Group]:
+    groups: Counter[Group] = Counter()
     for receipt in embeddings.manifest().receipts.values():
         for role, lang, count in receipt.summary["groups"]:
             groups[role, lang] += count
@@ -251,28 +251,32 @@ def _group_totals(embeddings: Artifact) -> Counter[tuple[str, str]]:
 
 def _similarities(key: str, embeddings: Artifact, codebook: Codebook, device: Device) -> outliers.Counts:
     set_threads(1)
-    table = finite_rows(embeddings.read(key, ["role", "lang", "vector"]))
-    similarity = nearest_on(device)(codebook.means.unit_rows(table), codebook.centroids)[1]
-    return outliers.count_similarities(table, similarity)
+    table = finite_rows(embeddings.read(key, ["doc_id", "role", "lang", "vector"]))
+    return outliers.count_similarities(table, _assigned(table, codebook, device)[1])
 
 
 def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Artifact, device: Device) -> Receipt:
     set_threads(1)
     table = finite_rows(embeddings.read(key))
-    x = codebook.means.unit_rows(table)
-    labels, similarity = nearest_on(device)(x, codebook.centroids)
+    labels, similarity, of_usage = _assigned(table, codebook, device)
     limits = [codebook.threshold(lang) for lang in table["lang"].to_pylist()]
     outlier = similarity < np.array(limits, dtype=np.float64)
     assigned = table.drop_columns(["vector"])
     for name, values in (("cluster", labels), ("similarity", similarity), ("outlier", outlier)):
         assigned = assigned.append_column(name, pa.array(values))
-    assigned = assigned.append_column("similarities", _similarities_of_usage(table, x, codebook))
+    assigned = assigned.append_column("similarities", of_usage)
     return target.write(key, assigned.cast(records.ASSIGNMENT), {"outliers": int(outlier.sum())})
 
 
-def _similarities_of_usage(embeddings: pa.Table, x: NDArray[np.float32], codebook: Codebook) -> pa.Array:
-    """Cosines of target rows with all centroids, null for other rows."""
+def _assigned(
+    embeddings: pa.Table, codebook: Codebook, device: Device
+) -> tuple[NDArray[np.int32], NDArray[np.float32], pa.Array]:
+    """The cluster of each row, the cosine with its centroid, and of target rows the cosines with all of them."""
+    x = codebook.means.unit_rows(embeddings)
+    labels, similarity = nearest_on(device)(x, codebook.centroids)
     is_usage = np.asarray(pc.equal(embeddings["role"], "target"))
-    products = (x[is_usage] @ codebook.centroids.T).astype(np.float16)
+    cosines = codebook.similarity(embeddings.filter(pa.array(is_usage)), x[is_usage])
+    labels[is_usage], similarity[is_usage] = cosines.argmax(axis=1), cosines.max(axis=1)
     offsets = np.append(0, np.cumsum(is_usage)) * len(codebook.centroids)
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(products.ravel()), mask=pa.array(~is_usage))
+    values = pa.array(cosines.astype(np.float16).ravel())
+    return labels, similarity, pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=pa.array(~is_usage))

@@ -160,6 +160,7 @@ def test_four_points_computed_by_hand() -> None:
     assert fit.inertia == pytest.approx([0.0422152, 0.0248884, 0.0248884], abs=1e-6)
     degrees = np.rad2deg(np.arctan2(fit.centroids[:, 1], fit.centroids[:, 0]))
     assert degrees.tolist() == pytest.approx([3.96069, 100.0], abs=1e-3)
+    assert fit.lengths.tolist() == pytest.approx([0.4951519, 0.4924039], abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))

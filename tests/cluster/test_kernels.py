@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from compass_ray.cluster import kernels
@@ -111,6 +111,63 @@ def test_roles_have_their_mass_and_languages_share_it_by_the_root_of_their_count
 def test_absent_roles_give_their_mass_to_the_others_in_proportion() -> None:
     weights = kernels.row_weights({("pool", "en"): 4, ("target", "sw"): 2, ("current", "sw"): 0}, ROLE_MASS)
     assert weights == pytest.approx({("pool", "en"): 2 / 3 / 4, ("target", "sw"): 1 / 3 / 2})
+
+
+# --- left out -----------------------------------------------------------------------------------
+
+
+def fitted(seed: int, rows: int = 60, n_clusters: int = 5) -> tuple[np.ndarray, ...]:
+    """Unit rows and weights, random clusters of them, their sums, and centroids that are the directions of these."""
+    rng = np.random.default_rng(seed)
+    x = unit_rows(rng.normal(size=(rows, 12)))
+    weights = rng.uniform(0.1, 3, rows)
+    centroids = unit_rows(rng.normal(size=(n_clusters, 12)))
+    for _ in range(20):
+        labels = kernels.nearest(x, centroids)[0]
+        sums = kernels.partial_sums(x, weights, labels, n_clusters)[0]
+        centroids = kernels.new_centroids(sums, centroids)
+    return x, weights, labels, sums, centroids
+
+
+@given(seed=st.integers(0, 10**6))
+def test_a_row_that_is_left_out_is_compared_with_the_centroid_of_the_others(seed: int) -> None:
+    x, weights, labels, sums, centroids = fitted(seed)
+    assume((kernels.nearest(x, centroids)[0] == labels).all())  # at rest: centroids are those of these clusters
+    cosines = x @ centroids.T
+    found = kernels.leave_one_out(cosines, weights, np.linalg.norm(sums, axis=1))
+    expected = cosines.copy()
+    for row, own in enumerate(labels):
+        others = (labels == own) & (np.arange(len(x)) != row)
+        if others.any():
+            rest = weights[others] @ x[others].astype(np.float64)
+            expected[row, own] = max(rest @ x[row] / np.linalg.norm(rest), cosines[row].min())
+        else:
+            expected[row, own] = cosines[row].min()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert (found <= cosines).all()
+
+
+def test_a_row_that_was_not_fitted_is_compared_with_the_centroids_as_they_are() -> None:
+    x, weights, _, sums, centroids = fitted(1)
+    weights[::2] = 0
+    cosines = x @ centroids.T
+    found = kernels.leave_one_out(cosines, weights, np.linalg.norm(sums, axis=1))
+    assert found[::2].tobytes() == cosines[::2].tobytes()
+    assert (found[1::2].max(axis=1) <= cosines[1::2].max(axis=1)).all()
+    assert (found[1::2] < cosines[1::2]).any(axis=1).all()
+
+
+def test_a_row_that_a_cluster_was_made_of_goes_elsewhere() -> None:
+    centroids = np.eye(3, dtype=np.float32)
+    x = unit_rows(np.array([[1, 0, 0], [0.2, 1, 0], [0.1, 0, 1]], dtype=np.float32))
+    found = kernels.leave_one_out(x @ centroids.T, np.array([2.0, 1.0, 1.0]), np.array([2.0, 50.0, 50.0]))
+    assert found[0, 0] == 0
+    assert found[1:].argmax(axis=1).tolist() == [1, 2]
+
+
+def test_no_rows_are_left_out_of_no_rows() -> None:
+    none = np.empty((0, 4), dtype=np.float32)
+    assert kernels.leave_one_out(none, np.empty(0), np.ones(4)).shape == (0, 4)
 
 
 def test_similarity_histograms_of_parts_add_up() -> None:

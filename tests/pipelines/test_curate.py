@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import DEMO, demo_config, tree_bytes
 
-from compass_ray import CurationRun, RunConfig, curate
+from compass_ray import CurationRun, RunConfig, curate, records, seeding
 from compass_ray.artifacts import Artifact, _read_manifest, open_artifact
 from compass_ray.cli.report import print_rejected_run
 from compass_ray.cluster.codebook import read_codebook
+from compass_ray.cluster.kernels import row_weights
 from compass_ray.errors import (
     ConfigError,
     EmptyInput,
@@ -261,12 +262,45 @@ def test_centring_reuses_the_embeddings_and_fits_and_assigns_what_is_left_withou
     for lang in set(langs):
         rows[langs == lang] -= rows[langs == lang].mean(axis=0)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    similarity = rows @ read_codebook(_artifact(centred, "codebook")).centroids.T.astype(np.float64)
+    codebook = read_codebook(_artifact(centred, "codebook"))
+    similarity = rows @ codebook.centroids.T.astype(np.float64)
     assigned = pa.concat_tables([assignments.read(key) for key in keys])
     assert assigned["doc_id"].equals(whole["doc_id"])
+    is_usage = np.array(whole["role"].to_pylist()) == "target"
+    similarity[is_usage] = codebook.similarity(whole.filter(pa.array(is_usage)), rows[is_usage].astype(np.float32))
     np.testing.assert_allclose(similarity.max(axis=1), assigned["similarity"].to_numpy(), atol=1e-4)
     found = similarity[np.arange(len(rows)), assigned["cluster"].to_numpy()]
     np.testing.assert_allclose(similarity.max(axis=1), found, atol=1e-4)
+
+
+def test_usage_is_assigned_as_if_the_codebook_had_been_fitted_without_it(finished_demo: CurationRun) -> None:
+    """Against sums of the fitted rows: all but held-out usage, by role and the root of a language's size."""
+    embeddings, assignments = _artifact(finished_demo, "embed"), _artifact(finished_demo, "assign")
+    keys = list(embeddings.manifest().receipts)
+    whole = pa.concat_tables([embeddings.read(key) for key in keys])
+    assigned = pa.concat_tables([assignments.read(key) for key in keys])
+    x = unit_rows(from_column(whole["vector"])).astype(np.float64)
+    groups = list(zip(whole["role"].to_pylist(), whole["lang"].to_pylist(), strict=True))
+    of_row = row_weights(Counter(groups), {"pool": 0.5, "target": 0.25, "current": 0.25})
+    is_usage = np.array([role == "target" for role, _ in groups])
+    heldout = is_usage & seeding.heldout(records.ids_to_numpy(whole["doc_id"]), 0, 0.3)
+    assert 0 < heldout.sum() < is_usage.sum()
+    weights = np.array([of_row[group] / (0.7 if group[0] == "target" else 1) for group in groups]) * ~heldout
+    centroids = read_codebook(_artifact(finished_demo, "codebook")).centroids.astype(np.float64)
+    labels = (x @ centroids.T).argmax(axis=1)
+    moved = 0
+    for row in np.flatnonzero(is_usage):
+        expected = x[row] @ centroids.T
+        own = labels[row]
+        rest = (weights * (labels == own) * (np.arange(len(x)) != row)) @ x
+        if weights[row] and np.linalg.norm(rest):
+            expected[own] = rest @ x[row] / np.linalg.norm(rest)
+        elif weights[row]:
+            expected[own] = expected.min()
+        np.testing.assert_allclose(assigned["similarities"][row].as_py(), expected, atol=5e-3)  # of 16 bits
+        assert expected[assigned["cluster"][row].as_py()] == pytest.approx(expected.max(), abs=5e-3)
+        moved += own != assigned["cluster"][row].as_py()
+    assert moved > 0
 
 
 def test_a_centred_fit_that_was_interrupted_after_the_means_ends_in_the_same_bytes_on_one_actor(
