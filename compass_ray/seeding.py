@@ -66,11 +66,6 @@ def exponential(ids: NDArray[np.uint8], seed: int, purpose: str) -> NDArray[np.f
     return -np.log(uniform(ids, seed, purpose))
 
 
-def heldout(ids: NDArray[np.uint8], seed: int, fraction: float) -> NDArray[np.bool_]:
-    """Whether a target document is held out, shape (n,): what the certificate measures on, nothing may choose by."""
-    return uniform(ids, seed, "holdout") < fraction
-
-
 def child_seed(seed: int, *names: str) -> int:
     """A 64-bit seed for a NumPy generator, derived from the run's seed and a name."""
     return int.from_bytes(_digest(seed, names, 8), "little")

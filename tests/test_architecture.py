@@ -27,6 +27,7 @@ SHARED = (
     "models",
     "vectors",
     "mass",
+    "holdout",
     "runtime",
 )
 LEAVES = ("records", "shards", "seeding", "errors", "languages", "vectors", "mass", "configbase")

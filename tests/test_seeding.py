@@ -118,11 +118,3 @@ def test_child_seeds_are_64_bit_reproducible_and_differ_by_every_name() -> None:
     assert all(0 <= seed < 2**64 for seed in seeds)
     expected = hashlib.blake2b(b"0\x1finterval\x1fsw", digest_size=8).digest()
     assert seeding.child_seed(0, "interval", "sw") == int.from_bytes(expected, "little")
-
-
-def test_heldout_documents_are_the_fraction_asked_for_and_stay_held_out_when_it_grows() -> None:
-    ids = random_ids(20_000)
-    small, large = seeding.heldout(ids, 0, 0.2), seeding.heldout(ids, 0, 0.6)
-    assert small.mean() == pytest.approx(0.2, abs=0.01)
-    assert (small <= large).all()
-    assert not seeding.heldout(ids, 0, 0.0).any()

@@ -28,7 +28,7 @@ class Fitted:
     design : Design
         Which rows are in these sums, and with what weight.
     lengths : ndarray of shape (n_clusters,), float64
-        Of the sums.
+        Of the sums; 0 for a centroid that is none.
     """
 
     design: Design
@@ -50,7 +50,7 @@ class Codebook:
     default_threshold : float
         The threshold of languages with too few rows for their own.
     fitted : Fitted or None
-        None for centroids that are no such directions, or if the rows at hand are none of those.
+        None if centroids are no such directions, or were fitted to other rows than those at hand.
     """
 
     centroids: NDArray[np.float32]
@@ -63,8 +63,10 @@ class Codebook:
         """The similarity below which a document of a language is an outlier."""
         return self.thresholds.get(lang, self.default_threshold)
 
-    def similarity(self, rows: pa.Table, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cosines of rows with all centroids, of a fitted row as if the codebook had been fitted without it.
+    def nearest_left_out(
+        self, rows: pa.Table, x: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
+        """Clusters of rows as if the codebook had been fitted without each; see :func:`kernels.nearest_left_out`.
 
         Parameters
         ----------
@@ -72,15 +74,10 @@ class Codebook:
             Columns doc_id, role and lang.
         x : ndarray of shape (n, n_features), float32
             Their vectors, as the means move them.
-
-        Returns
-        -------
-        ndarray of shape (n, n_clusters), float32
         """
-        products: NDArray[np.float32] = np.minimum(x @ self.centroids.T, 1.0)
         if self.fitted is None:
-            return products
-        return kernels.leave_one_out(products, self.fitted.design.weights_of(rows), self.fitted.lengths)
+            return kernels.nearest_left_out(x, np.zeros(len(x)), self.centroids, np.zeros(len(self.centroids)))
+        return kernels.nearest_left_out(x, self.fitted.design.weights_of(rows), self.centroids, self.fitted.lengths)
 
     def write(self, target: Artifact, summary: Mapping[str, Any]) -> Receipt:
         """Write centroids and thresholds; the means are written before, as the fit needs them."""

@@ -43,8 +43,8 @@ class ShardRows:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted codebook: centroids of shape (K, d), the lengths of the weighted sums of their rows, shape (K,), and the
-    inertia before each iteration's update.
+    """A fitted codebook: centroids of shape (K, d), the lengths of the weighted sums that they are the directions of,
+    shape (K,) and 0 for one that is a row moved to, and the inertia before each iteration's update.
     """
 
     centroids: NDArray[np.float32]
@@ -168,15 +168,15 @@ def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iteration
     Empty clusters move to the rows farthest from any centroid.
     """
     history: list[float] = []
+    lengths = np.zeros(len(centroids))
     for _ in range(max_iterations):
         answers = broadcast("step", centroids)
         sums, mass, inertia = (shards.from_fixed(sum(parts[1:], parts[0])) for parts in zip(*answers, strict=True))
         history.append(float(inertia[0]))
-        lengths = np.linalg.norm(sums, axis=1)
         empty = np.flatnonzero(mass == 0)
         if not len(empty) and len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]:
             return Fit(centroids, lengths, history, converged=True)
-        moved = kernels.new_centroids(sums, centroids)
+        moved, lengths = kernels.new_centroids(sums, centroids), np.linalg.norm(sums, axis=1)
         if len(empty):
             offers = sorted((p for points in broadcast("farthest", centroids, len(empty)) for p in points), key=_order)
             for cluster, point in zip(empty, offers, strict=False):

@@ -18,8 +18,8 @@ TILE_ROWS = 4096
 SIMILARITY_BINS = 8192
 """Resolution of similarity quantiles over [-1, 1]."""
 
-_ALONE = 1e-5
-"""What is left of a cluster without one row, of the squared length of its sum: less is rounding, the row was alone."""
+_ALONE = 1e-6
+"""What is left of a cluster's sum without one row, of its length: less is rounding, the row was alone."""
 
 
 def nearest(x: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -88,39 +88,61 @@ def row_weights(groups: Mapping[tuple[str, str], int], role_mass: Mapping[str, f
     }
 
 
-def leave_one_out(
-    similarity: NDArray[np.float32], weights: NDArray[np.float64], lengths: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Cosines with the centroids that there would be if a row had not been fitted, for each row by itself.
+def nearest_left_out(
+    x: NDArray[np.float32], weights: NDArray[np.float64], centroids: NDArray[np.float32], lengths: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
+    """The most similar centroid of each row if that row had not been fitted, each by itself.
 
     A centroid is the direction of a sum, and a row of large weight turns it towards itself: what the rows of a sample
     say of clusters is not what the next ones will. Without the row its centroid is the direction of what is left of the
-    sum; how near the row lies to that follows from the length of the sum, its weight and its cosine alone. That other
-    rows might change cluster is neglected.
+    sum; the length of the sum, the weight of the row and its distance say how near it lies to that. The row is taken
+    for one of the cluster that it is nearest to, and that others might change cluster without it is neglected.
 
     Parameters
     ----------
-    similarity : ndarray of shape (n_samples, n_clusters), float32
-        Cosines with the centroids as they are.
+    x : ndarray of shape (n_samples, n_features), float32
     weights : ndarray of shape (n_samples,), float64
         Of each row in the fit, 0 for a row that was not in it.
+    centroids : ndarray of shape (n_clusters, n_features), float32
     lengths : ndarray of shape (n_clusters,), float64
-        Lengths of the weighted sums of each cluster's rows; see :class:`~compass_ray.cluster.fit.Fit`.
+        Of the sums that centroids are the directions of, 0 for a centroid that is none and stays as it is.
 
     Returns
     -------
-    ndarray of shape (n_samples, n_clusters), float32
-        Only the cosine with the nearest centroid is another: never higher, and at least the lowest of its row, which is
-        what a row has that was alone in its cluster.
+    labels : ndarray of shape (n_samples,), int32
+    similarity : ndarray of shape (n_samples,), float32
+    cosines : ndarray of shape (n_samples, n_clusters), float16
+        With all centroids. Only that with the nearest is another than :func:`nearest` goes by: never higher, and at
+        least the lowest of its row, which is what a row has that was alone in its cluster.
     """
-    rows, own = np.arange(len(similarity)), similarity.argmax(axis=1)
-    cosine, length = similarity[rows, own].astype(np.float64), lengths[own]
-    rest_sq = length**2 - 2 * length * weights * cosine + weights**2
-    alone = rest_sq <= _ALONE * length**2
-    without = (length * cosine - weights) / np.sqrt(np.where(alone, 1.0, rest_sq))
-    lowest = similarity.min(axis=1)
-    found = similarity.copy()
-    found[rows, own] = np.where(weights == 0, cosine, np.where(alone, lowest, np.clip(without, lowest, cosine)))
+    labels = np.empty(len(x), dtype=np.int32)
+    similarity = np.empty(len(x), dtype=np.float32)
+    cosines = np.empty((len(x), len(centroids)), dtype=np.float16)
+    for start in range(0, len(x), TILE_ROWS):
+        part = slice(start, start + TILE_ROWS)
+        products = x[part] @ centroids.T
+        np.minimum(products, 1.0, out=products)
+        rows, own = np.arange(len(products)), products.argmax(axis=1)
+        offset = x[part].astype(np.float64) - centroids[own]  # cosines near 1 would have lost what is looked for
+        without = _without(np.einsum("nd,nd->n", offset, offset), weights[part], lengths[own])
+        highest, lowest = products[rows, own], products.min(axis=1)
+        products[rows, own] = np.where(np.isnan(without), highest, np.clip(without, lowest, highest))
+        labels[part], similarity[part], cosines[part] = products.argmax(axis=1), products.max(axis=1), products
+    return labels, similarity, cosines
+
+
+def _without(
+    distance_sq: NDArray[np.float64], weights: NDArray[np.float64], lengths: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Cosines of rows with what is left of sums without them: -1 where nothing is, NaN where nothing is taken away.
+
+    With ``|x| = 1`` and ``S = L c``, ``|S - w x|² = (L - w)² + L w |x - c|²`` and
+    ``(S - w x)·x = L - w - L |x - c|² / 2``.
+    """
+    rest = np.sqrt((lengths - weights) ** 2 + lengths * weights * distance_sq)
+    alone = rest <= _ALONE * lengths
+    cosine = (lengths - weights - lengths * distance_sq / 2) / np.where(alone, 1.0, rest)
+    found: NDArray[np.float64] = np.where((weights == 0) | (lengths == 0), np.nan, np.where(alone, -1.0, cosine))
     return found
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import records, seeding
@@ -22,6 +21,7 @@ from compass_ray.artifacts import Artifact
 from compass_ray.cluster import kernels
 from compass_ray.cluster.centering import LanguageMeans
 from compass_ray.cluster.fit import ShardRows
+from compass_ray.holdout import heldout_mask
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
@@ -51,17 +51,11 @@ class Design:
     seed: int
     holdout_fraction: float
 
-    def heldout(self, rows: pa.Table) -> NDArray[np.bool_]:
-        """Target rows that only the certificate may see, shape (n,)."""
-        is_target: NDArray[np.bool_] = np.asarray(pc.equal(rows["role"], "target"))
-        return is_target & seeding.heldout(records.ids_to_numpy(rows["doc_id"]), self.seed, self.holdout_fraction)
-
     def weights_of(self, rows: pa.Table) -> NDArray[np.float64]:
         """What each row weighs in the sample, 0 if it is not in it, shape (n,)."""
-        groups = list(zip(rows["role"].to_pylist(), rows["lang"].to_pylist(), strict=True))
         draws = seeding.uniform(records.ids_to_numpy(rows["doc_id"]), self.seed, "fit")
-        kept = (draws < np.array([self.chances[group] for group in groups])) & ~self.heldout(rows)
-        return np.where(kept, np.array([self.weights[group] for group in groups]), 0.0)
+        kept = (draws < by_group(rows, self.chances)) & ~heldout_mask(rows, self.seed, self.holdout_fraction)
+        return np.where(kept, by_group(rows, self.weights), 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -150,17 +144,33 @@ def _read(embeddings: Artifact, keys: list[str], design: Design, means: Language
 
 
 def sample_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> Sample:
-    """A shard's part of a sample."""
-    weights = design.weights_of(embeddings)
-    kept = weights > 0
-    table = embeddings.filter(pa.array(kept))
-    groups = zip(table["role"].to_pylist(), table["lang"].to_pylist(), strict=True)
+    """A shard's part of a sample, with columns doc_id, role, owner, lang and vector."""
+    rows, table = fitting_rows(embeddings, design, means)
     return Sample(
-        ShardRows(records.ids_to_numpy(table["doc_id"]), means.unit_rows(table), weights[kept]),
-        np.array([design.chances[group] for group in groups]),
+        rows,
+        by_group(table, design.chances),
         np.array(table["role"].to_pylist(), dtype=np.str_),
         np.array([owner or "" for owner in table["owner"].to_pylist()], dtype=np.str_),
     )
+
+
+def fitting_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> tuple[ShardRows, pa.Table]:
+    """The rows of a shard that are in the sample, and their part of the table."""
+    weights = design.weights_of(embeddings)
+    kept = weights > 0
+    table = embeddings.filter(pa.array(kept))
+    return ShardRows(records.ids_to_numpy(table["doc_id"]), means.unit_rows(table), weights[kept]), table
+
+
+def by_group(rows: pa.Table, values: Mapping[Group, float]) -> NDArray[np.float64]:
+    """The value of each row's role and language, shape (n,)."""
+    found = np.empty(rows.num_rows)
+    roles, langs = (np.array(rows[name].to_pylist(), dtype=np.str_) for name in ("role", "lang"))
+    for role in np.unique(roles):
+        mine = roles == role
+        names, codes = np.unique(langs[mine], return_inverse=True)
+        found[mine] = np.array([values[str(role), str(name)] for name in names])[codes]
+    return found
 
 
 def _joined(*parts: Sample) -> tuple[Sample, int]:

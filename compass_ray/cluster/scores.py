@@ -35,7 +35,7 @@ def simplified_silhouette(
 
 
 def usage_gains(
-    clusters: NDArray[np.intp],
+    clusters: NDArray[np.int32],
     shares: NDArray[np.float64],
     owners: NDArray[np.int32],
     folds: NDArray[np.int32],
@@ -52,9 +52,9 @@ def usage_gains(
 
     Parameters
     ----------
-    clusters, owners, folds : ndarray of shape (n_target,), int
+    clusters, owners, folds : ndarray of shape (n_target,), int32
         Of each target document: its cluster, the number of its owner, and its fold. The codebook is fitted once, to
-        all folds, so a cluster is that of :func:`~compass_ray.cluster.kernels.leave_one_out`.
+        all folds, so a cluster is that of :func:`~compass_ray.cluster.kernels.nearest_left_out`.
     shares : ndarray of shape (n_target, n_clusters), float64
         How each target document is shared among clusters: :func:`compass_ray.mass.spread`.
     pool : ndarray of shape (n_clusters,), int64

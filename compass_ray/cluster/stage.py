@@ -27,6 +27,7 @@ from compass_ray.cluster.device import TASK_GPUS, Device, nearest_on
 from compass_ray.cluster.sampling import Design, Group, Sample, collect, design_sample
 from compass_ray.configbase import identity
 from compass_ray.errors import TooFewSamples
+from compass_ray.holdout import heldout_mask
 from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
@@ -65,8 +66,13 @@ class Fitting:
         """Whether the number of clusters is tried out."""
         return self.config.method == "kmeans" and self.config.n_clusters == "auto"
 
+    def known(self, embeddings: pa.Table) -> pa.Table:
+        """The rows that have a vector and are not held out."""
+        kept = ~heldout_mask(embeddings, self.seed, self.holdout_fraction)
+        return finite_rows(embeddings.filter(pa.array(kept)))
+
     def design(self, groups: Counter[Group], rows: int) -> Design:
-        """How at most so many rows are drawn from those of these roles and languages."""
+        """How about so many rows are drawn from those of these roles and languages."""
         return design_sample(groups, rows, self.seed, self.holdout_fraction)
 
     def identity(self) -> dict[str, Any]:
@@ -106,13 +112,15 @@ def fit_codebook(embeddings: Artifact, fitting: Fitting, session: Session) -> Ar
 def assign(embeddings: Artifact, codebook: Artifact, session: Session, device: Device) -> Artifact:
     """Give every document with a finite vector its nearest cluster.
 
-    A target document stands for those that will come, so it goes where it would if the codebook had not seen it.
+    A target document stands for those that will come, so it goes where it would if k-means had not been fitted to it. A
+    frozen codebook knows its rows only if it was fitted to these very embeddings, and HDBSCAN's medoids are not taken
+    from under a document: there it is the nearest cluster.
     """
     body = {"version": VERSION, "embeddings": embeddings.fingerprint, "codebook": codebook.fingerprint}
     target = artifact(session.output, "assign", body | _device_identity(device))
     keys = list(embeddings.manifest().receipts)
     found = read_codebook(codebook)
-    if codebook.identity["embeddings"] != embeddings.fingerprint:  # a frozen one has not seen these documents
+    if codebook.identity.get("embeddings") != embeddings.fingerprint:
         found = replace(found, fitted=None)
     session.complete(
         target,
@@ -138,7 +146,7 @@ def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, f
     means = centering.LanguageMeans({})
     if fitting.space["center"] == "language":
         keys = list(embeddings.manifest().receipts)
-        means = centering.language_means(map_keys(_language_sums, keys, embeddings))
+        means = centering.language_means(map_keys(_language_sums, keys, embeddings, fitting))
     if centering.KEY in missing:
         yield means.write(target)
     if KEY not in missing:
@@ -157,7 +165,7 @@ def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, f
         bare, summary = _kmeans(embeddings, means, groups, fitting, n_clusters)
         summary |= chosen
     keys = embeddings.manifest().keys_with_rows
-    counts = map_keys(_similarities, keys, embeddings, bare, fitting.device, num_gpus=_task_gpus(fitting.device))
+    counts = map_keys(_similarities, keys, embeddings, bare, fitting, num_gpus=_task_gpus(fitting.device))
     thresholds, default = outliers.thresholds(counts, fitting.config)
     found = replace(bare, thresholds=thresholds, default_threshold=default)
     yield found.write(target, {"rows": groups.total(), **summary})
@@ -179,8 +187,8 @@ def _kmeans(
         )
     design = fitting.design(groups, config.fit_rows)
     fit = fit_on_actors(embeddings, means, design, config, n_clusters, fitting.device)
-    summary = {"inertia": fit.inertia, "converged": fit.converged, "sampling_rate": min(1.0, config.fit_rows / rows)}
-    return Codebook(fit.centroids, means, {}, -1.0, Fitted(design, fit.lengths)), summary
+    found = Codebook(fit.centroids, means, {}, -1.0, Fitted(design, fit.lengths))
+    return found, {"inertia": fit.inertia, "converged": fit.converged}
 
 
 def _dense(
@@ -236,9 +244,9 @@ def _sweep_row(sample: Sample, centers: list[Any], n_clusters: int, seed: int) -
     return sweep.sweep_row(sample, centers, n_clusters, seed)
 
 
-def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
+def _language_sums(key: str, embeddings: Artifact, fitting: Fitting) -> centering.Sums:
     set_threads(1)
-    return centering.language_sums(finite_rows(embeddings.read(key, ["lang", "vector"])))
+    return centering.language_sums(fitting.known(embeddings.read(key, ["doc_id", "role", "lang", "vector"])))
 
 
 def _group_totals(embeddings: Artifact) -> Counter[Group]:
@@ -249,34 +257,40 @@ def _group_totals(embeddings: Artifact) -> Counter[Group]:
     return groups
 
 
-def _similarities(key: str, embeddings: Artifact, codebook: Codebook, device: Device) -> outliers.Counts:
+def _similarities(key: str, embeddings: Artifact, codebook: Codebook, fitting: Fitting) -> outliers.Counts:
     set_threads(1)
-    table = finite_rows(embeddings.read(key, ["doc_id", "role", "lang", "vector"]))
-    return outliers.count_similarities(table, _assigned(table, codebook, device)[1])
+    table = fitting.known(embeddings.read(key, ["doc_id", "role", "lang", "vector"]))
+    return outliers.count_similarities(table, _assigned(table, codebook, fitting.device)[1])
 
 
 def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Artifact, device: Device) -> Receipt:
     set_threads(1)
     table = finite_rows(embeddings.read(key))
-    labels, similarity, of_usage = _assigned(table, codebook, device)
+    labels, similarity, cosines = _assigned(table, codebook, device)
     limits = [codebook.threshold(lang) for lang in table["lang"].to_pylist()]
     outlier = similarity < np.array(limits, dtype=np.float64)
     assigned = table.drop_columns(["vector"])
     for name, values in (("cluster", labels), ("similarity", similarity), ("outlier", outlier)):
         assigned = assigned.append_column(name, pa.array(values))
+    is_usage = _usage(table)
+    offsets = pa.array(np.append(0, np.cumsum(is_usage)) * len(codebook.centroids), pa.int32())
+    of_usage = pa.ListArray.from_arrays(offsets, pa.array(cosines.ravel()), mask=pa.array(~is_usage))
     assigned = assigned.append_column("similarities", of_usage)
     return target.write(key, assigned.cast(records.ASSIGNMENT), {"outliers": int(outlier.sum())})
 
 
 def _assigned(
     embeddings: pa.Table, codebook: Codebook, device: Device
-) -> tuple[NDArray[np.int32], NDArray[np.float32], pa.Array]:
-    """The cluster of each row, the cosine with its centroid, and of target rows the cosines with all of them."""
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
+    """The cluster of each row, the cosine with its centroid, and of target rows the cosines with all centroids."""
     x = codebook.means.unit_rows(embeddings)
     labels, similarity = nearest_on(device)(x, codebook.centroids)
-    is_usage = np.asarray(pc.equal(embeddings["role"], "target"))
-    cosines = codebook.similarity(embeddings.filter(pa.array(is_usage)), x[is_usage])
-    labels[is_usage], similarity[is_usage] = cosines.argmax(axis=1), cosines.max(axis=1)
-    offsets = np.append(0, np.cumsum(is_usage)) * len(codebook.centroids)
-    values = pa.array(cosines.astype(np.float16).ravel())
-    return labels, similarity, pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=pa.array(~is_usage))
+    is_usage = _usage(embeddings)
+    usage = embeddings.select(["doc_id", "role", "lang"]).filter(pa.array(is_usage))
+    labels[is_usage], similarity[is_usage], cosines = codebook.nearest_left_out(usage, x[is_usage])
+    return labels, similarity, cosines
+
+
+def _usage(embeddings: pa.Table) -> NDArray[np.bool_]:
+    is_usage: NDArray[np.bool_] = np.asarray(pc.equal(embeddings["role"], "target"))
+    return is_usage

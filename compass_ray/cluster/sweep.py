@@ -92,9 +92,9 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
         labels.append(found)
         inertias.append(kernels.weighted_inertia(similarity, weights))
         silhouettes.append(simplified_silhouette(x, weights, fit.centroids))
-        usage = kernels.leave_one_out(x[is_usage] @ fit.centroids.T, weights[is_usage], fit.lengths)
-        shares = spread(usage, cluster_weights(pool, all_current))
-        gains.append(usage_gains(usage.argmax(axis=1), shares, owners.astype(np.int32), folds, pool, current))
+        asked, _, cosines = kernels.nearest_left_out(x[is_usage], weights[is_usage], fit.centroids, fit.lengths)
+        shares = spread(cosines, cluster_weights(pool, all_current))
+        gains.append(usage_gains(asked, shares, owners.astype(np.int32), folds, pool, current))
     agreement = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
     by_document = np.mean(gains, axis=0)
     some = len(by_document) > 1

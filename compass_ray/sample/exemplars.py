@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import regex
 
 from compass_ray import records
-from compass_ray.sample.histogram import heldout_mask
+from compass_ray.holdout import heldout_mask
 from compass_ray.sample.labels import DOCUMENTS_PER_CLUSTER, class_terms
 
 SHARDS = 64

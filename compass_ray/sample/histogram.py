@@ -9,19 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from compass_ray import records, seeding
+from compass_ray import records
+from compass_ray.holdout import heldout_mask
 from compass_ray.mass import spread
 
 SPREAD_UNIT = 2.0**-20
 """Documents that one unit of :func:`shard_spread` is."""
 
 _KEYS = ["owner", "role", "lang", "cluster"]
-
-
-def heldout_mask(assignments: pa.Table, seed: int, fraction: float) -> NDArray[np.bool_]:
-    """Target rows that only the certificate may see. Equal documents fall on the same side."""
-    heldout = seeding.heldout(records.ids_to_numpy(assignments["doc_id"]), seed, fraction)
-    return np.asarray(pc.equal(assignments["role"], "target")) & heldout
 
 
 def pool_mask(assignments: pa.Table) -> NDArray[np.bool_]:

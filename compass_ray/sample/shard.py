@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.artifacts import Artifact
-from compass_ray.sample.histogram import eligible_mask, heldout_mask, pool_mask
+from compass_ray.holdout import heldout_mask
+from compass_ray.sample.histogram import eligible_mask, pool_mask
 from compass_ray.vectors import finite_rows, from_column, unit_rows
 
 Positions = NDArray[np.int64]

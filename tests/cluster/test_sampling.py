@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray import records, seeding
+from compass_ray import records
 from compass_ray.cluster import kernels
 from compass_ray.cluster.centering import LanguageMeans
 from compass_ray.cluster.sampling import ROLE_MASS, Design, Group, design_sample, sample_rows
+from compass_ray.holdout import heldout_mask
 from compass_ray.vectors import to_column
 
 GROUPS = Counter({("pool", "en"): 9000, ("pool", "sw"): 900, ("current", "sw"): 300, ("target", "sw"): 60})
@@ -65,7 +66,7 @@ def test_a_small_sample_of_a_large_pool_holds_all_usage_but_what_is_held_out() -
     sample = sample_rows(table, made, LanguageMeans({}))
     is_target = np.array(table["role"].to_pylist()) == "target"
     ids = records.ids_to_numpy(table["doc_id"])
-    heldout = seeding.heldout(ids, 3, 0.3) & is_target
+    heldout = heldout_mask(table, 3, 0.3)
     assert 5 < heldout.sum() < 35
     found = {bytes(one) for one in sample.rows.ids}
     assert found.isdisjoint(map(bytes, ids[heldout]))
@@ -79,7 +80,7 @@ def test_a_small_sample_of_a_large_pool_holds_all_usage_but_what_is_held_out() -
 def test_with_room_for_all_rows_all_but_held_out_usage_are_in() -> None:
     table = embeddings(GROUPS)
     made = design_sample(GROUPS, rows=GROUPS.total(), seed=3, holdout_fraction=0.3)
-    assert ((made.weights_of(table) > 0) == ~made.heldout(table)).all()
+    assert ((made.weights_of(table) > 0) == ~heldout_mask(table, 3, 0.3)).all()
     assert sample_rows(table, made, LanguageMeans({})).inclusion.min() == 1
 
 

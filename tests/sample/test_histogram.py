@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray import records
+from compass_ray.holdout import heldout_mask
 from compass_ray.mass import spread
 from compass_ray.sample.histogram import (
     SPREAD_UNIT,
     eligible_mask,
-    heldout_mask,
     merge,
     shard_histogram,
     shard_spread,
@@ -205,38 +205,6 @@ def many_targets(count: int = 4000) -> list[dict[str, Any]]:
     return [
         row("target", 1000 + i, owner=owners[i % 2], lang=owners[i % 2], cluster=i % N_CLUSTERS) for i in range(count)
     ]
-
-
-def test_about_the_asked_fraction_of_usage_is_held_out() -> None:
-    assert heldout_mask(table(many_targets()), 0, 0.3).mean() == pytest.approx(0.3, abs=0.03)
-
-
-def test_only_usage_is_held_out() -> None:
-    rows = [row(role, number) for role in ("pool", "current") for number in range(100)]
-    assert not heldout_mask(table(rows), 0, 0.99).any()
-
-
-def test_nothing_is_held_out_at_fraction_zero() -> None:
-    assert not heldout_mask(table(many_targets(500)), 0, 0.0).any()
-
-
-def test_a_larger_fraction_holds_out_more_and_keeps_what_was() -> None:
-    usage = table(many_targets(1000))
-    small, large = heldout_mask(usage, 0, 0.2), heldout_mask(usage, 0, 0.6)
-    assert (small <= large).all()
-    assert small.sum() < large.sum()
-
-
-def test_another_seed_holds_out_other_rows() -> None:
-    usage = table(many_targets(1000))
-    assert (heldout_mask(usage, 0, 0.3) != heldout_mask(usage, 1, 0.3)).mean() == pytest.approx(0.42, abs=0.06)
-
-
-def test_repeated_questions_fall_on_the_same_side() -> None:
-    rows = [row("target", number) for number in range(40)] * 3
-    mask = heldout_mask(table(rows), 0, 0.5).reshape(3, 40)
-    assert (mask == mask[0]).all()
-    assert 5 < mask[0].sum() < 35
 
 
 def test_held_out_usage_is_never_in_the_target() -> None:

@@ -1,0 +1,26 @@
+"""What the certificate measures on, and nothing else may look at."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from compass_ray import records, seeding
+
+
+def heldout_mask(rows: pa.Table, seed: int, fraction: float) -> NDArray[np.bool_]:
+    """Target rows that are held out, shape (n,). Equal documents fall on the same side.
+
+    Parameters
+    ----------
+    rows : Table
+        Columns doc_id and role.
+    seed : int
+        Of the run.
+    fraction : float
+        Share of the target documents that is held out, in [0, 1).
+    """
+    is_target: NDArray[np.bool_] = np.asarray(pc.equal(rows["role"], "target"))
+    return is_target & (seeding.uniform(records.ids_to_numpy(rows["doc_id"]), seed, "holdout") < fraction)
