@@ -225,8 +225,8 @@ def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
     seen = {owner: rows @ centroids.T for owner, rows in usage.items()}
     ends = np.cumsum([len(problem.pool), *map(len, usage.values())])  # where each owner's rows lie among the fitted
     left_out = {
-        owner: kernels.leave_one_out(seen[owner], row_weights[start:end], fit.lengths)
-        for owner, start, end in zip(usage, ends, ends[1:], strict=False)
+        owner: kernels.nearest_left_out(rows, row_weights[start:end], centroids, fit.lengths)[2]
+        for (owner, rows), start, end in zip(usage.items(), ends, ends[1:], strict=False)
     }
     common = cluster_weights(capacity, np.sum(list(current.values()), axis=0))
     rows = []

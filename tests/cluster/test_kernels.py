@@ -117,7 +117,7 @@ def test_absent_roles_give_their_mass_to_the_others_in_proportion() -> None:
 
 
 def fitted(seed: int, weights: np.ndarray, n_clusters: int = 5) -> tuple[np.ndarray, ...]:
-    """Unit rows, after many iterations almost always at rest in their clusters: their labels, the sums by cluster and the centroids that are their directions."""
+    """Unit rows, mostly at rest in their clusters; their labels, sums by cluster and the centroids along these."""
     x = unit(len(weights), 12, seed)
     centroids = unit(n_clusters, 12, seed + 1)
     for _ in range(30):

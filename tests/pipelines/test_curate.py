@@ -306,6 +306,19 @@ def test_usage_is_assigned_as_if_the_codebook_had_been_fitted_without_it(finishe
     assert moved > 0
 
 
+def test_a_codebook_of_other_documents_is_taken_as_it_is(demo: Make, finished_demo: CurationRun) -> None:
+    """Bounds on length leave out a few: whether a document was among those that were fitted can no longer be told."""
+    codebook = _artifact(finished_demo, "codebook")
+    frozen = (f"cluster.codebook={codebook.url}", "name=shorter", "sample.budget=50")
+    run = curate(demo("sources.usage.min_characters=30", *frozen))
+    embeddings, assignments = _artifact(run, "embed"), _artifact(run, "assign")
+    keys = list(embeddings.manifest().receipts)
+    whole, assigned = (pa.concat_tables([source.read(key) for key in keys]) for source in (embeddings, assignments))
+    assert 0 < whole.num_rows < _artifact(finished_demo, "embed").manifest().rows
+    similarity = unit_rows(from_column(whole["vector"])) @ read_codebook(codebook).centroids.T
+    np.testing.assert_allclose(assigned["similarity"].to_numpy(), similarity.max(axis=1), atol=1e-5)
+
+
 def test_a_centred_fit_that_was_interrupted_after_the_means_ends_in_the_same_bytes_on_one_actor(
     centred: CurationRun, finished_demo: CurationRun
 ) -> None:
