@@ -7,8 +7,8 @@ few of the usage documents; the pool is a part of tldr and OLDI, and SIB-200. Ev
 the engine's own encoder and kernels, without Ray.
 
 Estimates are scored by usage that nothing has seen: bits a document, and the divergence of current data plus the
-selection of ``kl``. Draws are scored by the divergence in two codebooks of which they know nothing, since inside its
-own codebook a draw changes no count.
+selection of ``kl``, beside what ``deficit`` and ``importance`` make of the same estimate. Draws are scored by the
+divergence in two codebooks of which they know nothing, since inside its own codebook a draw changes no count.
 
     python benchmarks/usage_mass.py --data ../shared/data
 """
@@ -58,6 +58,7 @@ OWNERS = ("amh_Ethi", "pol_Latn", "swh_Latn", "tam_Taml")  # of the published fi
 BUDGETS = (300, 1000, 5000)
 WIDTHS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.7, 0.9)
 CURRENT_SHARES = (0.0, 0.1, 0.2, 0.3)
+STRATEGIES = ("kl", "deficit", "importance")
 TEMPERATURES = (None, 1.0, 0.7, 0.5, 0.35, 0.25)
 HOLDOUT, JUDGES, JUDGE_CLUSTERS = 0.3, 2, 50
 ENCODER = load_encoder("bundled")
@@ -212,7 +213,7 @@ def masses(
 
 
 def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
-    """Rows of both tables for one problem."""
+    """Rows of all tables for one problem."""
     rng = np.random.default_rng(seed)
     usage = {owner: rows[rng.random(len(rows)) >= HOLDOUT] for owner, rows in problem.usage.items()}
     x, row_weights = weighted(problem, usage)
@@ -238,12 +239,42 @@ def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
         mass = masses(similarities, weights, width, current, part)
         row: dict[str, Any] = {"group": problem.group, "seed": seed, "usage": name, "width": width, "current": part}
         row["bits"] = float(np.mean([-(shares[o] * np.log2(mass[o])).sum() for o in mass]))
-        for budget in BUDGETS:
-            quotas = {o: kl_quotas(mass[o], current[o].astype(float), capacity, budget) for o in mass}
-            row[f"jsd_{budget}"] = float(np.mean([_jsd(shares[o], current[o] + quotas[o]) for o in mass]))
-        rows.append(row)
+        rows.append(row | divergences("kl", mass, current, capacity, shares, seed))
     mass = masses(left_out, common, BANDWIDTH, current, CURRENT_SHARE)
+    for strategy in STRATEGIES:
+        row = {"group": problem.group, "seed": seed, "strategy": strategy}
+        rows.append(row | divergences(strategy, mass, current, capacity, shares, seed))
     return rows + draws(problem, usage, mass, labels, current, capacity, seed)
+
+
+def divergences(
+    strategy: str,
+    mass: Mapping[str, Vector],
+    current: Mapping[str, Counts],
+    capacity: Counts,
+    shares: Mapping[str, Vector],
+    seed: int,
+) -> dict[str, float]:
+    """JSD from unseen usage after a selection of each size, means over owners."""
+    noise = np.random.default_rng(seed).gumbel(size=capacity.sum())
+    found = {}
+    for budget in BUDGETS:
+        after = {o: current[o] + selected(strategy, mass[o], current[o], capacity, budget, noise) for o in mass}
+        found[f"jsd_{budget}"] = float(np.mean([_jsd(shares[o], after[o]) for o in mass]))
+    return found
+
+
+def selected(strategy: str, mass: Vector, current: Counts, capacity: Counts, budget: int, noise: Vector) -> Counts:
+    """How many documents of each cluster a strategy selects."""
+    if strategy == "kl":
+        return kl_quotas(mass, current.astype(float), capacity, budget)
+    if strategy == "deficit":
+        return proportional_quotas(np.maximum(0, mass - current / current.sum()), capacity, budget)
+    with np.errstate(divide="ignore"):
+        weights = np.log(mass) - np.log(capacity)
+    cluster = np.repeat(np.arange(len(capacity)), capacity)
+    best = np.argpartition(-(weights[cluster] + noise), budget)[:budget]
+    return np.bincount(cluster[best], minlength=len(capacity))
 
 
 def draws(
@@ -311,6 +342,29 @@ def means(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[dict[s
     return found
 
 
+def against_kl(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """By how much other strategies' divergences lie above that of ``kl``, with the standard error over problems."""
+    found = []
+    groups = dict.fromkeys(row["group"] for row in rows)
+    for group, strategy, budget in itertools.product(groups, STRATEGIES[1:], BUDGETS):
+        of = {
+            name: np.array([r[f"jsd_{budget}"] for r in rows if r["group"] == group and r.get("strategy") == name])
+            for name in ("kl", strategy)
+        }
+        more = of[strategy] - of["kl"]
+        found.append(
+            {
+                "group": group,
+                "strategy": strategy,
+                "budget": budget,
+                "above_kl": round(float(more.mean()), 4),
+                "standard_error": round(float(more.std(ddof=1) / len(more) ** 0.5), 4),
+                "kl_lower_in": f"{(more > 0).sum()} of {len(more)}",
+            }
+        )
+    return found
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Markdown."""
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -332,11 +386,14 @@ def main() -> None:
     body = {
         "machine": machine,
         "estimates": means(rows, ["usage", "width", "current"]),
+        "strategies": means(rows, ["strategy"]),
+        "against_kl": against_kl(rows),
         "draws": means(rows, ["temperature"]),
     }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    print("\n".join([*table(body["estimates"]), "", *table(body["draws"])]))
+    tables = [table(body[name]) for name in ("estimates", "strategies", "against_kl", "draws")]
+    print("\n\n".join("\n".join(lines) for lines in tables))
 
 
 if __name__ == "__main__":
