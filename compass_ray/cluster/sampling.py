@@ -70,7 +70,7 @@ class Design:
         return cls(weights, chances, body["seed"], body["holdout_fraction"])
 
 
-def design_sample(groups: Counter[Group], rows: int, seed: int, holdout_fraction: float) -> Design:
+def design_sample(groups: Counter[Group], rows: int, seed: int, holdout_fraction: float = 0.0) -> Design:
     """All rows, or about ``rows`` of them if there are more: each by a chance that follows its weight.
 
     So usage is not lost in a large pool: of ten million pool documents and a few hundred of usage a sample of a

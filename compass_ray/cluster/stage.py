@@ -52,7 +52,7 @@ class Fitting:
     """What a codebook is fitted with.
 
     ``space`` says what makes vectors comparable: the encoder's identity, and ``center``. ``holdout_fraction`` is the
-    share of target documents that nothing here may look at.
+    share of target documents that nothing is chosen by: they shape the centroids of k-means, and nothing else.
     """
 
     config: ClusterConfig
@@ -70,10 +70,6 @@ class Fitting:
         """The rows that have a vector and are not held out."""
         kept = ~heldout_mask(embeddings, self.seed, self.holdout_fraction)
         return finite_rows(embeddings.filter(pa.array(kept)))
-
-    def design(self, groups: Counter[Group], rows: int) -> Design:
-        """How about so many rows are drawn from those of these roles and languages."""
-        return design_sample(groups, rows, self.seed, self.holdout_fraction)
 
     def identity(self) -> dict[str, Any]:
         """What decides the codebook's content, beside the embeddings."""
@@ -185,7 +181,7 @@ def _kmeans(
             f"cluster.fit_rows: {n_clusters} clusters cannot be fitted on {config.fit_rows} rows "
             f"(of {rows} documents); raise it or lower cluster.n_clusters"
         )
-    design = fitting.design(groups, config.fit_rows)
+    design = design_sample(groups, config.fit_rows, fitting.seed)
     fit = fit_on_actors(embeddings, means, design, config, n_clusters, fitting.device)
     found = Codebook(fit.centroids, means, {}, -1.0, Fitted(design, fit.lengths))
     return found, {"inertia": fit.inertia, "converged": fit.converged}
@@ -198,7 +194,8 @@ def _dense(
     import ray
 
     config = fitting.config.hdbscan
-    sample, found = collect(embeddings, means, fitting.design(groups, config.rows))
+    design = design_sample(groups, config.rows, fitting.seed, fitting.holdout_fraction)
+    sample, found = collect(embeddings, means, design)
     dense: DenseClusters = ray.get(ray.remote(num_cpus=1, max_retries=5)(_dense_clusters).remote(sample, config))
     why = (
         f"{len(dense.medoids)} clusters: HDBSCAN over {found:,} rows, DBCV {dense.dbcv:.2f}; "
@@ -224,7 +221,7 @@ def _sweep(
     import ray
 
     config, seed = fitting.config.sweep, fitting.seed
-    sample, found = collect(embeddings, means, fitting.design(groups, config.rows))
+    sample, found = collect(embeddings, means, design_sample(groups, config.rows, seed, fitting.holdout_fraction))
     draw, score = (ray.remote(num_cpus=1, max_retries=5)(task) for task in (_starts, _sweep_row))
     seeds = [seeding.child_seed(seed, "sweep", str(number)) for number in range(sweep.SEEDS)]
     starts: list[Any] = ray.get([draw.remote(sample, max(config.clusters), one) for one in seeds])
