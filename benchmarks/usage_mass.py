@@ -215,19 +215,21 @@ def masses(
 def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
     """Rows of all tables for one problem."""
     rng = np.random.default_rng(seed)
-    usage = {owner: rows[rng.random(len(rows)) >= HOLDOUT] for owner, rows in problem.usage.items()}
-    x, row_weights = weighted(problem, usage)
+    known = {owner: rng.random(len(rows)) >= HOLDOUT for owner, rows in problem.usage.items()}
+    x, row_weights = weighted(problem, problem.usage)
     fit = clustered(x, row_weights, problem.n_clusters, seed)
     centroids = fit.centroids
     labels = kernels.nearest(problem.pool, centroids)[0]
     capacity = np.bincount(labels, minlength=problem.n_clusters)
     current = {owner: count(rows, centroids) for owner, rows in problem.current.items()}
     unseen = {owner: count(rows, centroids) for owner, rows in problem.unseen.items()}
+    usage = {owner: rows[known[owner]] for owner, rows in problem.usage.items()}
     seen = {owner: rows @ centroids.T for owner, rows in usage.items()}
-    ends = np.cumsum([len(problem.pool), *map(len, usage.values())])  # where each owner's rows lie among the fitted
+    starts = np.cumsum([len(problem.pool), *map(len, problem.usage.values())])  # of each owner's rows among the fitted
+    weights_of = {owner: row_weights[start:][: len(known[owner])] for owner, start in zip(known, starts, strict=False)}
     left_out = {
-        owner: kernels.nearest_left_out(rows, row_weights[start:end], centroids, fit.lengths)[2]
-        for (owner, rows), start, end in zip(usage.items(), ends, ends[1:], strict=False)
+        owner: kernels.nearest_left_out(rows, weights_of[owner][known[owner]], centroids, fit.lengths)[2]
+        for owner, rows in usage.items()
     }
     common = cluster_weights(capacity, np.sum(list(current.values()), axis=0))
     rows = []

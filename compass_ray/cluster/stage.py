@@ -24,7 +24,7 @@ from compass_ray.cluster.codebook import KEY, Codebook, Fitted, open_codebook, r
 from compass_ray.cluster.config import ClusterConfig, HdbscanConfig
 from compass_ray.cluster.density import DenseClusters, dense_clusters
 from compass_ray.cluster.device import TASK_GPUS, Device, nearest_on
-from compass_ray.cluster.sampling import Design, Group, Sample, collect, design_sample
+from compass_ray.cluster.sampling import Group, Sample, collect, design_sample
 from compass_ray.configbase import identity
 from compass_ray.errors import TooFewSamples
 from compass_ray.holdout import heldout_mask
