@@ -1,4 +1,4 @@
-"""What the certificate measures on, and nothing else may look at."""
+"""What the certificate measures on, and nothing is chosen by."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def embedding_schema(dim: int) -> pa.Schema:
 ASSIGNMENT = pa.schema(
     [
         *DOCUMENT_KEYS,
-        # What follows is of target rows as if the codebook had been fitted without them.
+        # What follows is of target rows as if k-means, where it was fitted to these embeddings, had not seen them.
         pa.field("cluster", pa.int32()),  # the nearest centroid, for outliers too
         pa.field("similarity", pa.float32()),  # cosine with that centroid
         pa.field("outlier", pa.bool_()),

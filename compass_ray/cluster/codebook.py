@@ -21,7 +21,7 @@ KEY = "codebook"
 
 @dataclass(frozen=True)
 class Fitted:
-    """What centroids are directions of: the weighted sums of the rows of their clusters.
+    """What is behind centroids: each is the direction of the weighted sum of the rows of its cluster.
 
     Attributes
     ----------

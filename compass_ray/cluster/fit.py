@@ -174,7 +174,8 @@ def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iteration
         sums, mass, inertia = (shards.from_fixed(sum(parts[1:], parts[0])) for parts in zip(*answers, strict=True))
         history.append(float(inertia[0]))
         empty = np.flatnonzero(mass == 0)
-        if not len(empty) and len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]:
+        settled = not len(empty) and lengths.all()  # a centroid that was moved to a row is no sum yet
+        if settled and len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]:
             return Fit(centroids, lengths, history, converged=True)
         moved, lengths = kernels.new_centroids(sums, centroids), np.linalg.norm(sums, axis=1)
         if len(empty):

@@ -18,7 +18,7 @@ TILE_ROWS = 4096
 SIMILARITY_BINS = 8192
 """Resolution of similarity quantiles over [-1, 1]."""
 
-_ALONE = 1e-6
+_ALONE = 1e-5
 """What is left of a cluster's sum without one row, of its length: less is rounding, the row was alone."""
 
 
@@ -73,7 +73,9 @@ def new_centroids(sums: NDArray[np.float64], previous: NDArray[np.float32]) -> N
     return np.where(norms == 0, previous, moved)
 
 
-def row_weights(groups: Mapping[tuple[str, str], int], role_mass: Mapping[str, float]) -> dict[tuple[str, str], float]:
+def row_weights(
+    groups: Mapping[tuple[str, str], float], role_mass: Mapping[str, float]
+) -> dict[tuple[str, str], float]:
     """Weight of one row of each (role, language): roles get their mass, languages share it by √count.
 
     ``role_mass`` is renormalised over the roles that are present, so all weights sum to one.
@@ -95,8 +97,9 @@ def nearest_left_out(
 
     A centroid is the direction of a sum, and a row of large weight turns it towards itself: what the rows of a sample
     say of clusters is not what the next ones will. Without the row its centroid is the direction of what is left of the
-    sum; the length of the sum, the weight of the row and its distance say how near it lies to that. The row is taken
-    for one of the cluster that it is nearest to, and that others might change cluster without it is neglected.
+    sum; the length of the sum, the weight of the row and its distance say how near it lies to that. This is exact where
+    k-means has come to rest, so that the row is in the sum of its nearest centroid, and if without it the others would
+    stay where they are.
 
     Parameters
     ----------

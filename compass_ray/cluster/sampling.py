@@ -7,7 +7,6 @@ no row passes the driver. Cost: ``4·d`` bytes a row.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,59 +39,58 @@ class Design:
     weights : mapping of (role, language) to float
         What a row weighs in the sample.
     chances : mapping of (role, language) to float
-        The chance that it is in the sample, in (0, 1], unless it is held out.
+        The chance that it is in the sample, in (0, 1].
     seed : int
-    holdout_fraction : float
-        Share of the target documents that is never in it.
     """
 
     weights: Mapping[Group, float]
     chances: Mapping[Group, float]
     seed: int
-    holdout_fraction: float
 
     def weights_of(self, rows: pa.Table) -> NDArray[np.float64]:
         """What each row weighs in the sample, 0 if it is not in it, shape (n,)."""
         draws = seeding.uniform(records.ids_to_numpy(rows["doc_id"]), self.seed, "fit")
-        kept = (draws < by_group(rows, self.chances)) & ~heldout_mask(rows, self.seed, self.holdout_fraction)
-        return np.where(kept, by_group(rows, self.weights), 0.0)
+        return np.where(draws < by_group(rows, self.chances), by_group(rows, self.weights), 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         groups = [[*group, weight, self.chances[group]] for group, weight in self.weights.items()]
-        return {"groups": groups, "seed": self.seed, "holdout_fraction": self.holdout_fraction}
+        return {"groups": groups, "seed": self.seed}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Design:
         """The design that :meth:`to_json` gave the values of."""
         weights = {(role, lang): weight for role, lang, weight, _ in body["groups"]}
         chances = {(role, lang): chance for role, lang, _, chance in body["groups"]}
-        return cls(weights, chances, body["seed"], body["holdout_fraction"])
+        return cls(weights, chances, body["seed"])
 
 
-def design_sample(groups: Counter[Group], rows: int, seed: int, holdout_fraction: float = 0.0) -> Design:
+def design_sample(groups: Mapping[Group, float], rows: int, seed: int) -> Design:
     """All rows, or about ``rows`` of them if there are more: each by a chance that follows its weight.
 
     So usage is not lost in a large pool: of ten million pool documents and a few hundred of usage a sample of a
-    million holds all the usage. What is held out, or by chance not taken, leaves its weight to others of its group.
+    million holds all the usage. A row weighs more for those of its group that are not taken.
+
+    Parameters
+    ----------
+    groups : mapping of (role, language) to float
+        How many rows there are.
     """
     weights = kernels.row_weights(groups, ROLE_MASS)
     rate, room, left = np.inf, float(rows), 1.0
-    if rows < groups.total():
+    if rows < sum(groups.values()):
         for weight, group in sorted(((weight, group) for group, weight in weights.items()), reverse=True):
             rate = room / left
             if weight * rate < 1:
                 break
             room, left = room - groups[group], left - groups[group] * weight  # all rows of the group are taken
     chances = {group: min(1.0, weight * rate) for group, weight in weights.items()}
-    known = {"target": 1 - holdout_fraction}
-    in_sample = {group: weight / chances[group] / known.get(group[0], 1.0) for group, weight in weights.items()}
-    return Design(in_sample, chances, seed, holdout_fraction)
+    return Design({group: weight / chances[group] for group, weight in weights.items()}, chances, seed)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows at one place, and what of them is usage and pool."""
+    """Rows at one place, and what of them is usage and pool; without held-out usage."""
 
     rows: ShardRows
     inclusion: NDArray[np.float64]  # (n,), the chance that the row had to be in the sample
@@ -100,7 +98,7 @@ class Sample:
     owners: NDArray[np.str_]  # (n,), empty for the pool
 
 
-def collect(embeddings: Artifact, means: LanguageMeans, design: Design) -> tuple[Any, int]:
+def collect(embeddings: Artifact, means: LanguageMeans, design: Design, holdout_fraction: float) -> tuple[Any, int]:
     """Draw a sample by Ray tasks.
 
     Returns
@@ -117,7 +115,7 @@ def collect(embeddings: Artifact, means: LanguageMeans, design: Design) -> tuple
     count = min(len(keys), cluster_cpus())
     read, joined = (ray.remote(num_cpus=1, max_retries=5)(task) for task in (_read, _joined))
     shared = ray.put(means)
-    parts = [read.remote(embeddings, keys[part::count], design, shared) for part in range(count)]
+    parts = [read.remote(embeddings, keys[part::count], design, shared, holdout_fraction) for part in range(count)]
     sample, found = joined.options(num_returns=2).remote(*parts)
     return sample, ray.get(found)
 
@@ -137,10 +135,18 @@ def join(parts: Sequence[Sample]) -> Sample:
     )
 
 
-def _read(embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans) -> Sample:
+def _read(
+    embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans, holdout_fraction: float
+) -> Sample:
     set_threads(1)
     columns = ["doc_id", "role", "owner", "lang", "vector"]
-    return join([sample_rows(finite_rows(embeddings.read(key, columns)), design, means) for key in keys])
+    tables = (known_rows(embeddings.read(key, columns), design.seed, holdout_fraction) for key in keys)
+    return join([sample_rows(table, design, means) for table in tables])
+
+
+def known_rows(embeddings: pa.Table, seed: int, holdout_fraction: float) -> pa.Table:
+    """The rows that have a vector and are not held out."""
+    return finite_rows(embeddings.filter(pa.array(~heldout_mask(embeddings, seed, holdout_fraction))))
 
 
 def sample_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> Sample:

@@ -24,15 +24,14 @@ from compass_ray.cluster.codebook import KEY, Codebook, Fitted, open_codebook, r
 from compass_ray.cluster.config import ClusterConfig, HdbscanConfig
 from compass_ray.cluster.density import DenseClusters, dense_clusters
 from compass_ray.cluster.device import TASK_GPUS, Device, nearest_on
-from compass_ray.cluster.sampling import Group, Sample, collect, design_sample
+from compass_ray.cluster.sampling import Design, Group, Sample, collect, design_sample, known_rows
 from compass_ray.configbase import identity
 from compass_ray.errors import TooFewSamples
-from compass_ray.holdout import heldout_mask
 from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
-VERSION = 5
+VERSION = 6
 SWEEP = "sweep"
 
 
@@ -52,7 +51,8 @@ class Fitting:
     """What a codebook is fitted with.
 
     ``space`` says what makes vectors comparable: the encoder's identity, and ``center``. ``holdout_fraction`` is the
-    share of target documents that nothing is chosen by: they shape the centroids of k-means, and nothing else.
+    share of target documents that nothing is chosen by: they shape k-means and language means like all others, and are
+    in no threshold and in no sample of the sweep or HDBSCAN.
     """
 
     config: ClusterConfig
@@ -66,10 +66,11 @@ class Fitting:
         """Whether the number of clusters is tried out."""
         return self.config.method == "kmeans" and self.config.n_clusters == "auto"
 
-    def known(self, embeddings: pa.Table) -> pa.Table:
-        """The rows that have a vector and are not held out."""
-        kept = ~heldout_mask(embeddings, self.seed, self.holdout_fraction)
-        return finite_rows(embeddings.filter(pa.array(kept)))
+    def known_sample(self, groups: Counter[Group], rows: int) -> Design:
+        """How about so many rows are drawn of those that are not held out."""
+        kept = {"target": 1 - self.holdout_fraction}
+        known = {group: count * kept.get(group[0], 1.0) for group, count in groups.items()}
+        return design_sample(known, rows, self.seed)
 
     def identity(self) -> dict[str, Any]:
         """What decides the codebook's content, beside the embeddings."""
@@ -142,7 +143,7 @@ def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, f
     means = centering.LanguageMeans({})
     if fitting.space["center"] == "language":
         keys = list(embeddings.manifest().receipts)
-        means = centering.language_means(map_keys(_language_sums, keys, embeddings, fitting))
+        means = centering.language_means(map_keys(_language_sums, keys, embeddings))
     if centering.KEY in missing:
         yield means.write(target)
     if KEY not in missing:
@@ -194,8 +195,8 @@ def _dense(
     import ray
 
     config = fitting.config.hdbscan
-    design = design_sample(groups, config.rows, fitting.seed, fitting.holdout_fraction)
-    sample, found = collect(embeddings, means, design)
+    design = fitting.known_sample(groups, config.rows)
+    sample, found = collect(embeddings, means, design, fitting.holdout_fraction)
     dense: DenseClusters = ray.get(ray.remote(num_cpus=1, max_retries=5)(_dense_clusters).remote(sample, config))
     why = (
         f"{len(dense.medoids)} clusters: HDBSCAN over {found:,} rows, DBCV {dense.dbcv:.2f}; "
@@ -221,7 +222,8 @@ def _sweep(
     import ray
 
     config, seed = fitting.config.sweep, fitting.seed
-    sample, found = collect(embeddings, means, design_sample(groups, config.rows, seed, fitting.holdout_fraction))
+    design = fitting.known_sample(groups, config.rows)
+    sample, found = collect(embeddings, means, design, fitting.holdout_fraction)
     draw, score = (ray.remote(num_cpus=1, max_retries=5)(task) for task in (_starts, _sweep_row))
     seeds = [seeding.child_seed(seed, "sweep", str(number)) for number in range(sweep.SEEDS)]
     starts: list[Any] = ray.get([draw.remote(sample, max(config.clusters), one) for one in seeds])
@@ -241,9 +243,9 @@ def _sweep_row(sample: Sample, centers: list[Any], n_clusters: int, seed: int) -
     return sweep.sweep_row(sample, centers, n_clusters, seed)
 
 
-def _language_sums(key: str, embeddings: Artifact, fitting: Fitting) -> centering.Sums:
+def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
     set_threads(1)
-    return centering.language_sums(fitting.known(embeddings.read(key, ["doc_id", "role", "lang", "vector"])))
+    return centering.language_sums(finite_rows(embeddings.read(key, ["lang", "vector"])))
 
 
 def _group_totals(embeddings: Artifact) -> Counter[Group]:
@@ -256,7 +258,8 @@ def _group_totals(embeddings: Artifact) -> Counter[Group]:
 
 def _similarities(key: str, embeddings: Artifact, codebook: Codebook, fitting: Fitting) -> outliers.Counts:
     set_threads(1)
-    table = fitting.known(embeddings.read(key, ["doc_id", "role", "lang", "vector"]))
+    table = embeddings.read(key, ["doc_id", "role", "lang", "vector"])
+    table = known_rows(table, fitting.seed, fitting.holdout_fraction)
     return outliers.count_similarities(table, _assigned(table, codebook, fitting.device)[1])
 
 

@@ -45,7 +45,10 @@ class TargetConfig(Config):
     """How target usage is used."""
 
     holdout_fraction: float = Field(
-        default=0.3, ge=0, lt=1, description="Share of target documents that only the certificate sees"
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="Share of target documents that the certificate measures on and nothing is chosen by",
     )
 
 

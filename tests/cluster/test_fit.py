@@ -211,7 +211,34 @@ def test_a_heavy_row_pulls_its_centroid() -> None:
     assert fit.centroids[0].tolist() == pytest.approx([0.9 / 0.82**0.5, 0.1 / 0.82**0.5], abs=1e-6)
 
 
+def test_lengths_are_those_of_the_sums_that_centroids_are_directions_of() -> None:
+    broadcast = over([RowGroup(CORPUS)])
+    initial = seed_centroids(broadcast, N_CLUSTERS, N_FEATURES, 0)
+    x = np.vstack([member.x for member in CORPUS])
+    weights = np.concatenate([member.weights for member in CORPUS])
+    for passes in (1, 2, 50):
+        fit = lloyd(broadcast, initial, max_iterations=passes, tol=1e-6)
+        done = len(fit.inertia) - fit.converged  # a converged fit looks once more and moves nothing
+        before = initial
+        for _ in range(done):
+            sums = kernels.partial_sums(x, weights, kernels.nearest(x, before)[0], N_CLUSTERS)[0]
+            before = kernels.new_centroids(sums, before)
+        np.testing.assert_allclose(fit.lengths, np.linalg.norm(sums, axis=1), rtol=1e-5)
+        np.testing.assert_allclose(fit.centroids, before, atol=1e-5)
+
+
 # Empty clusters
+
+
+def test_a_fit_does_not_end_on_a_centroid_that_was_only_moved_to_a_row() -> None:
+    """Two centroids at one place leave one empty; a tolerance of one would end the fit as soon as it may."""
+    rows = shard_rows(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]), [0.25] * 4)
+    start = np.array([[1.0, 0.0], [1.0, 0.0]], dtype=np.float32)
+    fit = lloyd(over([RowGroup([rows])]), start, max_iterations=20, tol=1.0)
+    assert fit.converged
+    assert fit.lengths.all()
+    stopped = lloyd(over([RowGroup([rows])]), start, max_iterations=1, tol=1.0)
+    assert (stopped.converged, (stopped.lengths == 0).sum()) == (False, 1)
 
 
 def three_directions() -> list[ShardRows]:

