@@ -1,16 +1,19 @@
 """A dry run of curation: what the sources hold, and what curating them will take. Nothing is written, Ray not started.
 
 Times are extrapolated from the run's own kernels, timed here on a sample of its own documents: parsing, writing a
-shard, encoding, comparing with centroids. What no kernel shows, such as the passes that sampling makes over a shard, is
-a multiple of one that is measured. Multiples, starts of processes and the allowances for memory were fitted to runs of
-30,000 to 1,000,000 documents; ``benchmarks/preflight.py`` holds predictions to the truth. Memory is meant as an upper
-bound. Both are for a first run, which finds no artifact to reuse, on one machine like this one: of another cluster only
-its CPUs can be told, by ``ray.num_cpus``. ``n_clusters: auto`` and HDBSCAN were not among the runs.
+shard, encoding, comparing with centroids, and the start of a process. What none of these shows, such as the passes that
+sampling makes over a shard, is a multiple of one that is measured. Multiples and the allowances for memory were fitted
+to runs of up to 1,000,000 documents; ``benchmarks/preflight.py`` holds predictions to the truth. Memory is meant as an
+upper bound. Both are for a first run, which finds no artifact to reuse, on one machine like this one: of another
+cluster only its CPUs can be told, by ``ray.num_cpus``. ``n_clusters: auto`` and HDBSCAN were not among the runs.
 """
 
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -49,20 +52,22 @@ _CLUSTERS = 100
 """Centroids that comparing is timed with."""
 
 _GIB = 1 << 30
-_STARTS_S = {
-    "read": 12.0,
-    "minhash": 0.5,
-    "ingest": 0.5,
-    "embed": 3.0,
-    "codebook": 2.0,
-    "assign": 0.2,
-    "sample": 3.5,
-    "select": 0.2,
+_STARTS = {
+    "read": 4.5,
+    "minhash": 0.2,
+    "ingest": 0.2,
+    "embed": 0.8,
+    "codebook": 0.7,
+    "assign": 0.07,
+    "sample": 1.3,
+    "select": 0.07,
 }
-"""Wall seconds before a stage's first shard: Ray, worker processes and their imports; a model's load is measured."""
+"""What comes before a stage's first shard, in starts of a process: Ray, workers and their imports. The load of a model
+is measured.
+"""
 
-_ROUND_S = 0.04
-"""Wall seconds of one call to all actors and back: one for each seed and each Lloyd pass."""
+_ROUND = 0.015
+"""One call to all actors and back, in starts of a process: one for each seed and each Lloyd pass."""
 
 _CROWDED = 1.8
 """How much longer encoding takes where every CPU has an encoder, and none is left to the driver and to Ray."""
@@ -109,6 +114,8 @@ class Costs:
 
     Attributes
     ----------
+    start : float
+        A process with the libraries that workers need.
     load : float
         The encoder with the libraries it needs, in wall time.
     write, encode : float
@@ -121,6 +128,7 @@ class Costs:
         Length of a vector.
     """
 
+    start: float
     load: float
     write: float
     encode: float
@@ -177,6 +185,7 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
     set_threads(1)
     x = np.random.default_rng(0).standard_normal((4 * kernels.TILE_ROWS, encoder.dim), dtype=np.float32)
     return Costs(
+        start=_start(),
         load=load,
         write=_seconds(lambda: to_parquet(finish_shard(sample))) / sample.num_rows,
         encode=per_text * longer,
@@ -185,6 +194,19 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
         dim=encoder.dim,
         sign=0.0 if config.ingest.minhash is None else _sign(config.ingest.minhash, sample) * longer,
     )
+
+
+def _start() -> float:
+    """CPU time of a process that imports what workers do, the second of two, when its files are in memory."""
+
+    def spent() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime
+
+    for _ in range(2):
+        before = spent()
+        subprocess.run([sys.executable, "-c", "import ray, ray.data, compass_ray.sample.stage"], check=True)
+    return spent() - before
 
 
 def _sign(config: MinHash, sample: pa.Table) -> float:
@@ -234,7 +256,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         "ingest": 2 * rows * costs.write / workers,
         "embed": (costs.load + rows * (costs.encode + costs.write) / embedders)
         * (_CROWDED if embedders >= cpus else 1.0),
-        "codebook": _ROUND_S * (n_clusters + passes)
+        "codebook": _ROUND * costs.start * (n_clusters + passes)
         + (sweep + 1.5 * rows * (compare + costs.write)) / workers
         + 1.5 * fitted * (n_clusters * costs.race + 1.7 * passes * compare) / fitters,
         "assign": rows * (compare + 7.5 * costs.write) / workers,
@@ -256,7 +278,8 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         "select": left_over,
     }
     stages = [stage for stage in work if stage != "codebook" or config.cluster.codebook == "fit"]
-    found = [Prediction(stage, _STARTS_S[stage] + work[stage], int(memory[stage])) for stage in stages]
+    seconds = {stage: _STARTS[stage] * costs.start + work[stage] for stage in stages}
+    found = [Prediction(stage, seconds[stage], int(memory[stage])) for stage in stages]
     if near is None:  # what is read is what is ingested
         return [replace(found[0], stage="ingest"), *found[3:]]
     return found

@@ -14,7 +14,7 @@ from compass_ray.ingest.config import MinHash, SourceConfig
 from compass_ray.ingest.survey import Survey, survey_all
 from compass_ray.pipelines.preflight import Costs, Prediction, measure, predict
 
-COSTS = Costs(load=5.0, write=4e-6, encode=3e-4, compare=2e-8, race=2e-7, dim=384)
+COSTS = Costs(start=1.5, load=5.0, write=4e-6, encode=3e-4, compare=2e-8, race=2e-7, dim=384)
 
 
 @pytest.fixture
@@ -86,3 +86,9 @@ def test_a_larger_search_for_clusters_takes_longer(
     other = config.model_copy(update={"cluster": config.cluster.model_copy(update=changed)})
     one, two = (by_stage(predict(some, surveys, 64, 4, COSTS))["codebook"] for some in (config, other))
     assert two.seconds > one.seconds
+
+
+def test_a_slower_start_of_processes_lengthens_every_stage(config: RunConfig, surveys: list[Survey]) -> None:
+    one, two = (by_stage(predict(config, surveys, 64, 4, replace(COSTS, start=start))) for start in (1.0, 3.0))
+    assert all(two[stage].seconds > one[stage].seconds for stage in one)
+    assert two["ingest"].seconds - one["ingest"].seconds > two["select"].seconds - one["select"].seconds
