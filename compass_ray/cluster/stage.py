@@ -76,13 +76,12 @@ class Fitting:
         """What decides the codebook's content, beside the embeddings."""
         unread = {"kmeans": ["hdbscan"], "hdbscan": ["n_clusters", "sweep", "max_iterations", "tol", "fit_rows"]}
         left_out = [*unread[self.config.method], *([] if self.sweeps else ["sweep"])]
-        body: dict[str, Any] = {
+        return {
             "space": dict(self.space),
             "config": {name: value for name, value in identity(self.config).items() if name not in left_out},
             "seed": self.seed,
             "holdout_fraction": self.holdout_fraction,
-        }
-        return body | _device_identity(self.device)
+        } | _device_identity(self.device)
 
 
 def fit_codebook(embeddings: Artifact, fitting: Fitting, session: Session) -> Artifact:

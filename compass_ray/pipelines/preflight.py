@@ -141,7 +141,8 @@ class Costs:
 def preflight(config: RunConfig) -> Preflight:
     """Look at every source, and time the config's encoder and kernels on documents of theirs.
 
-    Cost: that of :mod:`compass_ray.ingest.survey`, the load of the encoder, and the encoding of a thousand texts.
+    Cost: that of :mod:`compass_ray.ingest.survey`, the load of the encoder, the encoding of a thousand texts, and two
+    starts of a process.
 
     Raises
     ------

@@ -83,9 +83,7 @@ def _estimate(heldout: Counts, statistic: Statistic, rng: np.random.Generator) -
     """
     observed, shrunk = possible = _possible(heldout)
     plugin = float(statistic(observed))
-    value = plugin - _bias(
-        heldout, statistic, possible, rng
-    )  # first, so that generators in one state find the same bias
+    value = plugin - _bias(heldout, statistic, possible, rng)  # first: generators in one state find the same bias
     # the value less its bias, plus the scatter around that
     errors = [_errors(heldout, statistic, usage, rng) for usage in (observed, shrunk)]
     ends = [plugin - 2 * e.mean() + np.quantile(e, [0.025, 0.975]) for e in errors]
