@@ -4,7 +4,8 @@ On the problems of ``usage_problems.py``, which are embedded and clustered by th
 without Ray.
 
 Estimates are scored by usage that nothing has seen: bits a document, and the divergence of current data plus the
-selection of ``kl``, beside what ``deficit`` and ``importance`` make of the same estimate. Draws are scored by the
+selection of ``kl``, beside what ``deficit`` and ``importance`` make of the same estimate, and of unseen usage if it
+were known. Draws are scored by the
 divergence in two codebooks of which they know nothing, since inside its own codebook a draw changes no count.
 
     python benchmarks/usage_mass.py --data ../shared/data
@@ -29,6 +30,7 @@ from usage_problems import Problem, Vector, Vectors, news_problems, sib200, sib_
 from compass_ray.cluster import kernels
 from compass_ray.cluster.fit import Fit, RowGroup, ShardRows, lloyd, seed_centroids
 from compass_ray.cluster.sampling import ROLE_MASS
+from compass_ray.divergence import jsd
 from compass_ray.mass import (
     BANDWIDTH,
     CURRENT_SHARE,
@@ -39,7 +41,6 @@ from compass_ray.mass import (
     spread,
 )
 from compass_ray.sample.allocation import kl_quotas, proportional_quotas
-from compass_ray.sample.divergence import jsd
 from compass_ray.sample.usage_contrast import contrast, products
 
 Counts = NDArray[np.int64]
@@ -126,9 +127,10 @@ def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
         row["bits"] = float(np.mean([-(shares[o] * np.log2(mass[o])).sum() for o in mass]))
         rows.append(row | divergences("kl", mass, current, capacity, shares, seed))
     mass = masses(left_out, common, BANDWIDTH, current, CURRENT_SHARE)
-    for strategy in STRATEGIES:
-        row = {"group": problem.group, "seed": seed, "strategy": strategy}
-        rows.append(row | divergences(strategy, mass, current, capacity, shares, seed))
+    for name, strategy in itertools.product(("estimated", "known"), STRATEGIES):
+        row = {"group": problem.group, "seed": seed, "shares": name, "strategy": strategy}
+        by = mass if name == "estimated" else shares  # known: how far strategies would differ if nothing were unknown
+        rows.append(row | divergences(strategy, by, current, capacity, shares, seed))
     return rows + draws(problem, usage, mass, labels, current, capacity, seed)
 
 
@@ -154,7 +156,7 @@ def selected(strategy: str, mass: Vector, current: Counts, capacity: Counts, bud
         return kl_quotas(mass, current.astype(float), capacity, budget)
     if strategy == "deficit":
         return proportional_quotas(np.maximum(0, mass - current / current.sum()), capacity, budget)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # clusters without documents have no row below
         weights = np.log(mass) - np.log(capacity)
     cluster = np.repeat(np.arange(len(capacity)), capacity)
     keys = weights[cluster] + np.random.default_rng(seed).gumbel(size=len(cluster))
@@ -230,16 +232,18 @@ def means(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[dict[s
 def against_kl(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """By how much other strategies' divergences lie above that of ``kl``, with the standard error over problems."""
     found = []
-    groups = dict.fromkeys(row["group"] for row in rows)
-    for group, strategy, budget in itertools.product(groups, STRATEGIES[1:], BUDGETS):
+    settings = dict.fromkeys((row["group"], row["shares"]) for row in rows if "shares" in row)
+    for (group, shares), strategy, budget in itertools.product(settings, STRATEGIES[1:], BUDGETS):
+        mine = [row for row in rows if row["group"] == group and row.get("shares") == shares]
         of = {
-            name: np.array([r[f"jsd_{budget}"] for r in rows if r["group"] == group and r.get("strategy") == name])
+            name: np.array([row[f"jsd_{budget}"] for row in mine if row["strategy"] == name])
             for name in ("kl", strategy)
         }
         more = of[strategy] - of["kl"]
         found.append(
             {
                 "group": group,
+                "shares": shares,
                 "strategy": strategy,
                 "budget": budget,
                 "above_kl": round(float(more.mean()), 4),
@@ -271,7 +275,7 @@ def main() -> None:
     body = {
         "machine": machine,
         "estimates": means(rows, ["usage", "width", "current"]),
-        "strategies": means(rows, ["strategy"]),
+        "strategies": means(rows, ["shares", "strategy"]),
         "against_kl": against_kl(rows),
         "draws": means(rows, ["temperature"]),
     }
