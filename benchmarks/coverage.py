@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compass_ray.divergence import jsd
 from compass_ray.mass import base_measure, concentration, mass_interval, shrunk_mass, spread
 from compass_ray.sample.certificate import divergence, reduction
-from compass_ray.sample.divergence import jsd
 from compass_ray.vectors import unit_rows
 
 Vector = NDArray[np.float64]

@@ -27,10 +27,11 @@ SHARED = (
     "models",
     "vectors",
     "mass",
+    "divergence",
     "holdout",
     "runtime",
 )
-LEAVES = ("records", "shards", "seeding", "errors", "languages", "vectors", "mass", "configbase")
+LEAVES = ("records", "shards", "seeding", "errors", "languages", "vectors", "mass", "divergence", "configbase")
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
 EXCEPTIONS = {("embed.config", "ingest.config")}  # they share the View type
 WITH_RAY = (

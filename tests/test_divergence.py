@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from compass_ray.sample.divergence import jsd
+from compass_ray.divergence import jsd
 
 
 @st.composite

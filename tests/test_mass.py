@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import dirichlet_multinomial
 
+from compass_ray.divergence import jsd
 from compass_ray.mass import (
     BANDWIDTH,
     CURRENT_SHARE,
@@ -18,7 +19,6 @@ from compass_ray.mass import (
     shrunk_mass,
     spread,
 )
-from compass_ray.sample.divergence import jsd
 from compass_ray.sample.gaps import owner_mass
 from compass_ray.sample.problem import OwnerProblem
 from compass_ray.vectors import unit_rows

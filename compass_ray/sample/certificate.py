@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compass_ray.divergence import jsd
 from compass_ray.mass import concentration, shrunk_mass
 from compass_ray.sample.allocation import hypergeometric_quotas
-from compass_ray.sample.divergence import jsd
 
 _BOOTSTRAP_DRAWS = 1000
 _RANDOM_DRAWS = 200

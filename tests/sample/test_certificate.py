@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from compass_ray.divergence import jsd
 from compass_ray.sample.certificate import certify, divergence, random_divergence, reduction
-from compass_ray.sample.divergence import jsd
 
 HELDOUT = np.array([40, 30, 20, 10, 2])
 CURRENT = np.array([5, 5, 20, 70, 1])
