@@ -1,9 +1,10 @@
 """compass_ray: decide which multilingual data an LLM should be fine-tuned on, and fine-tune it, at cluster scale.
 
-    >>> from compass_ray import curate, load_config, train_adapters
+    >>> from compass_ray import curate, load_config, monitor_usage, train_adapters
     >>> run = curate(load_config("curate.yaml"))
     >>> run.gaps, run.certificate, run.selection("sw")
     >>> train_adapters(load_config("curate.yaml")).scores("sw")
+    >>> monitor_usage(load_config("curate.yaml")).verdicts
 
 Importing the package loads neither ray nor torch.
 """
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from compass_ray.pipelines.adapt import train_adapters
     from compass_ray.pipelines.adapted import AdaptedRun
     from compass_ray.pipelines.curate import curate
+    from compass_ray.pipelines.monitor import monitor_usage
+    from compass_ray.pipelines.monitored import MonitoredRun
     from compass_ray.pipelines.run import CurationRun
 
 __version__ = "0.1.0"
@@ -26,10 +29,12 @@ __all__ = [
     "AdaptedRun",
     "CompassError",
     "CurationRun",
+    "MonitoredRun",
     "RunConfig",
     "__version__",
     "curate",
     "load_config",
+    "monitor_usage",
     "train_adapters",
 ]
 
@@ -37,9 +42,11 @@ _HOME = {
     "AdaptedRun": "compass_ray.pipelines.adapted",
     "CompassError": "compass_ray.errors",
     "CurationRun": "compass_ray.pipelines.run",
+    "MonitoredRun": "compass_ray.pipelines.monitored",
     "RunConfig": "compass_ray.config",
     "curate": "compass_ray.pipelines.curate",
     "load_config": "compass_ray.config",
+    "monitor_usage": "compass_ray.pipelines.monitor",
     "train_adapters": "compass_ray.pipelines.adapt",
 }
 

@@ -189,6 +189,44 @@ def open_artifact(url: str) -> Artifact:
     return Artifact(url, manifest.stage, manifest.identity)
 
 
+def restore(output: str, manifest: bytes, files: Mapping[str, bytes]) -> Artifact:
+    """Bring an artifact that was kept elsewhere back into the cache of an output folder, under its own name.
+
+    Parameters
+    ----------
+    output : str
+    manifest : bytes
+        Its ``manifest.json``.
+    files : mapping of key to bytes
+        All its files.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        If the manifest is none, or a file is missing or not the one that it lists.
+    """
+    try:
+        body = json.loads(manifest)
+        found = Artifact(
+            storage.join(output, "cache", f"{body['stage']}-{body['fingerprint']}"), body["stage"], body["identity"]
+        )
+        hashes = {entry["key"]: entry["hash"] for entry in body["files"]}
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ArtifactCorrupt(f"a kept artifact has no manifest that can be read ({exc}); make it again") from exc
+    wrong = [key for key, known in hashes.items() if key not in files or digest(files[key]) != known]
+    if wrong or found.fingerprint != body["fingerprint"]:
+        raise ArtifactCorrupt(
+            f"{found.name}: what was kept of it is not what its manifest lists ({', '.join(wrong) or 'fingerprint'}); "
+            "make it again"
+        )
+    if not found.exists():
+        for key in hashes:
+            storage.write_bytes(found._file(key), files[key])
+        storage.write_bytes(storage.join(found.url, "manifest.json"), manifest)
+        _read_manifest.cache_clear()
+    return found
+
+
 @lru_cache(maxsize=64)
 def _read_manifest(url: str) -> Manifest:
     try:

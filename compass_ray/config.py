@@ -18,6 +18,7 @@ from compass_ray.configbase import EXECUTION, Config
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import IngestConfig, SourceConfig
+from compass_ray.monitor.config import MonitorConfig
 from compass_ray.registry.config import RegistryConfig
 from compass_ray.runtime.config import RayConfig
 from compass_ray.sample.config import SampleConfig, TargetConfig
@@ -43,6 +44,7 @@ class RunConfig(Config):
     sample: SampleConfig | None = Field(default=None, description="Needed by curate")
     adapt: Annotated[AdaptConfig | None, EXECUTION] = Field(default=None, description="Needed by adapt")
     registry: Annotated[RegistryConfig, EXECUTION] = RegistryConfig()
+    monitor: Annotated[MonitorConfig | None, EXECUTION] = Field(default=None, description="Needed by monitor")
     ray: Annotated[RayConfig, EXECUTION] = RayConfig()
 
     _unexpanded: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -61,8 +63,10 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _something_to_do(self) -> RunConfig:
         roles = {source.role for source in self.sources.values()}
-        if self.sample is None and self.adapt is None:
-            raise ValueError("nothing to do: curate needs the section sample, adapt the section adapt")
+        if self.sample is None and self.adapt is None and self.monitor is None:
+            raise ValueError(
+                "nothing to do: curate needs the section sample, adapt the section adapt, monitor the section monitor"
+            )
         missing = [role for role in ("pool", "target") if role not in roles]
         if self.sample is not None and missing:
             raise ValueError(f"sources: no source has role {' or '.join(missing)}; curate needs a pool and a target")

@@ -23,6 +23,8 @@
     │   └ IncompatibleAdapter               an adapter and a base model that do not belong together
     ├ RegistryError                     1   an adapter version cannot be found, read or moved
     │   └ AliasMoved                        somebody else moved the alias first
+    ├ MonitoringError                   1   new usage cannot be judged
+    │   └ IncomparableReference         2   what it is to be compared with does not say what usage was
     ├ ClusterError                      4   the Ray cluster or an outside service fails us
     │   ├ ResourcesMissing                  CPUs, GPUs, disk space, packages, permissions or a service
     │   └ WorkerLost                        a worker died more often than we retry
@@ -133,6 +135,16 @@ class RegistryError(CompassError):
 
 class AliasMoved(RegistryError):
     """An alias was moved by somebody else between reading and writing it."""
+
+
+class MonitoringError(CompassError):
+    """New usage cannot be judged."""
+
+
+class IncomparableReference(MonitoringError):
+    """What usage is to be compared with does not say what usage was, or lies in another space."""
+
+    exit_code = 2
 
 
 class ClusterError(CompassError):

@@ -157,6 +157,18 @@ SELECTION = pa.schema(
     ]
 )
 
+WINDOW = pa.schema(
+    [
+        ("owner", pa.string()),
+        ("start", pa.timestamp("us", tz="UTC")),  # of the window; null where there is but one
+        ("cluster", pa.int32()),  # n_clusters = the outlier bin
+        ("documents", pa.int64()),
+        ("similarity", pa.float32()),  # of the exemplar to its centroid
+        ("exemplar", pa.string()),  # the start of the document nearest to it
+    ]
+)
+"""New usage by window and cluster."""
+
 TRAINING = pa.schema(
     [
         ("doc_id", ID),

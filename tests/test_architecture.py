@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "compass_ray"
 PACKAGE = "compass_ray"
 
-STAGES = ("ingest", "embed", "cluster", "sample", "adapt", "registry")
+STAGES = ("ingest", "embed", "cluster", "sample", "adapt", "registry", "monitor")
 SHARED = (
     "records",
     "shards",
@@ -24,6 +24,7 @@ SHARED = (
     "artifacts",
     "configbase",
     "languages",
+    "text",
     "models",
     "vectors",
     "mass",
@@ -31,9 +32,12 @@ SHARED = (
     "holdout",
     "runtime",
 )
-LEAVES = ("records", "shards", "seeding", "errors", "languages", "vectors", "mass", "divergence", "configbase")
+LEAVES = ("records", "shards", "seeding", "errors", "languages", "text", "vectors", "mass", "divergence", "configbase")
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
-EXCEPTIONS = {("embed.config", "ingest.config")}  # they share the View type
+EXCEPTIONS = {
+    ("embed.config", "ingest.config"),  # they share the View type
+    ("monitor.config", "ingest.config"),  # new usage is described as sources are
+}
 WITH_RAY = (
     "runtime",
     "pipelines",

@@ -79,9 +79,10 @@ def test_no_other_field_is_marked() -> None:
         "AdaptConfig.run", "AdaptConfig.tracker", "AdaptConfig.workers",
         "ClusterConfig.actors", "ClusterConfig.codebook", "ClusterConfig.device",
         "EmbedConfig.actors", "EmbedConfig.num_cpus", "EmbedConfig.num_gpus",
-        "FilesConfig.path", "SourceConfig.path", "IngestConfig.range_bytes",
+        "FilesConfig.path", "SourceConfig.path", "UsageConfig.path", "IngestConfig.range_bytes",
         "RegistryConfig.path", "RegistryConfig.store_text",
-        "RunConfig.adapt", "RunConfig.name", "RunConfig.output", "RunConfig.ray", "RunConfig.registry",
+        "RunConfig.adapt", "RunConfig.monitor", "RunConfig.name", "RunConfig.output", "RunConfig.ray",
+        "RunConfig.registry",
     }  # fmt: skip
 
 

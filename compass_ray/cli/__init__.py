@@ -17,6 +17,7 @@ from compass_ray.cli import (
     doctor,
     explain,
     job,
+    monitor,
     registry,
     status,
     submit,
@@ -34,6 +35,7 @@ app.command("curate")(curate.command)
 app.command("compare")(compare.command)
 app.command("explain")(explain.command)
 app.command("adapt")(adapt.command)
+app.command("monitor")(monitor.command)
 app.command("status")(status.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)

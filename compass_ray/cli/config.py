@@ -30,6 +30,7 @@ def check(path: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 ty
     counts = ", ".join(f"{roles.count(role)} {role}" for role in ("pool", "current", "target"))
     plans = [f"strategy {config.sample.strategy}"] if config.sample else []
     plans += [f"adapters on {config.adapt.base}"] if config.adapt else []
+    plans += [f"usage compared with {config.monitor.reference}"] if config.monitor else []
     typer.echo(f"{path}: good ({counts} sources; {'; '.join(plans)})")
 
 

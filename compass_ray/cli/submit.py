@@ -11,7 +11,9 @@ from compass_ray.cli.options import ConfigPath, Overrides
 
 
 def command(
-    job: Annotated[str, typer.Argument(help="curate, compare, adapt, or a .py of the working dir", metavar="JOB")],
+    job: Annotated[
+        str, typer.Argument(help="curate, compare, adapt, monitor, or a .py of the working dir", metavar="JOB")
+    ],
     config: ConfigPath,
     overrides: Overrides = [],  # noqa: B006 typer copies it
     address: JobServerAddress = None,

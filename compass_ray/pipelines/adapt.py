@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import compass_ray
 from compass_ray import storage
@@ -191,6 +192,10 @@ def reference_files(config: RunConfig, trained_on: TrainingData, tokens: Artifac
         files["reference/codebook.json"] = storage.read_bytes(storage.join(codebook.url, "manifest.json"))
         files["reference/encoder.json"] = json.dumps(record["encoder"], sort_keys=True, indent=1).encode()
         files["reference/histograms.parquet"] = to_parquet(trained_on.run.histograms)
+        if config.registry.store_text != "ids":  # names of clusters are words of usage
+            gaps = trained_on.run.gaps
+            mine = gaps.filter(pc.equal(gaps["owner"], lang)).select(["owner", "cluster", "label"])
+            files["reference/labels.parquet"] = to_parquet(mine)
     return files
 
 

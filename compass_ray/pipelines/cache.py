@@ -93,10 +93,10 @@ def _used(output: str) -> defaultdict[str, set[str]]:
     """Runs by the artifacts that they use."""
     used: defaultdict[str, set[str]] = defaultdict(set)
     root = storage.join(output, "runs")
-    for name in ("run.json", "adapt.json"):
+    for name in ("run.json", "adapt.json", "monitor/drift.json"):
         for file in storage.list_files(storage.join(storage.literal(root), "*", name)):
             for artifact in _named_in(json.loads(storage.read_bytes(file.url))):
-                used[artifact].add(file.url.rsplit("/", 2)[-2])
+                used[artifact].add(file.url.removeprefix(f"{root}/").partition("/")[0])
     for file in storage.list_files(storage.join(storage.literal(root), "*", "status.json")):
         run = file.url.rsplit("/", 1)[0]
         for artifact in read_status(run).artifacts:

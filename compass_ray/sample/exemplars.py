@@ -14,18 +14,17 @@ from itertools import product
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import regex
 
 from compass_ray import records
 from compass_ray.holdout import heldout_mask
 from compass_ray.sample.labels import DOCUMENTS_PER_CLUSTER, class_terms
+from compass_ray.text import EXEMPLAR_CHARACTERS, shorten
 
 SHARDS = 64
 """Labels are made from at most this many shards."""
 
 FALLBACK_LANGUAGE = "en"
 _MIN_DOCUMENTS = 3
-_EXEMPLAR_CHARACTERS = 160
 
 _COLUMNS = ["doc_id", "cluster", "lang", "owner", "role", "similarity"]
 
@@ -107,7 +106,7 @@ def name_clusters(documents: pa.Table, owners: Sequence[str], n_clusters: int) -
         found = (terms[lang].get(cluster, []) for lang in _languages_for(cluster, owner, texts))
         label = " · ".join(next(filter(None, found), []))
         exemplar = best.get((owner, cluster))
-        shown = None if exemplar is None else shorten(exemplar[1], _EXEMPLAR_CHARACTERS)
+        shown = None if exemplar is None else shorten(exemplar[1], EXEMPLAR_CHARACTERS)
         result[owner, cluster] = ClusterName(label or f"cluster {cluster}", shown)
     return result
 
@@ -118,16 +117,3 @@ def _languages_for(cluster: int, owner: str, texts: dict[str, dict[int, list[str
     known = [lang for lang in (owner, FALLBACK_LANGUAGE) if lang in sizes]
     enough = [lang for lang in known if sizes[lang] >= _MIN_DOCUMENTS]
     return [*enough, *known, *sorted(sizes, key=lambda lang: (-sizes[lang], lang))]
-
-
-def shorten(text: str, characters: int) -> str:
-    """The start of a text in one line, cut between words where there are spaces, and marked with an ellipsis."""
-    line = " ".join(text.split())
-    if len(line) <= characters:
-        return line
-    start = ""
-    for grapheme in regex.findall(r"\X", line[: characters + 1])[:-1]:  # the last one may be cut
-        if len(start) + len(grapheme) < characters:
-            start += grapheme
-    words, space, _ = start.rpartition(" ")
-    return (words if space and len(words) > characters // 2 else start).rstrip() + "…"

@@ -1,11 +1,11 @@
-"""Whose words name a cluster, and how much of a document is shown."""
+"""Whose words name a cluster."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 import pytest
 
-from compass_ray.sample.exemplars import name_clusters, shorten
+from compass_ray.sample.exemplars import name_clusters
 
 SWAHILI = ["Mahindi yanahitaji mvua", "Bei ya mahindi sokoni", "Mbegu za mahindi bora"]
 ENGLISH = ["Rice prices rise again", "Rice fields need water", "Cooking rice slowly"]
@@ -55,17 +55,3 @@ def test_without_either_the_largest_language_names_it_and_an_empty_cluster_has_i
     names = name_clusters(documents(*in_cluster(0, "am", AMHARIC)), ["sw"], 2)
     assert "ቡና" in names["sw", 0].label
     assert (names["sw", 1].label, names["sw", 1].exemplar) == ("cluster 1", None)
-
-
-@pytest.mark.parametrize(
-    ("text", "characters", "expected"),
-    [
-        ("short  and\nwhole", 20, "short and whole"),
-        ("cut between two words", 15, "cut between…"),
-        ("天気予報を教えてください", 6, "天気予報を…"),
-        ("பயிர்கள்", 5, "பயி…"),  # a vowel sign stays with its consonant
-    ],
-)
-def test_a_long_text_is_cut_between_words_or_graphemes(text: str, characters: int, expected: str) -> None:
-    assert shorten(text, characters) == expected
-    assert len(shorten(text, characters)) <= characters

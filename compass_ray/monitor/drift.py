@@ -1,0 +1,151 @@
+"""Has usage moved? Two histograms over one codebook, and what can be said of the populations behind them.
+
+A divergence between samples says little by itself: two samples of one usage, 285 documents each over 100 clusters, are
+0.15 bits apart on average. So there is a test of whether there is any difference, which is exact, and an interval of
+how large it is, both of which count what the reference too is uncertain by.
+Cost: some thousand multinomial draws over the clusters, tenths of a second a comparison.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compass_ray.divergence import jsd
+from compass_ray.mass import concentration, shrunk_mass
+
+Counts = NDArray[np.int64]
+Vector = NDArray[np.float64]
+
+_NULL_DRAWS = 4_999
+_DRAWS = 400
+_STEPS = np.linspace(0.0, 1.4, 15)
+_QUANTILES = (0.975, 0.5, 0.025)
+_Z = 1.959964
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far two usages are apart, in bits.
+
+    Attributes
+    ----------
+    jsd, low, high : float
+        Of the populations: median-unbiased, with its 95 % interval.
+    plugin : float
+        Of the samples.
+    p_value : float
+        Of the hypothesis that both are samples of one usage.
+    """
+
+    jsd: float
+    low: float
+    high: float
+    plugin: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """Documents far from every cluster: their share, that of the reference, and by how much it rose.
+
+    ``low`` is the lower end of the rise's 95 % interval; ``p_value`` is of the hypothesis that it did not rise.
+    """
+
+    share: float
+    reference: float
+    low: float
+    p_value: float
+
+
+def shift(reference: Counts, window: Counts, rng: np.random.Generator) -> Shift:
+    """The divergence of two usages, from a sample of each.
+
+    The test permutes documents between the two: given all documents, the window of one usage is a draw without
+    replacement (multivariate hypergeometric), so its level is exact for every number of clusters and documents. The
+    interval inverts a parametric bootstrap test (Garthwaite & Buckland, 1992): along a line of pairs of usages, from
+    none to more of the difference that was observed, it holds those whose samples would lie as far apart as these do.
+    The middle of the line is both samples together, shrunk towards uniform: what a sparse sample has not met would
+    otherwise be taken for impossible.
+
+    Parameters
+    ----------
+    reference, window : ndarray of shape (n_bins,), int64
+        Documents by cluster, the outlier bin among them; neither may be all zero.
+
+    Returns
+    -------
+    Shift
+        In simulations the lower end lay above the truth in 0.02 to 0.04 of the cases (nominally 0.025), see
+        ``docs/monitor.md``.
+    """
+    sizes = int(reference.sum()), int(window.sum())
+    p, q = reference / sizes[0], window / sizes[1]
+    together = reference + window
+    plugin = float(jsd(p, q))
+
+    windows = rng.multivariate_hypergeometric(together, sizes[1], size=_NULL_DRAWS, method="marginals")
+    null = jsd((together - windows) / sizes[0], windows / sizes[1])
+    p_value = (1 + np.count_nonzero(null >= plugin - 1e-12)) / (1 + _NULL_DRAWS)
+
+    uniform = np.full(len(together), 1 / len(together))
+    middle = shrunk_mass(together, uniform, concentration(together, uniform))
+    observed = together / together.sum()
+    truths, quantiles = [], []
+    for step in _STEPS:
+        one, other = (_shares(middle + step * (share - observed)) for share in (p, q))
+        samples = (rng.multinomial(n, of, size=_DRAWS) / n for n, of in zip(sizes, (one, other), strict=True))
+        truths.append(float(jsd(one, other)))
+        quantiles.append(np.quantile(jsd(*samples), _QUANTILES))
+    rising = np.maximum.accumulate(np.array(quantiles), axis=0)
+    steps = [np.interp(plugin, rising[:, index], _STEPS) for index in range(len(_QUANTILES))]
+    low, middle_value, high = (float(np.interp(step, _STEPS, truths)) for step in steps)
+    return Shift(middle_value, low, high, plugin, float(p_value))
+
+
+def _shares(values: Vector) -> Vector:
+    positive = np.maximum(values, 0)
+    shares: Vector = positive / positive.sum()
+    return shares
+
+
+def novelty(reference: Counts, window: Counts) -> Novelty:
+    """Whether more documents than before lie far from every cluster, which a divergence over clusters barely sees.
+
+    Fisher's exact test, one-sided, and the interval of a difference of shares by Newcombe (1998, method 10).
+
+    Parameters
+    ----------
+    reference, window : ndarray of shape (n_bins,), int64
+        The last bin is that of outliers.
+    """
+    from scipy.stats import hypergeom
+
+    documents_before, documents_now = int(reference.sum()), int(window.sum())
+    far_before, far_now = int(reference[-1]), int(window[-1])
+    before, now = far_before / documents_before, far_now / documents_now
+    p_value = hypergeom.sf(far_now - 1, documents_before + documents_now, far_before + far_now, documents_now)
+    above_before = _wilson(far_before, documents_before)[1] - before
+    below_now = now - _wilson(far_now, documents_now)[0]
+    low = now - before - float(np.hypot(above_before, below_now))
+    return Novelty(now, before, low, min(1.0, float(p_value)))
+
+
+def _wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson, 1927)."""
+    share, width = successes / trials, _Z**2 / trials
+    centre = (share + width / 2) / (1 + width)
+    half = _Z * np.sqrt(share * (1 - share) / trials + width / (4 * trials)) / (1 + width)
+    return float(centre - half), float(centre + half)
+
+
+def contributions(reference: Counts, window: Counts) -> Vector:
+    """What each bin adds to the divergence of the samples, shape (n_bins,), in bits: they sum to it."""
+    p, q = reference / reference.sum(), window / window.sum()
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = [np.where(share > 0, share * np.log2(share / middle), 0.0) for share in (p, q)]
+    bits: Vector = (terms[0] + terms[1]) / 2
+    return bits

@@ -1,0 +1,206 @@
+"""Drift, stable or insufficient: what windows of usage say of each owner, and why.
+
+An alarm needs two keys: a difference that is no chance, over all owners of a window, and one that is large enough to
+matter even at the lower end of its interval. Few documents are never called stable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from compass_ray import seeding
+from compass_ray.monitor.config import MonitorConfig
+from compass_ray.monitor.drift import Novelty, Shift, contributions, novelty, shift
+from compass_ray.monitor.windows import histogram
+
+Verdict = Literal["drift", "stable", "insufficient"]
+Counts = NDArray[np.int64]
+
+_CLUSTERS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What usage of an owner was.
+
+    Attributes
+    ----------
+    origin : str
+        Where that is written down: a run's folder, or an adapter version.
+    counts : ndarray of shape (n_clusters + 1,), int64
+        Its documents by cluster, the outlier bin last.
+    labels : mapping of cluster to str
+        Names of clusters, as far as they are known.
+    """
+
+    origin: str
+    counts: Counts
+    labels: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class Judged:
+    """One window of one owner; ``change`` is None where there are too few documents to judge it by."""
+
+    start: datetime | None
+    counts: Counts
+    change: tuple[Shift, Novelty] | None = None
+    verdict: Verdict = "insufficient"
+
+
+def judge(
+    windows: pa.Table, references: Mapping[str, Reference], config: MonitorConfig, seed: int
+) -> dict[str, dict[str, Any]]:
+    """What became of usage, by owner.
+
+    Parameters
+    ----------
+    windows : Table of schema WINDOW
+        Of all owners that have new usage.
+    references : mapping of owner to Reference
+    config : MonitorConfig
+    seed : int
+        Of the run; the draws of a window follow from it, its owner and its start.
+
+    Returns
+    -------
+    dict
+        Plain JSON by owner: ``verdict``, ``reference``, ``windows`` in order of time and ``notes``. An owner that is
+        in one of the two alone is ``insufficient``.
+    """
+    owners = sorted({*windows["owner"].to_pylist(), *references})
+    judged = {owner: _windows_of(owner, windows, references.get(owner), config, seed) for owner in owners}
+    _ring(judged, config)
+    return {owner: _told(owner, judged[owner], windows, references.get(owner), config) for owner in owners}
+
+
+def _windows_of(
+    owner: str, windows: pa.Table, reference: Reference | None, config: MonitorConfig, seed: int
+) -> list[Judged]:
+    mine = windows.filter(pc.equal(windows["owner"], owner))
+    found = []
+    for start in sorted(set(mine["start"].to_pylist()), key=str):
+        rows = _rows_of(mine, start)
+        n_clusters = int(pc.max(rows["cluster"]).as_py()) if reference is None else len(reference.counts) - 1
+        one = Judged(start, histogram(rows["cluster"], rows["documents"], n_clusters))
+        if reference is not None and _enough(one, reference, config):
+            rng = np.random.default_rng(seeding.child_seed(seed, "monitor", owner, str(start)))
+            one.change = shift(reference.counts, one.counts, rng), novelty(reference.counts, one.counts)
+        found.append(one)
+    return found
+
+
+def _enough(window: Judged, reference: Reference, config: MonitorConfig) -> bool:
+    return bool(window.counts.sum() >= config.min_documents and reference.counts.sum() >= config.min_reference)
+
+
+def _rows_of(windows: pa.Table, start: datetime | None) -> pa.Table:
+    column = windows["start"]
+    return windows.filter(pc.is_null(column) if start is None else pc.equal(column, pa.scalar(start, column.type)))
+
+
+def _ring(judged: Mapping[str, list[Judged]], config: MonitorConfig) -> None:
+    """Give windows that were compared their verdict; chance is reckoned over all tests of one span of time."""
+    by_start: dict[datetime | None, list[tuple[Judged, Shift, Novelty]]] = {}
+    for window in (window for mine in judged.values() for window in mine):
+        if window.change is not None:
+            by_start.setdefault(window.start, []).append((window, *window.change))
+    for together in by_start.values():
+        p_values = [(divergence.p_value, new.p_value) for _, divergence, new in together]
+        adjusted = false_discovery_control(np.array(p_values).ravel()).reshape(-1, 2)
+        significant = adjusted <= config.false_discovery_rate
+        for (window, divergence, new), (moved, rose) in zip(together, significant, strict=True):
+            large = moved and divergence.low >= config.min_divergence
+            window.verdict = "drift" if large or (rose and new.low >= config.min_novelty) else "stable"
+
+
+def _told(
+    owner: str, judged: Sequence[Judged], windows: pa.Table, reference: Reference | None, config: MonitorConfig
+) -> dict[str, Any]:
+    latest = [window.verdict for window in judged if window.verdict != "insufficient"][-config.among :]
+    verdict: Verdict = "insufficient"
+    if latest.count("drift") >= config.alarms:
+        verdict = "drift"
+    elif len(latest) - latest.count("drift") > config.among - config.alarms:
+        verdict = "stable"  # whatever the windows that are missing would say
+    mine = windows.filter(pc.equal(windows["owner"], owner))
+    return {
+        "verdict": verdict,
+        "reference": None if reference is None else reference.origin,
+        "reference_documents": 0 if reference is None else int(reference.counts.sum()),
+        "windows": [_window_as_json(window, _rows_of(mine, window.start), reference) for window in judged],
+        "notes": _notes(owner, judged, reference, verdict, config),
+    }
+
+
+def _notes(
+    owner: str, judged: Sequence[Judged], reference: Reference | None, verdict: Verdict, config: MonitorConfig
+) -> list[str]:
+    if reference is None:
+        return [f"nothing is known of former usage in '{owner}': curate with some of it as a source of role target"]
+    before = int(reference.counts.sum())
+    if before < config.min_reference:
+        return [
+            f"{before} documents of former usage are too few to tell a change from chance: at least "
+            f"{config.min_reference} (monitor.min_reference) are needed"
+        ]
+    if not judged:
+        return [f"no new usage in '{owner}'"]
+    notes = []
+    small = [window for window in judged if window.verdict == "insufficient"]
+    if small:
+        notes.append(
+            f"{len(small)} of {len(judged)} windows hold fewer than {config.min_documents} documents "
+            "(monitor.min_documents)"
+        )
+    if verdict == "insufficient" and len(small) < len(judged):
+        notes.append(
+            f"{len(judged) - len(small)} windows could be judged, too few for {config.alarms} alarms among "
+            f"{config.among} (monitor.alarms, monitor.among)"
+        )
+    return notes
+
+
+def _window_as_json(window: Judged, rows: pa.Table, reference: Reference | None) -> dict[str, Any]:
+    divergence, new = window.change or (None, None)
+    return {
+        "start": None if window.start is None else window.start.isoformat(),
+        "documents": int(window.counts.sum()),
+        "verdict": window.verdict,
+        "divergence": _rounded(divergence),
+        "novelty": _rounded(new),
+        "clusters": [] if reference is None or window.change is None else _clusters(window, rows, reference),
+    }
+
+
+def _rounded(value: Shift | Novelty | None) -> dict[str, float] | None:
+    return None if value is None else {name: round(number, 6) for name, number in asdict(value).items()}
+
+
+def _clusters(window: Judged, rows: pa.Table, reference: Reference) -> list[dict[str, Any]]:
+    """The clusters that make the most of the divergence, largest first, each with a document of the window."""
+    bits = contributions(reference.counts, window.counts)
+    exemplars = dict(zip(rows["cluster"].to_pylist(), rows["exemplar"].to_pylist(), strict=True))
+    labels = {**reference.labels, len(reference.counts) - 1: "far from every cluster"}
+    before, now = reference.counts / reference.counts.sum(), window.counts / window.counts.sum()
+    return [
+        {
+            "cluster": cluster,
+            "label": labels.get(cluster, f"cluster {cluster}"),
+            "bits": round(float(bits[cluster]), 6),
+            "share_before": round(float(before[cluster]), 6),
+            "share": round(float(now[cluster]), 6),
+            "exemplar": exemplars.get(cluster),
+        }
+        for cluster in map(int, np.argsort(-bits, kind="stable")[:_CLUSTERS_SHOWN])
+        if bits[cluster] > 0
+    ]

@@ -1,0 +1,97 @@
+"""Usage cut into windows of time, and counted by cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from compass_ray import records
+from compass_ray.monitor.config import Period
+from compass_ray.text import EXEMPLAR_CHARACTERS, shorten
+
+Counts = NDArray[np.int64]
+
+_KEYS = ["owner", "start", "cluster"]
+_MONDAY = 4
+"""Days from the epoch, a Thursday, to the first Monday."""
+
+
+def window_starts(timestamps: pa.ChunkedArray, period: Period) -> pa.Array:
+    """When the window of each document began: midnight UTC of the day, of Monday, or of the first of the month.
+
+    Parameters
+    ----------
+    timestamps : ChunkedArray of timestamp("us", tz="UTC")
+
+    Returns
+    -------
+    Array of timestamp("us", tz="UTC")
+        Null where the timestamp is; all null for the period ``all``.
+    """
+    kind = records.WINDOW.field("start").type
+    if period == "all":
+        return pa.nulls(len(timestamps), kind)
+    days = timestamps.to_numpy().astype("datetime64[D]")
+    if period == "week":
+        days = days - (days.astype(np.int64) - _MONDAY) % 7
+    elif period == "month":
+        days = days.astype("datetime64[M]")
+    missing = np.asarray(pc.is_null(timestamps))
+    return pa.array(days.astype("datetime64[us]"), kind, mask=missing)
+
+
+def shard_windows(documents: pa.Table, assignments: pa.Table, period: Period, n_clusters: int) -> tuple[pa.Table, int]:
+    """Count one shard.
+
+    Parameters
+    ----------
+    documents : Table
+        Columns doc_id, text and timestamp.
+    assignments : Table of schema ASSIGNMENT
+        Of these documents, but for those without a finite vector.
+    period : str
+    n_clusters : int
+
+    Returns
+    -------
+    windows : Table of schema WINDOW
+    undated : int
+        Documents left out, since they have no timestamp and the period needs one.
+    """
+    rows = assignments
+    found = documents.take(pc.index_in(rows["doc_id"], value_set=documents["doc_id"].combine_chunks()))
+    starts = window_starts(found["timestamp"], period)
+    dated = pa.array(np.full(rows.num_rows, period == "all") | np.asarray(pc.is_valid(starts)))
+    texts = pa.array([shorten(text, EXEMPLAR_CHARACTERS) for text in found["text"].to_pylist()], pa.string())
+    counted = pa.table(
+        {
+            "owner": rows["owner"],
+            "start": starts,
+            "cluster": pc.if_else(rows["outlier"], pa.scalar(n_clusters, pa.int32()), rows["cluster"]),
+            "documents": pa.array(np.ones(rows.num_rows, dtype=np.int64)),
+            "similarity": rows["similarity"],
+            "exemplar": texts,
+        }
+    )
+    return merge([counted.filter(dated)]), rows.num_rows - dated.true_count
+
+
+def merge(windows: Iterable[pa.Table]) -> pa.Table:
+    """The sum of window tables: the same whatever their order and grouping."""
+    rows = pa.concat_tables([table.select(records.WINDOW.names).cast(records.WINDOW) for table in windows])
+    rows = rows.sort_by([("similarity", "descending"), ("exemplar", "ascending")])
+    nearest = [("documents", "sum"), ("similarity", "first"), ("exemplar", "first")]
+    total = rows.group_by(_KEYS, use_threads=False).aggregate(nearest)  # "first" needs the order
+    total = total.rename_columns({f"{name}_{how}": name for name, how in nearest})
+    ordered = total.sort_by([(key, "ascending") for key in _KEYS])
+    return ordered.select(records.WINDOW.names).cast(records.WINDOW).combine_chunks()
+
+
+def histogram(clusters: pa.ChunkedArray, documents: pa.ChunkedArray, n_clusters: int) -> Counts:
+    """Documents by cluster, shape (n_clusters + 1,), the outlier bin last."""
+    weights = documents.to_numpy()
+    return np.bincount(clusters.to_numpy(), weights=weights, minlength=n_clusters + 1).astype(np.int64)

@@ -1,0 +1,117 @@
+"""What new usage is compared with: the usage that a selection, or an adapter, was made for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import storage
+from compass_ray.artifacts import Artifact, from_parquet, restore
+from compass_ray.cluster.codebook import KEY, open_codebook
+from compass_ray.config import RunConfig
+from compass_ray.embed.stage import vector_space
+from compass_ray.errors import IncomparableReference
+from compass_ray.monitor.judge import Reference
+from compass_ray.monitor.windows import histogram
+from compass_ray.pipelines.adapt import registry_url
+from compass_ray.pipelines.run import CurationRun, run_of
+from compass_ray.registry.names import ALIASES, AdapterRef
+from compass_ray.registry.store import Registry
+from compass_ray.registry.version import AdapterVersion
+
+
+@dataclass(frozen=True)
+class FormerUsage:
+    """Usage over one codebook, by owner."""
+
+    codebook: Artifact
+    owners: Mapping[str, Reference]
+
+    @property
+    def n_clusters(self) -> int:
+        """How many clusters the codebook has."""
+        return self.codebook.manifest().receipts[KEY].rows
+
+
+def former_usage(config: RunConfig, asked: str, output: str) -> list[FormerUsage]:
+    """What ``monitor.reference`` means: one for each codebook.
+
+    Codebooks that a registry keeps come into the cache, where the tasks of all machines find them.
+
+    Raises
+    ------
+    IncomparableReference
+        If it does not say what usage was.
+    FingerprintMismatch
+        If its vectors are of another encoder or centring than the config's.
+    """
+    if asked in ALIASES:
+        return _of_registry(config, asked, output)
+    run = run_of(config) if asked == "run" else CurationRun(storage.absolute(asked))
+    codebook = open_codebook(run.record["codebook"], vector_space(config.embed))
+    labels = pa.table(run.gaps.select(["owner", "cluster", "label"]))
+    owners = run.certificate
+    return [FormerUsage(codebook, _references(codebook, run.path, run.histograms, labels, owners))]
+
+
+def _of_registry(config: RunConfig, alias: str, output: str) -> list[FormerUsage]:
+    registry = Registry(registry_url(config))
+    space = vector_space(config.embed)
+    by_codebook: dict[str, FormerUsage] = {}
+    for base, lang in registry.places():
+        if registry.aliases(base, lang).version(alias) is None:
+            continue
+        version = registry.open(AdapterRef(None, lang, alias))  # which refuses a language with several bases
+        codebook = open_codebook(_codebook(version, output).url, space)
+        histograms = from_parquet(version.read("reference/histograms.parquet"))
+        labels = _labels(version)
+        mine = _references(codebook, str(version), histograms, labels, [lang])
+        known = by_codebook.get(codebook.fingerprint)
+        owners = mine if known is None else {**known.owners, **mine}
+        by_codebook[codebook.fingerprint] = FormerUsage(codebook, owners)
+    if not by_codebook:
+        raise IncomparableReference(
+            f"monitor.reference: {registry.url} has no adapter that is {alias}; promote one (compass-ray registry "
+            "promote), or compare with a run"
+        )
+    return list(by_codebook.values())
+
+
+def _codebook(version: AdapterVersion, output: str) -> Artifact:
+    if "reference/codebook.json" not in version.lineage.files:
+        raise IncomparableReference(
+            f"monitor.reference: {version} was trained without a selection, so it does not know what usage was; train "
+            "one on a curated run, or compare with a run"
+        )
+    manifest = version.read("reference/codebook.json")
+    keys = [file["key"] for file in json.loads(manifest)["files"]]
+    return restore(output, manifest, {key: version.read(f"reference/{key}.parquet") for key in keys})
+
+
+def _labels(version: AdapterVersion) -> pa.Table | None:
+    """Names of clusters are words of usage: a registry that keeps no text has none."""
+    name = "reference/labels.parquet"
+    return from_parquet(version.read(name)) if name in version.lineage.files else None
+
+
+def _references(
+    codebook: Artifact, origin: str, histograms: pa.Table, labels: pa.Table | None, owners: Iterable[str]
+) -> dict[str, Reference]:
+    """All usage of each owner, held out or not: nothing is chosen by it here."""
+    n_clusters = codebook.manifest().receipts[KEY].rows
+    usage = histograms.filter(pc.is_in(histograms["role"], pa.array(["target", "heldout"])))
+    found = {}
+    for owner in owners:
+        mine = usage.filter(pc.equal(usage["owner"], owner))
+        named = {} if labels is None else _names(labels, owner)
+        found[owner] = Reference(origin, histogram(mine["cluster"], mine["documents"], n_clusters), named)
+    return found
+
+
+def _names(labels: pa.Table, owner: str) -> dict[int, str]:
+    mine = labels.filter(pc.equal(labels["owner"], owner))
+    return dict(zip(mine["cluster"].to_pylist(), mine["label"].to_pylist(), strict=True))

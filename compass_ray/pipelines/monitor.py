@@ -1,0 +1,115 @@
+"""Monitor: new usage -> has it moved away from the usage that adapters were made for?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import storage
+from compass_ray.artifacts import canonical_json, to_parquet
+from compass_ray.cluster.device import device_for
+from compass_ray.cluster.stage import assign
+from compass_ray.config import RunConfig
+from compass_ray.embed.stage import embed
+from compass_ray.errors import ConfigError, DataError
+from compass_ray.ingest import stage as ingestion
+from compass_ray.monitor.config import MonitorConfig
+from compass_ray.monitor.judge import judge
+from compass_ray.monitor.stage import count_windows
+from compass_ray.pipelines import publish
+from compass_ray.pipelines.former_usage import FormerUsage, former_usage
+from compass_ray.pipelines.monitored import RECORD, WINDOWS, MonitoredRun
+from compass_ray.pipelines.run import CurationRun
+from compass_ray.runtime.progress import Display
+from compass_ray.runtime.stage import Session, session
+
+
+def monitor_usage(config: RunConfig, display: Display | None = None) -> MonitoredRun:
+    """Compare new usage with the usage that a selection, or the adapters of a registry, were made for.
+
+    New usage goes the way that documents go, through the same encoder and to the clusters of the reference, which stay
+    as they are. Nothing is remembered between calls: which windows count follows from timestamps, so that the same
+    files give the same answer.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With the section ``monitor``, and the ``embed`` of the reference.
+    display : Display, optional
+        Where progress goes; stderr if not given.
+
+    Returns
+    -------
+    MonitoredRun
+
+    Raises
+    ------
+    CompassError
+        Any of the tree in ``compass_ray.errors``.
+    """
+    section = config.monitor
+    if section is None:
+        raise ConfigError("monitor: this command needs the section; give at least monitor.usage")
+    with session(storage.absolute(config.output), config.ray, display, config.name, "monitor") as opened:
+        return _monitor(config, section, opened)
+
+
+def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> MonitoredRun:
+    from compass_ray.runtime.cluster import cluster_gpus
+
+    run = MonitoredRun(storage.join(session.output, "runs", config.name, "monitor"))
+    former = former_usage(config, section.reference, session.output)
+    device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
+
+    ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
+    plan = ingestion.plan(section.usage, ingest, config.embed.view, session.output)
+    manifest = ingestion.ingest(plan, ingest, session)
+    beside = CurationRun(run.path)
+    publish.write_quarantine(beside, ingestion.quarantine(plan.artifact, session))
+    publish.write_ingest(beside, plan, manifest)
+    ingestion.check_usable(manifest, ingest, ("target",))
+
+    embeddings = embed(plan.artifact, config.embed, session)
+    counted = []
+    undated = 0
+    for usage in former:
+        assignments = assign(embeddings, usage.codebook, session, device)
+        windows, undated = count_windows(plan.artifact, assignments, usage.n_clusters, section.period, session)
+        counted.append(_of_owners(windows, usage, former))
+    _check_dated(sum(table.num_rows for table in counted), undated, section)
+    windows = pa.concat_tables(counted)
+    owners = {owner: reference for usage in former for owner, reference in usage.owners.items()}
+    body = {
+        "reference": section.reference,
+        "period": section.period,
+        "owners": judge(windows, owners, section, config.seed),
+        "undated": undated,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": config.unexpanded,
+        "seed": config.seed,
+        "stages": {record.artifact: asdict(record) for record in session.stages},
+        "versions": publish.versions(),
+    }
+    storage.write_bytes(storage.join(run.path, WINDOWS), to_parquet(windows))
+    storage.write_bytes(storage.join(run.path, RECORD), canonical_json(body).encode())
+    return run
+
+
+def _of_owners(windows: pa.Table, usage: FormerUsage, former: list[FormerUsage]) -> pa.Table:
+    """The windows of those whose former usage lies over this codebook; the first takes those that have none."""
+    known = {owner for each in former for owner in each.owners}
+    mine = pc.is_in(windows["owner"], pa.array(sorted(usage.owners), pa.string()))
+    if usage is former[0]:
+        mine = pc.or_(mine, pc.invert(pc.is_in(windows["owner"], pa.array(sorted(known), pa.string()))))
+    return windows.filter(mine)
+
+
+def _check_dated(windows: int, undated: int, section: MonitorConfig) -> None:
+    if undated and not windows:
+        raise DataError(
+            f"monitor.period: {section.period}, but none of {undated} documents has a timestamp; name the column "
+            "(monitor.usage.<name>.columns.timestamp) or set the period to all"
+        )

@@ -1,0 +1,51 @@
+"""What ``monitor`` has found, as a handle on its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from compass_ray import storage
+from compass_ray.artifacts import from_parquet
+from compass_ray.errors import ArtifactMissing
+
+RECORD = "drift.json"
+WINDOWS = "windows.parquet"
+
+
+@dataclass(frozen=True)
+class MonitoredRun:
+    """The latest answer about a run's usage; it is read from its folder when asked for.
+
+    Attributes
+    ----------
+    path : str
+        ``<output>/runs/<name>/monitor``, local or ``s3://``; ``quarantine.parquet`` is there too.
+    """
+
+    path: str
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """``drift.json``: the verdict on each owner, its windows, and where its former usage is from."""
+        body: dict[str, Any] = json.loads(self._bytes(RECORD))
+        return body
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """``drift``, ``stable`` or ``insufficient`` by owner."""
+        return {owner: body["verdict"] for owner, body in self.record["owners"].items()}
+
+    @property
+    def windows(self) -> pa.Table:
+        """New usage by owner, window and cluster, schema ``records.WINDOW``."""
+        return from_parquet(self._bytes(WINDOWS))
+
+    def _bytes(self, name: str) -> bytes:
+        try:
+            return storage.read_bytes(storage.join(self.path, name))
+        except FileNotFoundError as exc:
+            raise ArtifactMissing(f"{self.path}: has no {name}; run `compass-ray monitor` on its config") from exc

@@ -1,0 +1,21 @@
+"""Texts as people are shown them."""
+
+from __future__ import annotations
+
+import regex
+
+EXEMPLAR_CHARACTERS = 160
+"""How much of a document is shown where it stands for others."""
+
+
+def shorten(text: str, characters: int) -> str:
+    """The start of a text in one line, cut between words where there are spaces, and marked with an ellipsis."""
+    line = " ".join(text.split())
+    if len(line) <= characters:
+        return line
+    start = ""
+    for grapheme in regex.findall(r"\X", line[: characters + 1])[:-1]:  # the last one may be cut
+        if len(start) + len(grapheme) < characters:
+            start += grapheme
+    words, space, _ = start.rpartition(" ")
+    return (words if space and len(words) > characters // 2 else start).rstrip() + "…"

@@ -1,0 +1,35 @@
+"""Watch usage on a cluster: ``ray job submit --working-dir . -- python jobs/monitor.py CONFIG [--set a.b=c] ...``.
+
+The driver joins the cluster it was submitted to, prints verdicts as JSON, and exits with 10 if usage of any language
+has drifted, else with the code of the error tree: what a scheduler needs to start an update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from compass_ray import CompassError, load_config, monitor_usage
+from compass_ray.interrupts import resumable
+
+DRIFT_EXIT_CODE = 10
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Say whether usage has drifted.")
+    parser.add_argument("config", help="YAML config: a file of the working dir, or s3://")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides")
+    arguments = parser.parse_args()
+    try:
+        with resumable():
+            run = monitor_usage(load_config(arguments.config, arguments.overrides))
+    except CompassError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return exc.exit_code
+    sys.stdout.write(json.dumps({"path": run.path, "verdicts": run.verdicts}, ensure_ascii=False) + "\n")
+    return DRIFT_EXIT_CODE if "drift" in run.verdicts.values() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""When windows of usage make a drift: two keys, chance over all owners, and persistence over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from compass_ray import records
+from compass_ray.monitor.config import MonitorConfig
+from compass_ray.monitor.judge import Reference, judge
+
+FORMER = np.array([400, 300, 200, 100, 0, 10])
+"""Five clusters, of which usage leaves one empty, and the outlier bin."""
+SAME = FORMER // 5
+ELSEWHERE = np.array([20, 20, 20, 20, 120, 2])
+FAR = np.array([70, 52, 34, 18, 0, 26])
+A_LITTLE = np.array([340, 340, 220, 100, 0, 10]) * 10
+
+
+def config(**fields: Any) -> MonitorConfig:
+    return MonitorConfig.model_validate({"usage": {"log": {"path": "usage.jsonl", "lang": "sw"}}, **fields})
+
+
+def windows(owner: str, *counts: Sequence[int] | np.ndarray, day: int = 0) -> pa.Table:
+    """One window for each histogram, a day apart; of ``day`` 0 the only one has no start."""
+    rows = [
+        {
+            "owner": owner,
+            "start": datetime(2026, 11, day + number, tzinfo=UTC) if day else None,
+            "cluster": cluster,
+            "documents": int(documents),
+            "similarity": 0.5,
+            "exemplar": f"of cluster {cluster}",
+        }
+        for number, histogram in enumerate(counts)
+        for cluster, documents in enumerate(histogram)
+        if documents
+    ]
+    return pa.Table.from_pylist(rows, records.WINDOW)
+
+
+def verdict_of(*counts: Sequence[int] | np.ndarray, day: int = 0, **fields: Any) -> str:
+    judged = judge(windows("sw", *counts, day=day), {"sw": Reference("run", FORMER)}, config(**fields), 0)
+    return str(judged["sw"]["verdict"])
+
+
+def test_the_same_usage_is_stable_and_another_a_drift_that_says_where() -> None:
+    assert verdict_of(SAME) == "stable"
+    reference = Reference("runs/demo", FORMER, {4: "pesa · benki"})
+    told = judge(windows("sw", ELSEWHERE), {"sw": reference}, config(), 0)["sw"]
+    assert (told["verdict"], told["reference"], told["reference_documents"]) == ("drift", "runs/demo", 1010)
+    [window] = told["windows"]
+    assert window["divergence"]["low"] > 0.05
+    first = window["clusters"][0]
+    assert (first["cluster"], first["label"], first["exemplar"]) == (4, "pesa · benki", "of cluster 4")
+    assert (first["share_before"], first["share"]) == (0, pytest.approx(120 / 202, abs=1e-6))
+    assert [row["bits"] for row in window["clusters"]] == sorted((r["bits"] for r in window["clusters"]), reverse=True)
+
+
+def test_a_difference_that_is_certain_but_small_is_no_drift() -> None:
+    many = Reference("run", FORMER * 10)
+    [window] = judge(windows("sw", A_LITTLE), {"sw": many}, config(), 0)["sw"]["windows"]
+    assert window["divergence"]["p_value"] < 0.001
+    assert window["verdict"] == "stable"
+    assert verdict_of(A_LITTLE, min_divergence=0.0) == "drift"
+
+
+def test_a_difference_that_may_be_chance_is_no_drift_however_low_the_floor() -> None:
+    assert verdict_of(SAME, min_divergence=0.0, min_novelty=0.0) == "stable"
+
+
+def test_documents_far_from_every_cluster_are_a_drift_by_themselves() -> None:
+    told = judge(windows("sw", FAR), {"sw": Reference("run", FORMER)}, config(min_divergence=0.5), 0)["sw"]
+    assert told["verdict"] == "drift"
+    assert told["windows"][0]["novelty"]["low"] > 0.05
+    assert told["windows"][0]["clusters"][0]["label"] == "far from every cluster"
+    assert verdict_of(FAR, min_divergence=0.5, min_novelty=0.2) == "stable"
+
+
+def test_few_documents_are_insufficient_and_never_stable() -> None:
+    few = SAME // 10
+    told = judge(windows("sw", few), {"sw": Reference("run", FORMER)}, config(), 0)["sw"]
+    assert told["verdict"] == "insufficient"
+    assert told["windows"][0]["divergence"] is None
+    assert told["notes"] == ["1 of 1 windows hold fewer than 100 documents (monitor.min_documents)"]
+    poor = judge(windows("sw", ELSEWHERE), {"sw": Reference("run", SAME // 2)}, config(), 0)["sw"]
+    assert poor["verdict"] == "insufficient"
+    assert "101 documents of former usage are too few" in poor["notes"][0]
+
+
+def test_owners_without_former_or_without_new_usage_are_insufficient_and_told_why() -> None:
+    judged = judge(windows("am", ELSEWHERE), {"sw": Reference("run", FORMER)}, config(), 0)
+    assert [judged[owner]["verdict"] for owner in ("am", "sw")] == ["insufficient", "insufficient"]
+    assert "nothing is known of former usage in 'am'" in judged["am"]["notes"][0]
+    assert judged["am"]["windows"][0]["documents"] == ELSEWHERE.sum()
+    assert judged["sw"]["notes"] == ["no new usage in 'sw'"]
+
+
+def test_chance_is_reckoned_over_all_owners_of_a_window() -> None:
+    """One borderline owner alone is an alarm; beside forty that have not moved it is not."""
+    borderline = np.array([105, 40, 34, 18, 0, 2])
+    alone = judge(windows("o0", borderline), {"o0": Reference("run", FORMER)}, config(min_divergence=0.0), 0)
+    p_value = alone["o0"]["windows"][0]["divergence"]["p_value"]
+    assert 0.005 < p_value <= 0.025
+    assert alone["o0"]["verdict"] == "drift"
+    names = [f"o{number}" for number in range(41)]
+    table = pa.concat_tables([windows("o0", borderline), *(windows(name, SAME) for name in names[1:])])
+    references = dict.fromkeys(names, Reference("run", FORMER))
+    judged = judge(table, references, config(min_divergence=0.0), 0)
+    assert judged["o0"]["windows"][0]["divergence"]["p_value"] == p_value
+    assert {told["verdict"] for told in judged.values()} == {"stable"}
+
+
+@pytest.mark.parametrize(
+    ("days", "verdict"),
+    [
+        ([SAME, ELSEWHERE, SAME], "stable"),
+        ([ELSEWHERE, SAME, ELSEWHERE], "drift"),
+        ([ELSEWHERE, ELSEWHERE, SAME, SAME], "stable"),
+        ([ELSEWHERE], "insufficient"),
+        ([SAME, SAME], "stable"),
+        ([ELSEWHERE, SAME // 10, SAME // 10, ELSEWHERE], "drift"),
+    ],
+)
+def test_two_alarms_among_the_latest_three_windows_that_could_be_judged_make_a_drift(
+    days: list[np.ndarray], verdict: str
+) -> None:
+    assert verdict_of(*days, day=1, period="day", alarms=2, among=3) == verdict
+
+
+def test_the_answer_follows_from_the_seed_and_not_from_who_else_is_there() -> None:
+    references = {"sw": Reference("run", FORMER), "ta": Reference("run", FORMER)}
+    both = pa.concat_tables([windows("ta", SAME), windows("sw", ELSEWHERE)])
+    alone = judge(windows("sw", ELSEWHERE), references, config(), 0)
+    assert judge(both, references, config(), 0)["sw"] == alone["sw"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"alarms": 3, "among": 2, "period": "day"}, "3 of the latest 2 windows"),
+        ({"among": 2}, "set period to day, week or month"),
+        ({"usage": {}}, "at least 1 item"),
+        ({"usage": {"log": {"path": "x", "lang": "sw", "role": "pool"}}}, "Input should be 'target'"),
+    ],
+)
+def test_a_config_that_can_never_give_an_answer_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config(**fields)

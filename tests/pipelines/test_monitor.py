@@ -1,0 +1,188 @@
+"""New usage beside the usage that a selection, or an adapter, was made for: real runs over the demo corpus."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DEMO, demo_config
+
+from compass_ray import CurationRun, MonitoredRun, curate, load_config, monitor_usage, train_adapters
+from compass_ray.errors import ArtifactMissing, ConfigError, DataError, FingerprintMismatch, IncomparableReference
+from compass_ray.pipelines.cache import cached
+from compass_ray.registry.store import Registry
+
+Watch = Callable[..., MonitoredRun]
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+TEMPLATES = {"sw": "Bei ya dhahabu leo sokoni ni shilingi {}?", "ta": "இன்று தங்கம் விலை {} ரூபாய் தானா?"}
+"""What a new client might send: one question over and over, with other numbers."""
+
+
+def usage_rows() -> list[dict[str, str]]:
+    with gzip.open(DEMO / "usage.tsv.gz", "rt", encoding="utf-8") as stream:
+        return [row for row in csv.DictReader(stream, delimiter="\t") if row["lang"]]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The demo's usage in two parts that have no row in common, every topic in both."""
+    folder = tmp_path_factory.mktemp("halves")
+    rows = sorted(usage_rows(), key=lambda row: (row["lang"], row["topic"], row["question"]))
+    return write_rows(folder / "one.jsonl", rows[::2]), write_rows(folder / "other.jsonl", rows[1::2])
+
+
+@pytest.fixture(scope="module")
+def former(local_ray: None, halves: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> CurationRun:
+    """A curation for the first half of usage."""
+    return curate(demo_config(tmp_path_factory.mktemp("former"), *_sources(halves[0])))
+
+
+def _sources(usage: Path) -> list[str]:
+    source = {"role": "target", "path": str(usage), "columns": {"text": "question", "lang": "lang"}}
+    return [f"sources.usage={json.dumps(source)}"]
+
+
+@pytest.fixture
+def watch(former: CurationRun, halves: tuple[Path, Path]) -> Watch:
+    """``watch(path, text="question", **fields)``: monitor a file beside that curation."""
+    output = Path(former.path).parent.parent
+
+    def watched(path: Path, text: str = "question", *overrides: str, **fields: Any) -> MonitoredRun:
+        columns = {"text": text, "lang": "lang", **fields.pop("columns", {})}
+        section = {"usage": {"log": {"path": str(path), "columns": columns}}, "min_documents": 20, "min_reference": 30}
+        sets = [*_sources(halves[0]), f"monitor={json.dumps(section | fields)}", *overrides]
+        return monitor_usage(demo_config(output, *sets))
+
+    return watched
+
+
+def test_other_questions_of_the_same_kind_are_stable(watch: Watch, halves: tuple[Path, Path]) -> None:
+    run = watch(halves[1])
+    assert run.verdicts == {"hi": "stable", "sw": "stable", "ta": "stable"}
+    for told in run.record["owners"].values():
+        [window] = told["windows"]
+        assert window["start"] is None
+        assert window["divergence"]["p_value"] > 0.05
+
+
+def test_questions_about_other_things_are_a_drift_that_says_where(watch: Watch, tmp_path: Path) -> None:
+    texts = {lang: [template.format(number) for number in range(60)] for lang, template in TEMPLATES.items()}
+    rows = [{"lang": lang, "text": text} for lang in texts for text in texts[lang]]
+    run = watch(write_rows(tmp_path / "log.jsonl", rows), "text")
+    assert run.verdicts == {"hi": "insufficient", "sw": "drift", "ta": "drift"}
+    told = run.record["owners"]["sw"]
+    [window] = told["windows"]
+    assert window["documents"] == 60
+    assert sum(row["documents"] for row in run.windows.to_pylist() if row["owner"] == "sw") == 60
+    grown = [row for row in window["clusters"] if row["share"] > row["share_before"]]
+    assert sum(row["share"] - row["share_before"] for row in grown) > 1 / 3
+    assert {row["exemplar"] for row in grown} <= set(texts["sw"])
+
+
+def test_the_same_files_give_the_same_answer_and_finished_stages_are_reused(
+    watch: Watch, halves: tuple[Path, Path]
+) -> None:
+    first, second = (watch(halves[1]).record for _ in range(2))
+    assert first["owners"] == second["owners"]
+    assert all(stage["reused"] for stage in second["stages"].values())
+
+
+def test_watching_leaves_the_selection_what_it_was_and_the_cache_knows_what_it_uses(
+    watch: Watch, former: CurationRun, halves: tuple[Path, Path]
+) -> None:
+    record, certificate = former.record, former.certificate
+    run = watch(halves[1])
+    assert (former.record, former.certificate) == (record, certificate)
+    output = str(Path(former.path).parent.parent)
+    used = {artifact.name for artifact in cached(output) if artifact.runs}
+    assert set(run.record["stages"]) <= used
+
+
+def test_windows_follow_from_timestamps(watch: Watch, halves: tuple[Path, Path], tmp_path: Path) -> None:
+    """Two weeks as before, then two of other things."""
+    rows = [json.loads(line) for line in halves[1].read_text(encoding="utf-8").splitlines()]
+    same = [{"lang": row["lang"], "text": row["question"]} for row in rows if row["lang"] == "sw"]
+    other = [{"lang": "sw", "text": TEMPLATES["sw"].format(number)} for number in range(34)]
+    dated = [row | {"at": f"2026-11-{day:02}"} for part, days in ((same, (2, 9)), (other, (17, 24)))
+             for day in days for row in part[days.index(day) :: 2]]  # fmt: skip
+    path = write_rows(tmp_path / "log.jsonl", [*dated, {"lang": "sw", "text": "bila tarehe", "at": None}])
+    asked: dict[str, Any] = {"columns": {"timestamp": "at"}, "period": "week", "min_documents": 10}
+    run = watch(path, "text", alarms=2, among=3, **asked)
+    told = run.record["owners"]["sw"]
+    assert [window["start"][:10] for window in told["windows"]] == [f"2026-11-{day:02}" for day in (2, 9, 16, 23)]
+    assert [window["verdict"] for window in told["windows"]] == ["stable", "stable", "drift", "drift"]
+    assert (run.verdicts["sw"], run.record["undated"]) == ("drift", 1)
+    assert watch(path, "text", alarms=3, among=3, **asked).verdicts["sw"] == "stable"
+
+
+def test_a_period_without_any_timestamp_is_refused(watch: Watch, halves: tuple[Path, Path]) -> None:
+    with pytest.raises(DataError, match=r"monitor\.period: day, but none of 102 documents has a timestamp"):
+        watch(halves[1], period="day")
+
+
+def test_broken_rows_are_kept_for_people_to_look_at(watch: Watch, halves: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_bytes(halves[1].read_bytes() + b'{"lang": "sw", "question": \n')
+    run = watch(path)
+    quarantined = CurationRun(run.path).quarantine.to_pylist()
+    assert [(row["source"], row["reason"]) for row in quarantined] == [("log", "broken_json")]
+    assert run.verdicts["sw"] == "stable"
+
+
+def test_another_encoder_and_a_run_that_is_not_there_are_refused(watch: Watch, halves: tuple[Path, Path]) -> None:
+    with pytest.raises(FingerprintMismatch, match="prompt:  there, query:  here"):
+        watch(halves[1], "question", "embed.prompt='query: '")
+    with pytest.raises(ArtifactMissing, match=r"nowhere: has no run\.json"):
+        watch(halves[1], reference="/nowhere")
+    with pytest.raises(ConfigError, match=r"give at least monitor\.usage"):
+        monitor_usage(load_config({"output": "x", "sample": {"budget": 1}, "sources": _roles(halves[0])}))
+
+
+def _roles(path: Path) -> dict[str, Any]:
+    columns = {"text": "question", "lang": "lang"}
+    return {role: {"role": role, "path": str(path), "columns": columns} for role in ("pool", "target")}
+
+
+def test_a_registry_without_such_an_adapter_is_refused(watch: Watch, halves: tuple[Path, Path]) -> None:
+    with pytest.raises(IncomparableReference, match="has no adapter that is champion; promote one"):
+        watch(halves[1], reference="champion")
+
+
+@pytest.mark.slow
+def test_an_adapter_remembers_the_usage_it_was_made_for_without_the_cache(
+    watch: Watch, former: CurationRun, halves: tuple[Path, Path], tiny_base: Path, tmp_path: Path
+) -> None:
+    """What a champion is compared with comes out of the registry: codebook, counts and names of clusters."""
+    output = Path(former.path).parent.parent
+    section = {
+        "base": str(tiny_base),
+        "languages": ["sw", "ta"],
+        "max_length": 64,
+        "lora": {"rank": 4, "alpha": 8},
+        "training": {"batch_size": 8, "epochs": 1, "learning_rate": 0.01},
+        "workers": {"parallel_languages": 1},
+    }
+    made = train_adapters(demo_config(output, *_sources(halves[0]), f"adapt={json.dumps(section)}"))
+    registry = Registry(made.record["registry"])
+    registry.promote("sw@candidate")
+    path = write_rows(tmp_path / "log.jsonl", [{"lang": "sw", "text": TEMPLATES["sw"].format(n)} for n in range(60)])
+    by_run = watch(path, "text").record["owners"]
+    shutil.rmtree(output / "cache" / former.record["stages"]["codebook"]["artifact"])
+    by_champion = watch(path, "text", reference="champion").record["owners"]
+    assert set(by_champion) == {"sw"}  # Tamil's adapter is a candidate yet
+    assert by_champion["sw"]["reference"] == str(registry.open("sw@champion"))
+    assert by_champion["sw"]["windows"] == by_run["sw"]["windows"]
+    assert by_champion["sw"]["verdict"] == "drift"
