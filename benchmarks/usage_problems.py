@@ -96,8 +96,8 @@ def sib_problems(sib: tuple[list[str], NDArray[Any], NDArray[Any], NDArray[Any]]
             )
 
 
-def news_problems(data: Path, sib: tuple[list[str], NDArray[Any], NDArray[Any], NDArray[Any]]) -> Iterator[Problem]:
-    """Three languages, two seeds, with 30, 100 and all usage documents."""
+def news_pool(data: Path, sib: tuple[list[str], NDArray[Any], NDArray[Any], NDArray[Any]]) -> tuple[Vectors, list[str]]:
+    """A part of tldr and OLDI, and test rows of SIB-200: vectors and languages."""
     langs, x, split, _ = sib
     texts, names = [], []
     for path in [data / "tldr_pages.jsonl.gz", *sorted((data / "oldi_seed").glob("*.jsonl.gz"))]:
@@ -107,8 +107,22 @@ def news_problems(data: Path, sib: tuple[list[str], NDArray[Any], NDArray[Any], 
                 texts.append(row.get("prompt") or row["text"])
                 names.append(row["lang"] if "prompt" in row else path.name.split(".")[0])
     test = split == "test"
-    pool = np.concatenate([encode(texts), x[:, test].reshape(-1, x.shape[2])])
     names += np.repeat(langs, test.sum()).tolist()
+    return np.concatenate([encode(texts), x[:, test].reshape(-1, x.shape[2])]), names
+
+
+def newsletters(data: Path) -> dict[tuple[str, str], Vectors]:
+    """Different texts by language and year."""
+    texts: dict[tuple[str, str], dict[str, None]] = {}
+    for line in _lines(data / "newsletters.jsonl.gz"):
+        row = json.loads(line)
+        texts.setdefault((row["lang"], row["date"][:4]), {})[row["text"]] = None
+    return {key: encode(list(some)) for key, some in texts.items()}
+
+
+def news_problems(data: Path, sib: tuple[list[str], NDArray[Any], NDArray[Any], NDArray[Any]]) -> Iterator[Problem]:
+    """Three languages, two seeds, with 30, 100 and all usage documents."""
+    pool, names = news_pool(data, sib)
     codes = np.unique(names, return_inverse=True)[1]
     rows = [json.loads(line) for line in _lines(data / "newsletters.jsonl.gz")]
     for lang, seed in itertools.product(("en", "zh", "fr"), (0, 1)):

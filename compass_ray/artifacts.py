@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -23,6 +24,8 @@ import pyarrow.parquet as pq
 
 from compass_ray import records, storage
 from compass_ray.errors import ArtifactCorrupt, ArtifactMissing
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -207,17 +210,17 @@ def restore(output: str, manifest: bytes, files: Mapping[str, bytes]) -> Artifac
     """
     try:
         body = json.loads(manifest)
-        found = Artifact(
-            storage.join(output, "cache", f"{body['stage']}-{body['fingerprint']}"), body["stage"], body["identity"]
-        )
+        stage, fingerprint, identity = (body[name] for name in ("stage", "fingerprint", "identity"))
         hashes = {entry["key"]: entry["hash"] for entry in body["files"]}
     except (KeyError, TypeError, ValueError) as exc:
         raise ArtifactCorrupt(f"a kept artifact has no manifest that can be read ({exc}); make it again") from exc
     wrong = [key for key, known in hashes.items() if key not in files or digest(files[key]) != known]
-    if wrong or found.fingerprint != body["fingerprint"]:
+    wrong += [name for name in (stage, *hashes) if not _PLAIN_NAME.fullmatch(name)]  # they become paths
+    found = Artifact(storage.join(output, "cache", f"{stage}-{fingerprint}"), stage, identity)
+    if wrong or found.fingerprint != fingerprint:
         raise ArtifactCorrupt(
-            f"{found.name}: what was kept of it is not what its manifest lists ({', '.join(wrong) or 'fingerprint'}); "
-            "make it again"
+            f"{stage}-{fingerprint}: what was kept of it is not what its manifest lists "
+            f"({', '.join(wrong) or 'its identity'}); make it again"
         )
     if not found.exists():
         for key in hashes:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray.artifacts import Artifact, artifact, canonical_json, digest, open_artifact, to_parquet
+from compass_ray.artifacts import Artifact, artifact, canonical_json, digest, open_artifact, restore, to_parquet
 from compass_ray.errors import ArtifactCorrupt, ArtifactMissing
 
 TABLE = pa.table({"doc": ["a", None, "ç", "一二"], "n": [1, 2, None, 4], "v": [[1.0], [], None, [2.0, 3.0]]})
@@ -183,6 +183,36 @@ def test_a_handle_survives_pickle(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(made))  # noqa: S301 our own bytes
     assert copy == made
     assert copy.read("00001").equals(made.read("00001"))
+
+
+def kept(made: Artifact) -> tuple[bytes, dict[str, bytes]]:
+    return Path(made.url, "manifest.json").read_bytes(), {key: made.read_bytes(key) for key in ("00000", "00001")}
+
+
+def test_an_artifact_that_was_kept_elsewhere_comes_back_as_it_was(tmp_path: Path) -> None:
+    made = committed(tmp_path / "one")
+    back = restore(str(tmp_path / "other"), *kept(made))
+    assert (back.name, back.fingerprint) == (made.name, made.fingerprint)
+    assert back.manifest() == made.manifest()
+    assert back.read("00000").equals(TABLE.slice(0, 2))
+    assert restore(str(tmp_path / "other"), *kept(made)) == back
+
+
+def test_what_is_not_what_its_manifest_lists_does_not_come_back(tmp_path: Path) -> None:
+    manifest, files = kept(committed(tmp_path / "one"))
+    body = json.loads(manifest)
+    other = str(tmp_path / "other")
+    with pytest.raises(ArtifactCorrupt, match=r"not what its manifest lists \(00001\); make it again"):
+        restore(other, manifest, {**files, "00001": b"x"})
+    with pytest.raises(ArtifactCorrupt, match=r"\(00000\)"):
+        restore(other, manifest, {"00001": files["00001"]})
+    with pytest.raises(ArtifactCorrupt, match=r"\(its identity\)"):
+        restore(other, json.dumps(body | {"identity": {"model": "another"}}).encode(), files)
+    with pytest.raises(ArtifactCorrupt, match=r"\(\.\./out\)"):
+        restore(other, json.dumps(body | {"stage": "../out"}).encode(), files)
+    with pytest.raises(ArtifactCorrupt, match="no manifest that can be read"):
+        restore(other, b"{}", files)
+    assert not Path(other).exists()
 
 
 def test_an_artifact_that_was_deleted_and_made_again_answers_with_its_new_manifest(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class MonitorConfig(Config):
         default=0.05, gt=0, lt=1, description="Of alarms over all languages of a window (Benjamini & Hochberg, 1995)"
     )
     min_divergence: float = Field(
-        default=0.05, ge=0, lt=1, description="Bits of JSD that the lower end of the interval has to reach"
+        default=0.02, ge=0, lt=1, description="Bits of JSD that the lower end of the interval has to reach"
     )
     min_novelty: float = Field(
         default=0.05,

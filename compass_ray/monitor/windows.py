@@ -63,7 +63,8 @@ def shard_windows(documents: pa.Table, assignments: pa.Table, period: Period, n_
         Documents left out, since they have no timestamp and the period needs one.
     """
     rows = assignments
-    found = documents.take(pc.index_in(rows["doc_id"], value_set=documents["doc_id"].combine_chunks()))
+    embedded = pc.is_in(documents["doc_id"], value_set=rows["doc_id"].combine_chunks())
+    found = documents.filter(embedded)  # in the same order: repeats share an id, and have timestamps of their own
     starts = window_starts(found["timestamp"], period)
     dated = pa.array(np.full(rows.num_rows, period == "all") | np.asarray(pc.is_valid(starts)))
     texts = pa.array([shorten(text, EXEMPLAR_CHARACTERS) for text in found["text"].to_pylist()], pa.string())

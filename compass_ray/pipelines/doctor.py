@@ -127,10 +127,12 @@ def _output(url: str, connected: bool) -> Iterator[Check]:
 
 
 def _sources(config: RunConfig, connected: bool) -> list[Check]:
-    """Sources and evaluations."""
+    """Sources, new usage and evaluations."""
     read: list[tuple[str, str, FilesConfig, str]] = [
         (f"source {name}", name, source, "sources") for name, source in config.sources.items()
     ]
+    if config.monitor is not None:
+        read += [(f"usage {name}", name, usage, "monitor.usage") for name, usage in config.monitor.usage.items()]
     if decontaminate := config.ingest.decontaminate:
         section = "ingest.decontaminate.evaluations"
         read += [(f"evaluation {name}", name, given, section) for name, given in decontaminate.evaluations.items()]

@@ -53,9 +53,8 @@ def former_usage(config: RunConfig, asked: str, output: str) -> list[FormerUsage
         return _of_registry(config, asked, output)
     run = run_of(config) if asked == "run" else CurationRun(storage.absolute(asked))
     codebook = open_codebook(run.record["codebook"], vector_space(config.embed))
-    labels = pa.table(run.gaps.select(["owner", "cluster", "label"]))
-    owners = run.certificate
-    return [FormerUsage(codebook, _references(codebook, run.path, run.histograms, labels, owners))]
+    labels = run.gaps.select(["owner", "cluster", "label"])
+    return [FormerUsage(codebook, _references(codebook, run.path, run.histograms, labels, run.certificate))]
 
 
 def _of_registry(config: RunConfig, alias: str, output: str) -> list[FormerUsage]:

@@ -82,6 +82,13 @@ def test_a_period_cuts_usage_and_leaves_out_what_has_no_timestamp() -> None:
     }
 
 
+def test_a_question_that_is_asked_again_counts_where_it_is_asked() -> None:
+    again = [("same", "sw", 0, 0.5, False, moment) for moment in (SUNDAY_NIGHT, None, MONDAY)]
+    windows, undated = shard_windows(*shard(*again), "week", 2)
+    assert undated == 1
+    assert [(row["start"].day, row["documents"]) for row in windows.to_pylist()] == [(23, 1), (30, 1)]
+
+
 def test_documents_that_could_not_be_embedded_are_not_counted() -> None:
     documents, assignments = shard(*ROWS)
     windows, _ = shard_windows(documents, assignments.slice(1, 2), "all", 2)

@@ -41,6 +41,11 @@ def test_a_run_in_order_has_no_failed_check_and_leaves_no_probe(diagnosed: Diagn
             "evaluation quiz",
             "ingest.decontaminate.evaluations.quiz.path: no file matches nowhere.csv",
         ),
+        (
+            ["monitor={usage: {log: {path: nowhere.jsonl, lang: sw}}}"],
+            "usage log",
+            "monitor.usage.log.path: no file matches nowhere.jsonl",
+        ),
         (["embed.num_gpus=1"], "actors", "embed: one actor asks for num_cpus 1 and num_gpus 1, but the largest node"),
         (["cluster.device=gpu"], "faiss", "cluster.device: gpu needs a faiss with GPU support"),
     ],
