@@ -142,7 +142,7 @@ class MonitoringError(CompassError):
 
 
 class IncomparableReference(MonitoringError):
-    """What usage is to be compared with does not say what usage was, or lies in another space."""
+    """What usage is to be compared with does not say what usage was."""
 
     exit_code = 2
 
