@@ -4,11 +4,12 @@ Simulated: how often the interval of a divergence holds the truth, how often its
 the test is significant where nothing has moved.
 
 Real, embedded and clustered by the engine's own encoder and kernels, without Ray, in codebooks that know the reference
-and have not seen a window, but for earlier years, which are current data. Newsletters: the reference is half of a language's documents of 2022, windows are disjoint
-parts of the other half (nothing has moved, whatever chance does to the one reference there is) and documents of earlier
-years, as many and three times as many. SIB-200: the reference is half of a language's sentences about five topics,
-windows are of the other half with a part of two other topics. What alarms is compared with what users do by hand: a
-fixed threshold on the JSD of samples, a test alone, and a reference that is counted in the clusters it has formed.
+and have not seen a window, but for earlier years, which are current data. Newsletters: the reference is half of a
+language's documents of 2022, windows are disjoint parts of the other half (nothing has moved, whatever chance does to
+the one reference there is) and documents of earlier years, as many and three times as many. SIB-200: the reference is
+half of a language's sentences about five topics, windows are of the other half with a part of two other topics. What
+alarms is compared with what users do by hand: a fixed threshold on the JSD of samples, a test alone, and a reference
+that is counted in the clusters it has formed.
 
     python benchmarks/drift.py --data ../shared/data
 """
