@@ -146,8 +146,9 @@ def judged(case: Case, seed: int) -> Iterator[dict[str, Any]]:
     for name, rows in case.windows:
         window = _histogram(*kernels.nearest(rows, fit.centroids), threshold)
         found, new = shift(left_out, window, rng), novelty(left_out, window)
-        moved = found.p_value <= DEFAULTS.false_discovery_rate / 2 and found.low >= DEFAULTS.min_divergence
-        novel = new.p_value <= DEFAULTS.false_discovery_rate / 2 and new.low >= DEFAULTS.min_novelty
+        level = DEFAULTS.false_discovery_rate / 2  # of two tests
+        moved = found.p_value <= level and found.low >= DEFAULTS.min_divergence
+        novel = new.p_value <= level and new.low >= DEFAULTS.min_novelty
         counted_as_seen = shift(seen, window, rng)
         yield {
             "group": case.group,
@@ -158,12 +159,12 @@ def judged(case: Case, seed: int) -> Iterator[dict[str, Any]]:
             "low": found.low,
             "far": new.share,
             "alarms": moved or novel,
-            "floor 0.01": found.p_value <= DEFAULTS.false_discovery_rate / 2 and found.low >= 0.01,
-            "floor 0.05": found.p_value <= DEFAULTS.false_discovery_rate / 2 and found.low >= 0.05,
+            "floor 0.01": found.p_value <= level and found.low >= 0.01,
+            "floor 0.05": found.p_value <= level and found.low >= 0.05,
             "p <= 0.05 alone": found.p_value <= 0.05,
             f"JSD > {FIXED_THRESHOLD}": found.plugin > FIXED_THRESHOLD,
             "as seen, p <= 0.05": counted_as_seen.p_value <= 0.05,
-            "as seen, both keys": counted_as_seen.p_value <= 0.025 and counted_as_seen.low >= DEFAULTS.min_divergence,
+            "as seen, both keys": counted_as_seen.p_value <= level and counted_as_seen.low >= DEFAULTS.min_divergence,
         }
 
 

@@ -5,8 +5,8 @@ without Ray.
 
 Estimates are scored by usage that nothing has seen: bits a document, and the divergence of current data plus the
 selection of ``kl``, beside what ``deficit`` and ``importance`` make of the same estimate, and of unseen usage if it
-were known. Draws are scored by the
-divergence in two codebooks of which they know nothing, since inside its own codebook a draw changes no count.
+were known. Draws are scored by the divergence in two codebooks of which they know nothing, since inside its own
+codebook a draw changes no count.
 
     python benchmarks/usage_mass.py --data ../shared/data
 """

@@ -14,7 +14,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from compass_ray import storage
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.cluster.config import ClusterConfig
-from compass_ray.configbase import EXECUTION, Config
+from compass_ray.configbase import EXECUTION, NAME, Config
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import IngestConfig, SourceConfig
@@ -25,16 +25,15 @@ from compass_ray.sample.config import SampleConfig, TargetConfig
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 AnyConfig = TypeVar("AnyConfig", bound=Config)
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class RunConfig(Config):
     """Everything a run needs. Sections that are left out have defaults that work."""
 
-    name: Annotated[str, EXECUTION] = Field(default="default", pattern=_NAME, description="Name of the run's folder")
+    name: Annotated[str, EXECUTION] = Field(default="default", pattern=NAME, description="Name of the run's folder")
     output: Annotated[str, EXECUTION] = Field(description="Folder for runs and cache: a local path or s3://")
     seed: int = Field(default=0, ge=0, description="Seed of every random decision")
-    sources: dict[Annotated[str, Field(pattern=_NAME)], SourceConfig] = Field(
+    sources: dict[Annotated[str, Field(pattern=NAME)], SourceConfig] = Field(
         default={}, description="Data by name; curate needs a pool and a target, adapt without a selection current data"
     )
     ingest: IngestConfig = IngestConfig()

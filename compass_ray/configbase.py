@@ -18,6 +18,9 @@ class Execution:
 
 EXECUTION = Execution()
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""What may be called by a name of the user's: names become parts of paths."""
+
 
 class Config(BaseModel):
     """Base of all config models."""

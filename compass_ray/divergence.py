@@ -16,9 +16,22 @@ def jsd(p: Vector, q: Vector) -> NDArray[np.float64]:
     p, q : ndarray of shape (..., n)
         Distributions along the last axis; leading axes broadcast.
     """
+    left, right = _terms(p, q)
+    value: NDArray[np.float64] = np.clip((left.sum(axis=-1) + right.sum(axis=-1)) / 2, 0.0, 1.0)
+    return value
+
+
+def contributions(p: Vector, q: Vector) -> Vector:
+    """What each bin adds to :func:`jsd`, shape (..., n), in bits: never negative, they sum to it."""
+    left, right = _terms(p, q)
+    bits: Vector = (left + right) / 2
+    return bits
+
+
+def _terms(p: Vector, q: Vector) -> tuple[Vector, Vector]:
+    """Of both Kullback–Leibler divergences from the middle, by bin."""
     middle = (p + q) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = np.where(p > 0, p * np.log2(p / middle), 0.0).sum(axis=-1)
-        right = np.where(q > 0, q * np.log2(q / middle), 0.0).sum(axis=-1)
-    value: NDArray[np.float64] = np.clip((left + right) / 2, 0.0, 1.0)
-    return value
+        left = np.where(p > 0, p * np.log2(p / middle), 0.0)
+        right = np.where(q > 0, q * np.log2(q / middle), 0.0)
+    return left, right

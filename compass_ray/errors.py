@@ -38,6 +38,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+DRIFT_EXIT_CODE = 10
+"""Not an error: how monitoring tells a scheduler that usage has drifted."""
+
 
 class CompassError(Exception):
     """Base of every error that compass_ray raises on purpose."""

@@ -11,9 +11,8 @@ import json
 import sys
 
 from compass_ray import CompassError, load_config, monitor_usage
+from compass_ray.errors import DRIFT_EXIT_CODE
 from compass_ray.interrupts import resumable
-
-DRIFT_EXIT_CODE = 10
 
 
 def main() -> int:
@@ -28,7 +27,7 @@ def main() -> int:
         sys.stderr.write(f"error: {exc}\n")
         return exc.exit_code
     sys.stdout.write(json.dumps({"path": run.path, "verdicts": run.verdicts}, ensure_ascii=False) + "\n")
-    return DRIFT_EXIT_CODE if "drift" in run.verdicts.values() else 0
+    return DRIFT_EXIT_CODE if run.drifted else 0
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ from rich.table import Table
 
 from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, with_address
 from compass_ray.cli.report import estimate, print_json, results_console
+from compass_ray.errors import DRIFT_EXIT_CODE
 from compass_ray.interrupts import resumable
 from compass_ray.languages import language_name
 
 if TYPE_CHECKING:
     from compass_ray.pipelines.monitored import MonitoredRun
-
-DRIFT_EXIT_CODE = 10
 
 _WINDOWS_SHOWN = 8
 
@@ -42,7 +41,7 @@ def command(
         print_json({"path": run.path, **{name: record[name] for name in ("reference", "owners", "undated")}})
     else:
         print_monitored(run)
-    if exit_code and "drift" in run.verdicts.values():
+    if exit_code and run.drifted:
         raise typer.Exit(DRIFT_EXIT_CODE)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from compass_ray.configbase import Config
+from compass_ray.configbase import NAME, Config
 from compass_ray.ingest.config import SourceConfig
 
 Period = Literal["all", "day", "week", "month"]
@@ -24,7 +24,7 @@ class MonitorConfig(Config):
     The floors are choices of ours, made on real corpora (``docs/monitor.md``); no published method names any.
     """
 
-    usage: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")], UsageConfig] = Field(
+    usage: dict[Annotated[str, Field(pattern=NAME)], UsageConfig] = Field(
         min_length=1, description="New usage by name, described as sources are"
     )
     reference: str = Field(

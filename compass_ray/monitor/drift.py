@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import hypergeom
 
 from compass_ray.divergence import jsd
 from compass_ray.mass import concentration, shrunk_mass
@@ -121,8 +122,6 @@ def novelty(reference: Counts, window: Counts) -> Novelty:
     reference, window : ndarray of shape (n_bins,), int64
         The last bin is that of outliers.
     """
-    from scipy.stats import hypergeom
-
     documents_before, documents_now = int(reference.sum()), int(window.sum())
     far_before, far_now = int(reference[-1]), int(window[-1])
     before, now = far_before / documents_before, far_now / documents_now
@@ -139,13 +138,3 @@ def _wilson(successes: int, trials: int) -> tuple[float, float]:
     centre = (share + width / 2) / (1 + width)
     half = _Z * np.sqrt(share * (1 - share) / trials + width / (4 * trials)) / (1 + width)
     return float(centre - half), float(centre + half)
-
-
-def contributions(reference: Counts, window: Counts) -> Vector:
-    """What each bin adds to the divergence of the samples, shape (n_bins,), in bits: they sum to it."""
-    p, q = reference / reference.sum(), window / window.sum()
-    middle = (p + q) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = [np.where(share > 0, share * np.log2(share / middle), 0.0) for share in (p, q)]
-    bits: Vector = (terms[0] + terms[1]) / 2
-    return bits

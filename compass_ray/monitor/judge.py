@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from compass_ray import seeding
+from compass_ray.divergence import contributions
 from compass_ray.monitor.config import MonitorConfig
-from compass_ray.monitor.drift import Novelty, Shift, contributions, novelty, shift
+from compass_ray.monitor.drift import Novelty, Shift, novelty, shift
 from compass_ray.monitor.windows import histogram
 
 Verdict = Literal["drift", "stable", "insufficient"]
@@ -188,10 +189,10 @@ def _rounded(value: Shift | Novelty | None) -> dict[str, float] | None:
 
 def _clusters(window: Judged, rows: pa.Table, reference: Reference) -> list[dict[str, Any]]:
     """The clusters that make the most of the divergence, largest first, each with a document of the window."""
-    bits = contributions(reference.counts, window.counts)
     exemplars = dict(zip(rows["cluster"].to_pylist(), rows["exemplar"].to_pylist(), strict=True))
     labels = {**reference.labels, len(reference.counts) - 1: "far from every cluster"}
     before, now = reference.counts / reference.counts.sum(), window.counts / window.counts.sum()
+    bits = contributions(before, now)
     return [
         {
             "cluster": cluster,

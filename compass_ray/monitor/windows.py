@@ -67,7 +67,6 @@ def shard_windows(documents: pa.Table, assignments: pa.Table, period: Period, n_
     found = documents.filter(embedded)  # in the same order: repeats share an id, and have timestamps of their own
     starts = window_starts(found["timestamp"], period)
     dated = pa.array(np.full(rows.num_rows, period == "all") | np.asarray(pc.is_valid(starts)))
-    texts = pa.array([shorten(text, EXEMPLAR_CHARACTERS) for text in found["text"].to_pylist()], pa.string())
     counted = pa.table(
         {
             "owner": rows["owner"],
@@ -75,10 +74,13 @@ def shard_windows(documents: pa.Table, assignments: pa.Table, period: Period, n_
             "cluster": pc.if_else(rows["outlier"], pa.scalar(n_clusters, pa.int32()), rows["cluster"]),
             "documents": pa.array(np.ones(rows.num_rows, dtype=np.int64)),
             "similarity": rows["similarity"],
-            "exemplar": texts,
+            "exemplar": found["text"],
         }
     )
-    return merge([counted.filter(dated)]), rows.num_rows - dated.true_count
+    windows = merge([counted.filter(dated)])
+    shown = [shorten(text, EXEMPLAR_CHARACTERS) for text in windows["exemplar"].to_pylist()]
+    place = windows.column_names.index("exemplar")
+    return windows.set_column(place, "exemplar", pa.array(shown, pa.string())), rows.num_rows - dated.true_count
 
 
 def merge(windows: Iterable[pa.Table]) -> pa.Table:

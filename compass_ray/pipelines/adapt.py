@@ -27,7 +27,7 @@ from compass_ray.models import BaseRef, weights_hash
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.adapted import AdaptedRun, put
 from compass_ray.pipelines.curate import curate_in
-from compass_ray.pipelines.run import CurationRun
+from compass_ray.pipelines.run import CurationRun, run_of
 from compass_ray.registry.lineage import Lineage
 from compass_ray.registry.store import Registry
 from compass_ray.runtime.progress import Display
@@ -167,9 +167,9 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     plan = ingestion.plan(config.sources, config.ingest, config.embed.view, session.output)
     manifest = ingestion.ingest(plan, config.ingest, session)
     quarantined = ingestion.quarantine(plan.artifact, session)
-    run = CurationRun(storage.join(session.output, "runs", config.name))
-    publish.write_quarantine(run, quarantined)
-    publish.write_ingest(run, plan, manifest)
+    folder = run_of(config).path
+    publish.write_quarantine(folder, quarantined)
+    publish.write_ingest(folder, plan, manifest)
     ingestion.check_usable(manifest, config.ingest, ("current",))
     return TrainingData(plan.artifact)
 

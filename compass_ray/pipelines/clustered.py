@@ -75,11 +75,11 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
     documents = planned.ingest.artifact
     manifest = ingestion.ingest(planned.ingest, config.ingest, session)
     quarantined = ingestion.quarantine(documents, session)
-    publish.write_ingest(planned.run, planned.ingest, manifest)
+    publish.write_ingest(planned.run.path, planned.ingest, manifest)
     try:
         ingestion.check_usable(manifest, config.ingest, ("pool", "target"))
     except DataError:
-        publish.write_quarantine(planned.run, quarantined)  # so that the user can see what is wrong
+        publish.write_quarantine(planned.run.path, quarantined)  # so that the user can see what is wrong
         raise
 
     embeddings = embed(documents, config.embed, session)

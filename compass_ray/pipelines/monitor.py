@@ -22,7 +22,6 @@ from compass_ray.monitor.stage import count_windows
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.former_usage import FormerUsage, former_usage
 from compass_ray.pipelines.monitored import RECORD, WINDOWS, MonitoredRun
-from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import Session, session
 
@@ -67,9 +66,8 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
     ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
     plan = ingestion.plan(section.usage, ingest, config.embed.view, session.output)
     manifest = ingestion.ingest(plan, ingest, session)
-    beside = CurationRun(run.path)
-    publish.write_quarantine(beside, ingestion.quarantine(plan.artifact, session))
-    publish.write_ingest(beside, plan, manifest)
+    publish.write_quarantine(run.path, ingestion.quarantine(plan.artifact, session))
+    publish.write_ingest(run.path, plan, manifest)
     ingestion.check_usable(manifest, ingest, ("target",))
 
     embeddings = embed(plan.artifact, config.embed, session)

@@ -23,7 +23,7 @@ class MonitoredRun:
     Attributes
     ----------
     path : str
-        ``<output>/runs/<name>/monitor``, local or ``s3://``; ``quarantine.parquet`` is there too.
+        ``<output>/runs/<name>/monitor``, local or ``s3://``.
     """
 
     path: str
@@ -38,6 +38,16 @@ class MonitoredRun:
     def verdicts(self) -> dict[str, str]:
         """``drift``, ``stable`` or ``insufficient`` by owner."""
         return {owner: body["verdict"] for owner, body in self.record["owners"].items()}
+
+    @property
+    def drifted(self) -> list[str]:
+        """Owners whose usage has drifted."""
+        return [owner for owner, verdict in self.verdicts.items() if verdict == "drift"]
+
+    @property
+    def quarantine(self) -> pa.Table:
+        """Rows of new usage that could not be used, and why, schema ``records.QUARANTINE``."""
+        return from_parquet(self._bytes("quarantine.parquet"))
 
     @property
     def windows(self) -> pa.Table:

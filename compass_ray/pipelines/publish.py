@@ -89,20 +89,20 @@ def refuse_other_identity(run: CurationRun, run_identity: str) -> None:
         )
 
 
-def write_quarantine(run: CurationRun, quarantined: Artifact) -> None:
+def write_quarantine(folder: str, quarantined: Artifact) -> None:
     """All rejects a person should look at, in one file."""
     parts = quarantined.read_all(quarantined.manifest().receipts)
     table = pa.concat_tables([records.QUARANTINE.empty_table(), *parts])
-    _put(run, "quarantine.parquet", to_parquet(table))
+    _put(folder, "quarantine.parquet", to_parquet(table))
 
 
-def write_ingest(run: CurationRun, planned: IngestPlan, manifest: Manifest) -> None:
+def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
     """What became of every row that was read, by source; contaminated rows by evaluation file too."""
     rows = sorted([source, outcome, count] for (source, outcome), count in row_counts(manifest).items())
     body: dict[str, Any] = {"rows": rows, "mojibake": mojibake_counts(manifest)}
     if evaluations := evaluation_counts(planned):
         body |= {"contaminated": contaminated_counts(manifest), "evaluations": evaluations}
-    _put(run, "ingest.json", canonical_json(body).encode())
+    _put(folder, "ingest.json", canonical_json(body).encode())
 
 
 def write_run(
@@ -124,12 +124,12 @@ def write_run(
         storage.delete(storage.join(run.path, "run.json"))
     owners = certificate(sampled)
     rows = {owner: _write_selection(run, owner, sampled, selected) for owner in sorted(owners)}
-    _put(run, "selection/README.md", _card(rows, config).encode())
+    _put(run.path, "selection/README.md", _card(rows, config).encode())
     _remove_others(run, {"selection/README.md", *(name for owner in rows for name in _files(owner, rows[owner]))})
-    _put(run, "gaps.parquet", to_parquet(sampled.read(GAPS)))
-    _put(run, "histograms.parquet", to_parquet(sampled.read(HISTOGRAMS)))
-    _put(run, "certificate.json", canonical_json(owners).encode())
-    write_quarantine(run, clustered.quarantined)
+    _put(run.path, "gaps.parquet", to_parquet(sampled.read(GAPS)))
+    _put(run.path, "histograms.parquet", to_parquet(sampled.read(HISTOGRAMS)))
+    _put(run.path, "certificate.json", canonical_json(owners).encode())
+    write_quarantine(run.path, clustered.quarantined)
     embeddings = clustered.embeddings
     body = {
         "identity": run_identity,
@@ -144,7 +144,7 @@ def write_run(
         "selected": rows,
         "driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    _put(run, "run.json", canonical_json(body).encode())
+    _put(run.path, "run.json", canonical_json(body).encode())
 
 
 def _clusters(clustered: Clustered) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _write_selection(run: CurationRun, owner: str, sampled: Artifact, selected: 
         [("cluster", "ascending"), ("rank", "ascending")]
     )
     for piece, name in enumerate(_files(owner, table.num_rows)):
-        _put(run, name, to_parquet(_for_people(table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE))))
+        _put(run.path, name, to_parquet(_for_people(table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE))))
     return int(table.num_rows)
 
 
@@ -241,5 +241,5 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _put(run: CurationRun, name: str, data: bytes) -> None:
-    storage.write_bytes(storage.join(run.path, name), data)
+def _put(folder: str, name: str, data: bytes) -> None:
+    storage.write_bytes(storage.join(folder, name), data)

@@ -137,7 +137,7 @@ def test_broken_rows_are_kept_for_people_to_look_at(watch: Watch, halves: tuple[
     path = tmp_path / "broken.jsonl"
     path.write_bytes(halves[1].read_bytes() + b'{"lang": "sw", "question": \n')
     run = watch(path)
-    quarantined = CurationRun(run.path).quarantine.to_pylist()
+    quarantined = run.quarantine.to_pylist()
     assert [(row["source"], row["reason"]) for row in quarantined] == [("log", "broken_json")]
     assert run.verdicts["sw"] == "stable"
 
