@@ -8,6 +8,7 @@ carries no weight in matching and is kept only as found (``source_lang``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import langcodes
@@ -65,3 +66,19 @@ def _from_name(name: str) -> langcodes.Language | None:
 def language_name(tag: str) -> str:
     """The English name of a canonical tag, for people to read."""
     return str(langcodes.get(tag).display_name())
+
+
+def language_mix(counts: Mapping[str, int], shown: int = 5) -> str:
+    """Say what share of documents each language has: the largest few by name, the rest together.
+
+    >>> language_mix({"sw": 3, "en": 1})
+    'Swahili 75 %, English 25 %'
+    """
+    total = sum(counts.values())
+    if not total:
+        return "nothing"
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    named = [(language_name(lang), count) for lang, count in ranked[:shown]]
+    if rest := sum(count for _, count in ranked[shown:]):
+        named.append((f"{len(ranked) - shown} other languages", rest))
+    return ", ".join(f"{name} {100 * count / total:.0f} %" for name, count in named)

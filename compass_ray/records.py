@@ -119,10 +119,31 @@ GAP = pa.schema(
         ("p_current", pa.float64()),  # null when the owner has no current data
         ("deficit", pa.float64()),
         ("capacity", pa.int64()),
+        # What follows is null without cluster quotas: what the cluster would get from a pool without end, what near
+        # clusters serve of that, what it serves for others, and what is left.
+        ("asked", pa.int64()),
+        ("moved_out", pa.int64()),
+        ("moved_in", pa.int64()),
+        ("unmet", pa.int64()),
         ("quota", pa.int64()),
         ("drawn", pa.int64()),
     ]
 )
+
+UNMET = pa.schema(
+    [
+        ("target_lang", pa.string()),
+        ("cluster", pa.int32()),
+        ("label", pa.string()),
+        ("exemplar", pa.string()),
+        ("usage", pa.float64()),  # the cluster's share of it
+        ("capacity", pa.int64()),
+        ("asked", pa.int64()),
+        ("moved_out", pa.int64()),
+        ("unmet", pa.int64()),
+    ]
+)
+"""What usage asks for and neither its cluster nor near ones hold, in the unit of the budget; most first."""
 
 CANDIDATE = pa.schema(
     [
@@ -138,8 +159,9 @@ CANDIDATE = pa.schema(
 )
 """A document that may be drawn for an owner."""
 
-SUPPRESSED = pa.schema([*CANDIDATE, pa.field("duplicate_of", ID)])
-"""A candidate that was passed over, and the drawn document that it nearly repeats."""
+SUPPRESSED = pa.schema([*CANDIDATE, pa.field("duplicate_of", ID), pa.field("copy", pa.bool_())])
+"""A candidate that was passed over, and the accepted document that it says again: in its language or, as a copy, in
+another one."""
 
 DIRECTION = pa.schema([("owner", pa.string()), ("vector", pa.list_(pa.float64()))])
 """Where an owner's documents were drawn towards: what their keys were made of, beside noise."""
@@ -149,6 +171,7 @@ SELECTION = pa.schema(
         *DOCUMENT,
         pa.field("selected_for", pa.string()),  # the owner whose adapter it is selected for
         pa.field("cluster", pa.int32()),
+        pa.field("asked_by", pa.int32()),  # the cluster whose usage it serves; null where no cluster's asks for it
         pa.field("similarity", pa.float32()),
         pa.field("deficit", pa.float64()),
         pa.field("quota", pa.int64()),

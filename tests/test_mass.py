@@ -229,6 +229,7 @@ def problem(target: list[int], current: list[int], capacity: list[int]) -> Owner
         current_tokens=10 * np.array([*current, 0]),
         capacity_tokens=10 * np.array(capacity)[:, None],
         usage_tokens=10 * np.array(target),
+        distance=1.0 - np.eye(len(target)),
     )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from compass_ray.languages import language_name
+from compass_ray.languages import language_mix, language_name
 
 if TYPE_CHECKING:
     from compass_ray.config import RunConfig
@@ -34,6 +34,7 @@ def run_as_json(run: CurationRun) -> dict[str, Any]:
         "quarantined": run.quarantine.num_rows,
         "ingested": run.ingested,
         "gaps": run.gaps.to_pylist(),
+        "unmet": run.unmet.to_pylist(),
         "stages": [{"stage": s.stage, "rows": s.rows, "seconds": s.seconds, "reused": s.reused} for s in run.stages],
     }
 
@@ -53,6 +54,7 @@ def print_run(run: CurationRun) -> None:
         console.print(_gap_table(owner, [gap for gap in gaps if gap["owner"] == owner]))
     console.print(_certificate_table(certificate))
     for owner, body in certificate.items():
+        console.print(f"{owner}: selected {language_mix(body['languages'])}", markup=False)
         for note in body["notes"]:
             console.print(f"{owner}: {note}", markup=False)
     console.print(f"run: {run.path}", markup=False, soft_wrap=True)

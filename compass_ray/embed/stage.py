@@ -20,17 +20,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from compass_ray import records
-from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
+from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact, digest
 from compass_ray.configbase import identity
 from compass_ray.embed.batching import token_batches
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.embed.encoder import Encoder, Input, encoder_from
+from compass_ray.embed.meaning import (
+    MAX_FALSE_FRACTION,
+    Meaning,
+    meaning_threshold,
+    parallel_text,
+    parallel_vectors,
+)
 from compass_ray.errors import NonFiniteEmbedding
 from compass_ray.runtime.stage import Session
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import to_column
 
 VERSION = 1
+MEANING = "meaning"
 ROWS_EACH = 2_000
 """Documents that are worth the start of another actor, which loads a model."""
 
@@ -70,6 +78,32 @@ def encoder_identity(config: EmbedConfig) -> dict[str, str]:
         "dtype": config.dtype,
         "device": config.device,
     }
+
+
+def fit_meaning(config: EmbedConfig, session: Session) -> Meaning:
+    """Fit from which cosine on texts of two languages say the same, or read it where it has been fitted before."""
+    body = {
+        "version": VERSION,
+        "encoder": encoder_identity(config),
+        "text": digest(parallel_text()),
+        "max_false_fraction": MAX_FALSE_FRACTION,
+    }
+    target = artifact(session.output, MEANING, body)
+    manifest = session.complete(target, [MEANING], lambda missing: _fit_meaning(target, config))
+    return Meaning(**manifest.receipts[MEANING].summary)
+
+
+def _fit_meaning(target: Artifact, config: EmbedConfig) -> Iterator[Receipt]:
+    import ray
+
+    task = ray.remote(num_cpus=config.num_cpus, num_gpus=config.num_gpus, max_retries=5)(_meaning_of)
+    found: Meaning = ray.get(task.remote(config))
+    yield target.write(MEANING, pa.table({"similarity": [found.similarity]}), asdict(found))
+
+
+def _meaning_of(config: EmbedConfig) -> Meaning:
+    set_threads(config.threads)
+    return meaning_threshold(parallel_vectors(encoder_from(config)))
 
 
 def vector_space(config: EmbedConfig) -> dict[str, str]:

@@ -11,7 +11,8 @@ from compass_ray.cluster.codebook import read_codebook
 from compass_ray.cluster.device import Device, device_for
 from compass_ray.cluster.stage import Fitting, assign, fit_codebook, frozen_codebook
 from compass_ray.config import RunConfig
-from compass_ray.embed.stage import embed, vector_space
+from compass_ray.embed.meaning import Meaning
+from compass_ray.embed.stage import embed, fit_meaning, vector_space
 from compass_ray.errors import DataError
 from compass_ray.ingest import stage as ingestion
 from compass_ray.ingest.stage import IngestPlan
@@ -19,6 +20,7 @@ from compass_ray.pipelines import publish
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.stage import Session
 from compass_ray.sample.stage import SampleInputs
+from compass_ray.sample.transport import centroid_distances
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Clustered:
     quarantined: Artifact
     embeddings: Artifact
     codebook: Artifact
+    copies: Meaning | None  # how translations are told, where that was fitted
     inputs: SampleInputs
 
 
@@ -63,6 +66,20 @@ def _cluster_gpus(config: RunConfig) -> float:
     return cluster_gpus(config.ray)
 
 
+def _fit_copies(config: RunConfig, session: Session) -> Meaning | None:
+    """Fit how translations are told, where the config looks for them and does not say."""
+    chosen = config.sample
+    if chosen is None or chosen.max_copies == "off" or chosen.copy_similarity is not None:
+        return None
+    fitted = fit_meaning(config.embed, session)
+    session.display.say(
+        f"copies: texts of two languages say the same above a cosine of {fitted.similarity:.3f} (fitted on "
+        f"{fitted.sentences} sentences in {fitted.languages} languages: {fitted.found_fraction:.0%} of translations "
+        f"found, {fitted.false_fraction:.1%} of sentences taken for another)"
+    )
+    return fitted
+
+
 def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clustered:
     """Ingest, embed and cluster; finished stages are reused.
 
@@ -85,15 +102,17 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
     embeddings = embed(documents, config.embed, session)
     fitting = Fitting(config.cluster, planned.space, config.seed, config.target.holdout_fraction, planned.device)
     codebook = planned.frozen or fit_codebook(embeddings, fitting, session)
+    copies = _fit_copies(config, session)
     owners = {owner for role, owner, _ in ingestion.document_counts(manifest) if role == "target" and owner}
     inputs = SampleInputs(
         documents=documents,
         embeddings=embeddings,
         assignments=assign(embeddings, codebook, session, planned.device),
         owners=tuple(sorted(owners)),
-        n_clusters=len(read_codebook(codebook).centroids),
+        distance=centroid_distances(read_codebook(codebook).centroids),
         seed=config.seed,
         holdout_fraction=config.target.holdout_fraction,
+        copy_similarity=None if copies is None else copies.similarity,
         with_current=config.adapt is None or config.adapt.data == "union",
     )
-    return Clustered(quarantined, embeddings, codebook, inputs)
+    return Clustered(quarantined, embeddings, codebook, copies, inputs)

@@ -101,8 +101,11 @@ def with_strategy(config: SampleConfig, strategy: str) -> SampleConfig:
     given = config.model_dump(exclude_defaults=True) | {"strategy": strategy}
     if strategy == "all":
         given |= {"budget": None, "budget_tokens": None}
-    if strategy not in WITH_CLUSTER_QUOTAS:
-        given.pop("similarity_temperature", None)  # a baseline is drawn as it always is
+    if strategy not in WITH_CLUSTER_QUOTAS:  # a baseline is drawn as it always is
+        for name in ("similarity_temperature", "language_prior", "transport_reach"):
+            given.pop(name, None)
+        if config.transports:
+            given.pop("shortfall", None)
     try:
         return SampleConfig.model_validate(given)
     except ValidationError as exc:

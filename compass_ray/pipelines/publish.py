@@ -31,7 +31,7 @@ from compass_ray.ingest.stage import (
     mojibake_counts,
     row_counts,
 )
-from compass_ray.languages import language_name
+from compass_ray.languages import language_mix, language_name
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.stage import Session
 from compass_ray.sample.stage import DRAW, GAPS, HISTOGRAMS, certificate
@@ -124,9 +124,11 @@ def write_run(
         storage.delete(storage.join(run.path, "run.json"))
     owners = certificate(sampled)
     rows = {owner: _write_selection(run, owner, sampled, selected) for owner in sorted(owners)}
-    _put(run.path, "selection/README.md", _card(rows, config).encode())
+    languages = {owner: body["languages"] for owner, body in owners.items()}
+    _put(run.path, "selection/README.md", _card(rows, languages, config).encode())
     _remove_others(run, {"selection/README.md", *(name for owner in rows for name in _files(owner, rows[owner]))})
     _put(run.path, "gaps.parquet", to_parquet(sampled.read(GAPS)))
+    _put(run.path, "unmet.parquet", to_parquet(unmet(sampled.read(GAPS))))
     _put(run.path, "histograms.parquet", to_parquet(sampled.read(HISTOGRAMS)))
     _put(run.path, "certificate.json", canonical_json(owners).encode())
     write_quarantine(run.path, clustered.quarantined)
@@ -140,11 +142,21 @@ def write_run(
         "stages": {record.stage: asdict(record) for record in session.stages},
         "codebook": clustered.codebook.url,
         "clusters": _clusters(clustered),
+        "copies": None if clustered.copies is None else asdict(clustered.copies),
         "encoder": embeddings.manifest().identity["encoder"],
         "selected": rows,
         "driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     _put(run.path, "run.json", canonical_json(body).encode())
+
+
+def unmet(gaps: pa.Table) -> pa.Table:
+    """What usage asks for and the pool lacks, schema UNMET: by target language, most first."""
+    found = gaps.filter(pc.greater(gaps["unmet"], 0)).rename_columns(
+        [{"owner": "target_lang", "p_target": "usage"}.get(name, name) for name in gaps.column_names]
+    )
+    order = [("target_lang", "ascending"), ("unmet", "descending"), ("cluster", "ascending")]
+    return found.select(records.UNMET.names).sort_by(order).cast(records.UNMET)
 
 
 def _clusters(clustered: Clustered) -> dict[str, Any]:
@@ -199,20 +211,23 @@ def _for_people(rows: pa.Table) -> pa.Table:
     return rows.set_column(0, "doc_id", hexed).drop_columns(["content_id", "owner"])
 
 
-def _card(rows: dict[str, int], config: RunConfig) -> str:
+def _card(rows: dict[str, int], languages: Mapping[str, Mapping[str, int]], config: RunConfig) -> str:
     """The dataset card: its header tells ``datasets.load_dataset`` where each language is."""
     configs = "".join(
         f'- config_name: "{owner}"\n  data_files:\n  - split: train\n    path: "{owner}/train-*.parquet"\n'
         for owner in rows
     )
     strategy = None if config.sample is None else config.sample.strategy
-    lines = "".join(f"| {owner} | {language_name(owner)} | {count:,} |\n" for owner, count in rows.items())
+    lines = "".join(
+        f"| {owner} | {language_name(owner)} | {count:,} | {language_mix(languages[owner])} |\n"
+        for owner, count in rows.items()
+    )
     return (
         f"---\nconfigs:\n{configs}---\n\n# Selection of run `{config.name}`\n\n"
         f"Chosen by compass_ray {compass_ray.__version__}, strategy `{strategy}`, seed {config.seed}. "
         "Every row says in `reason` why it is here; `gaps.parquet` and `certificate.json` beside this folder hold "
         "the numbers. The texts keep the licences of their sources.\n\n"
-        f"| owner | language | documents |\n|---|---|---|\n{lines}"
+        f"| owner | language | documents | of which |\n|---|---|---|---|\n{lines}"
     )
 
 

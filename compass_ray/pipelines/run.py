@@ -42,6 +42,11 @@ class CurationRun:
         return self._table("gaps")
 
     @property
+    def unmet(self) -> pa.Table:
+        """What usage asks for and the pool lacks, schema ``records.UNMET``: most first."""
+        return self._table("unmet")
+
+    @property
     def histograms(self) -> pa.Table:
         """Documents and tokens by owner, role, language and cluster, schema ``records.HISTOGRAM``."""
         return self._table("histograms")

@@ -20,7 +20,8 @@ def candidates(shard: Shard, requests: pa.Table, scorer: Scorer, known: Mapping[
 
     Parameters
     ----------
-    requests : Table of schema QUOTA
+    requests : Table
+        Schema QUOTA, and ``nearest``: whether rows come nearest to usage first, without noise.
     known : mapping
         What the scorer has found out, by owner.
 
@@ -35,7 +36,10 @@ def candidates(shard: Shard, requests: pa.Table, scorer: Scorer, known: Mapping[
         rows = _without_keys(shard, positions, owner)
         inside = Cells(wanted).of(rows) >= 0
         positions, rows = positions[inside], rows.filter(pa.array(inside))
-        keys = scorer.keys(shard, positions, owner, known.get(owner))
+        if wanted["nearest"][0].as_py():
+            keys = scorer.nearness(shard, positions, known.get(owner))
+        else:
+            keys = scorer.keys(shard, positions, owner, known.get(owner))
         rows = rows.set_column(rows.schema.get_field_index("key"), "key", pa.array(keys, pa.float64()))
         parts.append(keep_best(rows.filter(pa.array(keys > -np.inf)), wanted, unit))
     return pa.concat_tables(parts)

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from compass_ray.configbase import Config
+from compass_ray.errors import ConfigError
+from compass_ray.languages import canonical_language
 
 StrategyName = Literal[
-    "kl", "deficit", "hybrid", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest",
-    "round_robin", "dsir",
+    "kl", "deficit", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest", "round_robin",
+    "dsir",
 ]  # fmt: skip
 
-WITH_CLUSTER_QUOTAS = ("kl", "deficit", "hybrid")
-"""Strategies that give each cluster a quota and share it among languages: caps and draws towards usage are theirs."""
-WITH_LANGUAGE_FEATURES = ("langsim", "hybrid")
+WITH_CLUSTER_QUOTAS = ("kl", "deficit")
+"""Strategies that give each cluster a quota and share it among languages. Language rules, transport between clusters
+and draws towards usage are theirs."""
 
+Shortfall = Literal["refuse", "stop", "nearest", "own_language", "accept"]
+Fractions = float | dict[str, float] | None
+
+_ONLY_WITH_CLUSTER_QUOTAS = (
+    "language_prior",
+    "max_language_fraction",
+    "min_language_fraction",
+    "max_cluster_language_fraction",
+    "similarity_temperature",
+    "transport_reach",
+)
 
 _TEMPERATURE = 0.35
 """Chosen on other topics and owners than published figures are of: lower ones draw fewer distinct texts."""
@@ -41,6 +54,20 @@ def _number_or_off(value: Any) -> Any:
     return number
 
 
+def _count_or_off(value: Any) -> Any:
+    """One message for each mistake, as :func:`_number_or_off`."""
+    if _yaml_off(value) == "off":
+        return "off"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise PydanticCustomError("count_or_off", "Input should be a whole number of 1 or more, or 'off'")
+    return value
+
+
+def _fractions(value: Fractions) -> dict[str, float]:
+    """Shares by language; the key of a number for all is empty."""
+    return value if isinstance(value, dict) else {} if value is None else {"": value}
+
+
 class TargetConfig(Config):
     """How target usage is used."""
 
@@ -56,42 +83,83 @@ class SampleConfig(Config):
     """The selection problem."""
 
     strategy: StrategyName = "kl"
-    budget: int | None = Field(default=None, ge=1, description="Documents to select for each owner")
+    budget: int | None = Field(default=None, ge=1, description="Documents to select for each target language")
     budget_tokens: int | None = Field(
-        default=None, ge=1, description="Tokens to select for each owner, instead of documents"
+        default=None, ge=1, description="Tokens to select for each target language, instead of documents"
     )
-    shortfall: Literal["refuse", "accept"] = Field(
-        default="refuse", description="Whether a budget that the eligible pool cannot fill is an error"
+    shortfall: Shortfall | None = Field(
+        default=None,
+        description="What happens where the pool lacks what usage asks for, even in near clusters: refuse is an error "
+        "unless the budget is filled anyhow; stop draws no more; nearest goes on to clusters farther away; "
+        "own_language fills up with the target language's own rows, nearest to usage first; accept fills the budget "
+        "from whatever clusters have documents. Unless given: own_language with cluster quotas, else refuse",
     )
-    language_temperature: float = Field(
-        default=0.5, ge=0, le=1, description="Languages share a quota by capacity to this power; 0 is equal"
+    transport_reach: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Clusters count as near if they are among this share of all pairs of clusters, nearest pairs first",
     )
-    max_language_fraction: float | dict[str, float] | None = Field(
-        default=None, description="At most this share of an owner's budget from one pool language, or from the named"
+    language_prior: Literal["own", "near", "none"] = Field(
+        default="own",
+        description="Which rows of a cluster go first: the target language's own, then the rest; own, then languages "
+        "near to it, then the rest; or all languages alike, by the square root of their capacity",
+    )
+    max_language_fraction: Fractions = Field(
+        default=None, description="At most this share of the budget from one pool language, or from the named"
+    )
+    min_language_fraction: Fractions = Field(
+        default=None,
+        description="At least this share of the budget from the target language, or from the named, as far as the "
+        "clusters asked for hold it",
     )
     max_cluster_language_fraction: float | None = Field(
         default=None, gt=0, le=1, description="At most this share of a cluster's quota from one language, rounded up"
     )
     similarity_temperature: Annotated[float | Literal["off"], BeforeValidator(_number_or_off)] = Field(
         default=_TEMPERATURE,
-        description="With cluster quotas, draw documents of a cell by their odds to be of the owner's usage, judged by "
-        "their vectors, to the power of 1 / this; off draws all alike",
+        description="With cluster quotas, draw documents of a cell by their odds to be of the target language's usage, "
+        "judged by their vectors, to the power of 1 / this; off draws all alike",
     )
-    near_duplicates: Annotated[Literal["off", "within_language", "across_languages"], BeforeValidator(_yaml_off)] = (
-        Field(default="within_language", description="Where near-duplicates of a selected document are passed over")
+    near_duplicates: Annotated[Literal["off", "within_language"], BeforeValidator(_yaml_off)] = Field(
+        default="within_language", description="Whether near-duplicates of a selected document are passed over"
     )
     near_duplicate_similarity: float = Field(
-        default=0.95, gt=0, lt=1, description="Documents of a cluster with a higher cosine are near-duplicates"
+        default=0.95, gt=0, lt=1, description="Documents of a language with a higher cosine are near-duplicates"
+    )
+    max_copies: Annotated[int | Literal["off"], BeforeValidator(_count_or_off)] = Field(
+        default=2, description="How many languages one meaning may be drawn in; off looks for no translations"
+    )
+    copy_similarity: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Documents of different languages with a higher cosine say the same; fitted to the encoder on "
+        "parallel text unless given",
     )
     neighbours: Literal["exact", "faiss"] = Field(
         default="exact", description="How nearest and round_robin search: all products, or an approximate index"
     )
     language_features: str | None = Field(
-        default=None, description="Folder of URIEL feature tables, for langsim and hybrid"
+        default=None, description="Folder of URIEL feature tables, for langsim and language_prior: near"
     )
-    language_similarity_power: float = Field(
-        default=4.0, gt=0, description="Languages count by URIEL similarity to this power"
-    )
+
+    @field_validator("max_language_fraction", "min_language_fraction")
+    @classmethod
+    def _languages_by_tag(cls, value: Fractions) -> Fractions:
+        if not isinstance(value, dict):
+            return value
+        known: dict[str, float] = {}
+        for code, fraction in value.items():
+            tag = canonical_language(code)
+            if tag is None:
+                raise ValueError(
+                    f"{code!r} is no language; write a BCP-47 tag or an ISO 639 code, such as sw or swh_Latn"
+                )
+            if tag in known:
+                raise ValueError(f"{code!r} is '{tag}', which is there twice")
+            known[tag] = fraction
+        return known
 
     @model_validator(mode="after")
     def _one_budget_unless_all(self) -> SampleConfig:
@@ -103,27 +171,88 @@ class SampleConfig(Config):
     @model_validator(mode="after")
     def _fields_that_the_strategy_reads(self) -> SampleConfig:
         problems = []
-        if self.strategy not in WITH_CLUSTER_QUOTAS:
-            names = ("max_language_fraction", "max_cluster_language_fraction", "similarity_temperature")
+        if not self.has_cluster_quotas:
             problems += [
                 f"{name} needs a strategy with cluster quotas ({', '.join(WITH_CLUSTER_QUOTAS)})"
-                for name in names
+                for name in _ONLY_WITH_CLUSTER_QUOTAS
                 if getattr(self, name) not in ("off", type(self).model_fields[name].default)
             ]
-        if self.strategy in WITH_LANGUAGE_FEATURES and self.language_features is None:
-            problems.append(f"language_features is needed by '{self.strategy}': a folder with URIEL's features.npz")
-        fractions = self.max_language_fraction
-        values = fractions.values() if isinstance(fractions, dict) else [] if fractions is None else [fractions]
-        if not all(0 < value <= 1 for value in values):
-            problems.append("max_language_fraction lies above 0 and at most at 1")
+            if self.shortfall not in (None, "refuse", "accept"):
+                problems.append(f"shortfall is refuse or accept under '{self.strategy}', which has no cluster quotas")
+        if self.strategy == "langsim" and self.language_features is None:
+            problems.append("language_features is needed by 'langsim': a folder with URIEL's features.npz")
+        problems += self._language_fractions()
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
+    def _language_fractions(self) -> list[str]:
+        """What is wrong with the bounds on languages."""
+        problems = []
+        for name in ("max_language_fraction", "min_language_fraction"):
+            if not all(0 < fraction <= 1 for fraction in _fractions(getattr(self, name)).values()):
+                problems.append(f"{name} lies above 0 and at most at 1")
+        floors, caps = _fractions(self.min_language_fraction), _fractions(self.max_language_fraction)
+        problems += [
+            f"min_language_fraction asks for {floor:g} of '{lang or 'the target language'}', and max_language_fraction "
+            f"allows {caps.get(lang, caps.get('', 1.0)):g}"
+            for lang, floor in floors.items()
+            if floor > caps.get(lang, caps.get("", 1.0))
+        ]
+        if sum(floors.values()) > 1:
+            problems.append(
+                f"min_language_fraction: the shares of all languages sum to {sum(floors.values()):g}, above 1"
+            )
+        return problems
+
+    @property
+    def has_cluster_quotas(self) -> bool:
+        """Whether the strategy gives each cluster a quota."""
+        return self.strategy in WITH_CLUSTER_QUOTAS
+
+    @property
+    def on_shortfall(self) -> Shortfall:
+        """What happens where the pool lacks what is asked for, with the strategy's default filled in."""
+        return self.shortfall or ("own_language" if self.has_cluster_quotas else "refuse")
+
+    @property
+    def transports(self) -> bool:
+        """Whether what a cluster lacks is taken from near clusters alone."""
+        return self.on_shortfall not in ("refuse", "accept")
+
+    @property
+    def named_languages(self) -> list[str]:
+        """The languages that have bounds of their own."""
+        return sorted({*_fractions(self.max_language_fraction), *_fractions(self.min_language_fraction)} - {""})
+
+    def check_floor(self, target_lang: str) -> None:
+        """Refuse a floor above the cap of a language that only a selection of this target language brings together.
+
+        Raises
+        ------
+        ConfigError
+        """
+        floor, cap = self.floor_of(target_lang, target_lang), self.cap_of(target_lang)
+        if floor > cap:
+            raise ConfigError(
+                f"sample: min_language_fraction asks for {floor:g} of '{target_lang}' in its own selection, and "
+                f"max_language_fraction allows {cap:g}; lower the first or raise the second"
+            )
+
+    def cap_of(self, lang: str) -> float:
+        """The largest share of the budget that a pool language may take."""
+        caps = _fractions(self.max_language_fraction)
+        return caps.get(lang, caps.get("", 1.0))
+
+    def floor_of(self, lang: str, target_lang: str) -> float:
+        """The share of the budget that a pool language should have at least, in a selection for ``target_lang``."""
+        floors = _fractions(self.min_language_fraction)
+        return floors.get(lang, floors.get("", 0.0) if lang == target_lang else 0.0)
+
     @property
     def temperature(self) -> float | None:
         """That of draws towards usage, which cost passes over all vectors; None where documents are drawn all alike."""
-        if self.strategy not in WITH_CLUSTER_QUOTAS or self.similarity_temperature == "off":
+        if not self.has_cluster_quotas or self.similarity_temperature == "off":
             return None
         return self.similarity_temperature
 

@@ -113,7 +113,7 @@ def keep_best(rows: pa.Table, quotas: pa.Table, unit: Unit = "documents") -> pa.
     before = rank_in_run(cell)
     if unit == "tokens":
         tokens = rows["tokens"].to_numpy()[ranked]
-        before = _sum_in_run(cell, tokens) - tokens
+        before = sum_in_run(cell, tokens) - tokens
         return rows.take(pa.array(ranked[before <= cells.limits[cell]]))
     return rows.take(pa.array(ranked[before < cells.limits[cell]]))
 
@@ -153,16 +153,19 @@ def by_key(rows: pa.Table, group: NDArray[np.int64]) -> NDArray[np.int64]:
     return order
 
 
+def in_rank_order(drawn: pa.Table) -> NDArray[np.int64]:
+    """Positions of drawn documents by cluster, then tier, falling key and id; all of one owner."""
+    words = records.ids_to_words(records.ids_to_numpy(drawn["doc_id"]))
+    keys = (drawn["tier"].to_numpy(), drawn["cluster"].to_numpy())
+    order: NDArray[np.int64] = np.lexsort((words[:, 1], words[:, 0], -drawn["key"].to_numpy(), *keys))
+    return order
+
+
 def ranks(drawn: pa.Table) -> pa.Table:
-    """Number the drawn documents from 1 within owner and cluster, highest key first, as column ``rank``."""
-    ids = drawn["doc_id"].cast(pa.binary())
-    ordered = drawn.append_column("_id", ids).sort_by(
-        [("owner", "ascending"), ("cluster", "ascending"), ("key", "descending"), ("_id", "ascending")]
-    )
-    runs = list(zip(ordered["owner"].to_pylist(), ordered["cluster"].to_pylist(), strict=True))
-    numbers = {run: number for number, run in enumerate(dict.fromkeys(runs))}
-    position = rank_in_run(np.array([numbers[run] for run in runs], dtype=np.int64))
-    return ordered.drop_columns(["_id"]).append_column("rank", pa.array(position + 1))
+    """Number the drawn documents of an owner from 1 within their cluster, as column ``rank`` in place of ``tier``."""
+    ordered = drawn.take(pa.array(in_rank_order(drawn)))
+    position = rank_in_run(ordered["cluster"].to_numpy())
+    return ordered.drop_columns(["tier"]).append_column("rank", pa.array(position + 1))
 
 
 def rank_in_run(sorted_groups: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -178,7 +181,7 @@ def _run_start(sorted_groups: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.repeat(starts, np.diff(np.r_[starts, len(sorted_groups)]))
 
 
-def _sum_in_run(sorted_groups: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+def sum_in_run(sorted_groups: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Running sums that begin anew with each run."""
     total = np.r_[0, np.cumsum(values)]
     sums: NDArray[np.int64] = total[1:] - total[_run_start(sorted_groups)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,12 +15,14 @@ from compass_ray.sample.problem import OwnerProblem
 
 Vector = NDArray[np.float64]
 
+_BALANCE = ("asked", "moved_out", "moved_in", "unmet")
+
 
 @dataclass(frozen=True)
 class OwnerMass:
     """What an owner's usage asks of each cluster; all arrays of shape (n_clusters,)."""
 
-    target: Vector  # shrunk, zero where unreachable, sums to one
+    target: Vector  # shrunk, sums to one; zero where unreachable, unless what a cluster lacks may come from others
     low: Vector
     high: Vector
     current: Vector | None  # None without current data
@@ -51,8 +54,11 @@ class OwnerMass:
         return self.target if self.current is None else np.maximum(0.0, self.target - self.current)
 
 
-def owner_mass(problem: OwnerProblem) -> OwnerMass:
-    """Shrink the observed shares, and set aside what no document could ever serve."""
+def owner_mass(problem: OwnerProblem, *, transports: bool = False) -> OwnerMass:
+    """Shrink the observed shares, and set aside what no document could ever serve.
+
+    With ``transports`` nothing is set aside: what a cluster lacks is taken from near clusters, or stated as unmet.
+    """
     counts = problem.target[:-1]
     capacity = problem.cluster_capacity
     base = base_measure(problem.spread, problem.current[:-1])
@@ -62,12 +68,18 @@ def owner_mass(problem: OwnerProblem) -> OwnerMass:
     current = problem.current[:-1]
     reachable = (current > 0) | (capacity > 0)
     unreachable = float(mass[~reachable].sum())
-    scale = np.where(reachable, 1.0 / max(1e-12, 1.0 - unreachable), 0.0)
+    scale = np.ones(len(mass)) if transports else np.where(reachable, 1.0 / max(1e-12, 1.0 - unreachable), 0.0)
     shares = current / current.sum() if current.sum() else None
     return OwnerMass(mass * scale, low * scale, np.minimum(1.0, high * scale), shares, alpha, unreachable)
 
 
-def gap_table(problem: OwnerProblem, mass: OwnerMass, quota: NDArray[np.int64], drawn: NDArray[np.int64]) -> pa.Table:
+def gap_table(
+    problem: OwnerProblem,
+    mass: OwnerMass,
+    quota: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+    balance: Mapping[str, NDArray[np.int64]],
+) -> pa.Table:
     """The gaps of one owner, labels not yet filled in: largest deficit first.
 
     Parameters
@@ -75,7 +87,9 @@ def gap_table(problem: OwnerProblem, mass: OwnerMass, quota: NDArray[np.int64], 
     problem : OwnerProblem
         In the unit of the budget, as all of the arguments.
     quota, drawn : ndarray of shape (n_clusters,), int64
-        What was asked of each cluster and what came out. The same for a strategy without quotas by cluster.
+        What each cluster was to give and what came out. The same for a strategy without quotas by cluster.
+    balance : mapping of column to ndarray of shape (n_clusters,)
+        What clusters ask for and how that is met; empty without cluster quotas.
     """
     n_clusters = len(mass.target)
     current = [None] * n_clusters if mass.current is None else mass.current.tolist()
@@ -92,6 +106,7 @@ def gap_table(problem: OwnerProblem, mass: OwnerMass, quota: NDArray[np.int64], 
             "p_current": pa.array(current, pa.float64()),
             "deficit": mass.deficit,
             "capacity": problem.cluster_capacity,
+            **{name: pa.array(balance.get(name, [None] * n_clusters), pa.int64()) for name in _BALANCE},
             "quota": quota,
             "drawn": drawn,
         }

@@ -1,4 +1,4 @@
-"""How languages share the quotas of clusters, and what one language may take at most."""
+"""How languages share the quotas of clusters: who goes first, and what one language may take or should have."""
 
 from __future__ import annotations
 
@@ -15,32 +15,54 @@ Allocate = Callable[[Counts, int], Counts]
 
 
 @dataclass(frozen=True)
-class Caps:
-    """What one language may take: of each cluster's quota (``in_cluster``), and of the whole budget."""
+class LanguageRules:
+    """How the languages of a pool share what clusters get.
 
-    in_cluster: float  # a fraction; 1 is no cap
-    in_budget: Counts  # (n_languages,), absolute
+    Attributes
+    ----------
+    weights : ndarray of shape (n_clusters, n_languages), float64
+        Shares within a tier.
+    tier : ndarray of shape (n_languages,), int64
+        Lower tiers take all that they can before higher ones get anything.
+    in_cluster : float
+        The largest fraction of a cluster's quota that one language takes; 1 is no cap.
+    at_most, at_least : ndarray of shape (n_languages,), int64
+        Of the whole budget.
+    """
+
+    weights: Vector
+    tier: NDArray[np.int64]
+    in_cluster: float
+    at_most: Counts
+    at_least: Counts
 
 
-def split_by_language(quota: Counts, capacity: Counts, weights: Vector) -> Counts:
-    """Share each cluster's quota among languages in proportion to weights, as far as capacities allow.
+def split_by_language(quota: Counts, capacity: Counts, weights: Vector, tier: NDArray[np.int64]) -> Counts:
+    """Share each cluster's quota among languages: tier by tier, within one in proportion to weights.
 
     Parameters
     ----------
     quota : ndarray of shape (n_clusters,), int64
     capacity : ndarray of shape (n_clusters, n_languages), int64
     weights : ndarray of shape (n_clusters, n_languages), float64
+    tier : ndarray of shape (n_languages,), int64
 
     Returns
     -------
-    ndarray of shape (n_clusters, n_languages), int64, with row sums ``quota``
+    ndarray of shape (n_clusters, n_languages), int64
+        Row sums are ``quota`` as far as capacities allow.
     """
-    rows = [proportional_quotas(w, c, int(q)) for w, c, q in zip(weights, capacity, quota, strict=True)]
-    return np.array(rows, dtype=np.int64).reshape(capacity.shape)
+    split = np.zeros_like(capacity)
+    for level in np.unique(tier):
+        inside = capacity * (tier == level)
+        amounts = np.minimum(quota - split.sum(axis=1), inside.sum(axis=1))
+        rows = [proportional_quotas(w, c, int(q)) for w, c, q in zip(weights, inside, amounts, strict=True)]
+        split += np.array(rows, dtype=np.int64).reshape(capacity.shape)
+    return split
 
 
-def capped_quotas(allocate: Allocate, capacity: Counts, weights: Vector, caps: Caps, budget: int) -> Counts:
-    """Quotas by cluster and language that keep to the caps.
+def capped_quotas(allocate: Allocate, capacity: Counts, rules: LanguageRules, budget: int) -> Counts:
+    """Quotas by cluster and language that keep to the rules.
 
     Fill, shrink, refill: clusters get quotas and languages their shares; languages above their part of the budget
     are shrunk to it, in proportion, and stay there; what they gave back is allocated again among the others. Each round
@@ -50,31 +72,46 @@ def capped_quotas(allocate: Allocate, capacity: Counts, weights: Vector, caps: C
     ----------
     allocate : callable
     capacity : ndarray of shape (n_clusters, n_languages), int64
-    weights : ndarray of shape (n_clusters, n_languages), float64
-    caps : Caps
+    rules : LanguageRules
     budget : int
 
     Returns
     -------
     ndarray of shape (n_clusters, n_languages), int64
-        Sums to ``budget``, or to less where caps and capacities leave no room for it.
+        Sums to what ``allocate`` gives, or to less where caps leave no room for it. ``at_least`` is met as far as the
+        clusters that get quotas hold the language.
     """
     room, settled = capacity.copy(), np.zeros(capacity.shape[1], dtype=bool)
     ceiling = capacity.sum(axis=1)
     while True:
-        clusters = np.minimum(usable(room, caps.in_cluster), ceiling)
+        clusters = np.minimum(usable(room, rules.in_cluster), ceiling)
         by_cluster = allocate(clusters, min(budget, int(clusters.sum())))
-        limit = np.ceil(caps.in_cluster * by_cluster - 1e-9).astype(np.int64)[:, None]
-        quotas = split_by_language(by_cluster, np.minimum(room, limit), weights)
-        above = ~settled & (quotas.sum(axis=0) > caps.in_budget)
+        limit = np.ceil(rules.in_cluster * by_cluster - 1e-9).astype(np.int64)[:, None]
+        quotas = _share(by_cluster, np.minimum(room, limit), rules)
+        above = ~settled & (quotas.sum(axis=0) > rules.at_most)
         short = quotas.sum(axis=1) < by_cluster
         if not (above.any() or short.any()):
             return quotas
         ceiling = np.where(short, quotas.sum(axis=1), ceiling)
         for lang in np.flatnonzero(above):
             taken = quotas[:, lang]
-            room[:, lang] = proportional_quotas(taken.astype(np.float64), taken, int(caps.in_budget[lang]))
+            room[:, lang] = proportional_quotas(taken.astype(np.float64), taken, int(rules.at_most[lang]))
         settled |= above
+
+
+def _share(by_cluster: Counts, capacity: Counts, rules: LanguageRules) -> Counts:
+    """Split clusters among languages; where a language then has too little, its least share is set aside first."""
+    split = split_by_language(by_cluster, capacity, rules.weights, rules.tier)
+    if (split.sum(axis=0) >= rules.at_least).all():
+        return split
+    aside = np.zeros_like(capacity)
+    for lang in np.flatnonzero(rules.at_least):
+        free = np.minimum(capacity[:, lang], by_cluster - aside.sum(axis=1))
+        aside[:, lang] = proportional_quotas(
+            free.astype(np.float64), free, min(int(rules.at_least[lang]), int(free.sum()))
+        )
+    rest = by_cluster - aside.sum(axis=1)
+    return aside + split_by_language(rest, capacity - aside, rules.weights, rules.tier)
 
 
 def usable(capacity: Counts, in_cluster: float) -> Counts:

@@ -1,131 +1,216 @@
-"""Near-duplicates among candidates: a document is passed over if a better one of its group says nearly the same.
+"""Documents that say again what a better candidate says are passed over.
 
-A group is an owner's cluster, or a language of it. Greedy in the order of keys, so what becomes of a document depends
-on better ones alone.
+In one language a document repeats another if their cosine lies above one threshold. In two languages they are copies
+of one meaning above another, lower threshold, and a few copies are let through. Greedy in the order in which candidates
+are drawn, so what becomes of a document depends on better ones alone.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from compass_ray import records
-from compass_ray.sample.draw import Unit, by_key
-
-Scope = Literal["off", "within_language", "across_languages"]
+from compass_ray.sample.draw import Unit
 
 TILE_ROWS = 256
 _BORDERLINE = 1e-5
-"""A product's last bits change with the height of its matrix; this near to the limit it is computed on its own."""
+"""A product's last bits change with the height of its matrix; this near to a limit it is computed on its own."""
 
 
-def group_codes(rows: pa.Table, scope: Scope) -> NDArray[np.int64]:
-    """A number for each row's group: its cluster, and within languages its language; owners are apart.
+@dataclass(frozen=True)
+class Sameness:
+    """When documents say the same, and how often that may be drawn.
+
+    Attributes
+    ----------
+    near_duplicate : float
+        Cosine above which documents of one language are near-duplicates; ``inf`` looks for none.
+    copy : float
+        Cosine above which documents of different languages are copies of one meaning; ``inf`` looks for none.
+    max_copies : int
+        Documents of one meaning that are drawn at most.
+    """
+
+    near_duplicate: float
+    copy: float = np.inf
+    max_copies: int = 1
+
+    @property
+    def looked_for(self) -> bool:
+        """Whether any documents are compared."""
+        return min(self.near_duplicate, self.copy) < np.inf
+
+    @property
+    def across(self) -> bool:
+        """Whether all candidates of a selection are compared, and not those of a cluster and language alone."""
+        return self.copy < np.inf
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the rows of a group would go; arrays of shape (n,).
+
+    Attributes
+    ----------
+    lang : int
+        Number of the language.
+    cell, room, size : int64
+        The cell that a row belongs to, how much that may hold, and how much of it the row takes.
+    kept : bool
+        Rows that have been drawn already: they are accepted whatever they say.
+    """
+
+    lang: NDArray[np.integer]
+    cell: NDArray[np.int64]
+    room: NDArray[np.int64]
+    size: NDArray[np.int64]
+    kept: NDArray[np.bool_]
+
+
+def group_codes(rows: pa.Table, sameness: Sameness) -> NDArray[np.int64]:
+    """Number the groups within which documents are compared, by row.
 
     Parameters
     ----------
     rows : Table of schema CANDIDATE
     """
-    names = ["owner", "cluster"] + (["lang"] if scope == "within_language" else [])
     codes = np.zeros(rows.num_rows, dtype=np.int64)
-    for name in names:
+    for name in ["owner"] if sameness.across else ["owner", "cluster", "lang"]:
         values = rows[name].combine_chunks().dictionary_encode()
         codes = codes * (len(values.dictionary) + 1) + values.indices.to_numpy()
     return codes
 
 
-def duplicates(rows: pa.Table, x: NDArray[np.float32], scope: Scope, limit: float, unit: Unit) -> pa.Array:
-    """What each candidate nearly repeats.
+def duplicates(rows: pa.Table, x: NDArray[np.float32], sameness: Sameness, unit: Unit) -> pa.Array:
+    """Find what each candidate says again.
 
     Parameters
     ----------
     rows : Table
-        Schema CANDIDATE with ``cell`` and ``room``, whole groups, in any order.
+        Schema CANDIDATE with ``order``, ``cell``, ``room`` and ``kept``; whole groups, in any order.
     x : ndarray of shape (n, d), float32
         Their unit vectors.
-    limit : float
-        Cosine above which two documents are near-duplicates.
+    sameness : Sameness
 
     Returns
     -------
     Array of ids, in the order of ``rows``
-        The best accepted document that this one nearly repeats; null where there is none.
+        The accepted document for which this one is passed over; null where there is none.
     """
     ids = records.ids_to_numpy(rows["doc_id"])
-    cell, room = (rows[name].to_numpy() for name in ("cell", "room"))
+    lang = rows["lang"].combine_chunks().dictionary_encode().indices.to_numpy()
+    order, cell, room = (rows[name].to_numpy() for name in ("order", "cell", "room"))
+    kept = np.asarray(rows["kept"])
     size = rows["tokens"].to_numpy() if unit == "tokens" else np.ones(len(cell), dtype=np.int64)
-    group = group_codes(rows, scope)
-    order = by_key(rows, group)
-    edges = np.flatnonzero(np.diff(group[order])) + 1
+    group = group_codes(rows, sameness)
+    ranked = np.lexsort((order, group))
     found: list[bytes | None] = [None] * len(cell)
-    for members in np.split(order, edges):
-        for row, of in enumerate(keep_distinct(x[members], limit, cell[members], room[members], size[members])):
+    for members in np.split(ranked, np.flatnonzero(np.diff(group[ranked])) + 1):
+        places = Places(lang[members], cell[members], room[members], size[members], kept[members])
+        for row, of in enumerate(keep_distinct(x[members], places, sameness)):
             if of >= 0:
                 found[members[row]] = ids[members[of]].tobytes()
     return pa.array(found, records.ID)
 
 
-def keep_distinct(
-    x: NDArray[np.float32], limit: float, cell: NDArray[np.int64], room: NDArray[np.int64], size: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Greedy suppression within one group whose rows come best first.
+def keep_distinct(x: NDArray[np.float32], places: Places, sameness: Sameness) -> NDArray[np.int64]:
+    """Pass over rows that say again what accepted rows before them say; rows come best first.
 
-    A row is accepted unless an accepted row before it has a cosine above ``limit``. Once a cell has no room for a row,
-    its later rows cannot be drawn, so they suppress nobody and are not looked at. The first n answers are those for
-    the first n rows alone.
+    A row is passed over if an accepted row of its language lies above ``near_duplicate``, or if one of another language
+    lies above ``copy`` whose meaning has been accepted ``max_copies`` times. An accepted row joins the meaning of the
+    row of another language that it is most like, or begins one. Once a cell has no room for a row, its later rows
+    cannot be drawn, so they suppress nobody and are not looked at. The first n answers are those for the first n rows.
 
     Parameters
     ----------
     x : ndarray of shape (n, d), float32
         Unit rows.
-    limit : float
-    cell, room, size : ndarray of shape (n,), int64
-        The cell that a row belongs to, how much that may hold, and how much of it the row takes.
+    places : Places
+    sameness : Sameness
 
     Returns
     -------
     ndarray of shape (n,), int64
-        The first accepted row that a row nearly repeats, -1 where there is none. Cost ``2·n·a·d`` FLOP for a accepted
+        The accepted row for which a row is passed over, -1 where there is none. Cost ``2·n·a·d`` FLOP for a accepted
         rows, memory ``(a + TILE_ROWS)·d``.
     """
     duplicate_of = np.full(len(x), -1, dtype=np.int64)
-    accepted: list[int] = []
-    used: dict[int, int] = {}
-    closed: set[int] = set()
-    for start in range(0, len(x), TILE_ROWS):
-        tile = x[start : start + TILE_ROWS]
-        before = len(accepted)
-        earlier = tile @ x[accepted].T
-        inside = tile @ tile.T
-        for row in range(len(tile)):
-            position = start + row
-            where = int(cell[position])
-            if where in closed:
+    said = _Said(x, places, sameness)
+    rows = iter(range(len(x)))
+    while tile := list(islice(said.with_room(rows), TILE_ROWS)):
+        earlier, inside = x[tile] @ x[said.rows].T, x[tile] @ x[tile].T
+        fresh: list[int] = []  # accepted ones of the tile
+        for number, row in enumerate(tile):
+            if places.cell[row] in said.full:
                 continue
-            fresh = accepted[before:]
-            similarity = np.concatenate([earlier[row], inside[row, np.array(fresh, dtype=np.int64) - start]])
-            of = _first_above(x, position, accepted, similarity, limit)
-            if of >= 0:
-                duplicate_of[position] = of
-                continue
-            used[where] = used.get(where, 0) + int(size[position])
-            if used[where] > room[position]:
-                closed.add(where)
-            else:
-                accepted.append(position)
+            passed_over_for, joins = said.judge(row, np.concatenate([earlier[number], inside[number, fresh]]))
+            duplicate_of[row] = passed_over_for
+            if passed_over_for < 0 and said.accept(row, joins):
+                fresh.append(number)
     return duplicate_of
 
 
-def _first_above(
-    x: NDArray[np.float32], position: int, accepted: list[int], similarity: NDArray[np.float32], limit: float
-) -> int:
-    for index in np.flatnonzero(similarity > limit - _BORDERLINE).tolist():
-        other = accepted[index]
-        if similarity[index] > limit + _BORDERLINE:
-            return other
-        if float(np.dot(x[position].astype(np.float64), x[other].astype(np.float64))) > limit:
-            return other
-    return -1
+class _Said:
+    """What accepted rows say, and which cells are full."""
+
+    def __init__(self, x: NDArray[np.float32], places: Places, sameness: Sameness) -> None:
+        self._x, self._places, self._sameness = x, places, sameness
+        self._accepted = np.empty(len(x), dtype=np.int64)
+        self._langs = np.empty(len(x), dtype=np.int64)
+        self._count = 0
+        self._meaning: list[int] = []  # of each accepted row
+        self._copies: list[int] = []  # accepted rows of each meaning
+        self._used: dict[int, int] = {}
+        self.full: set[int] = set()
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The accepted rows, in order."""
+        return self._accepted[: self._count]
+
+    def with_room(self, rows: Iterator[int]) -> Iterator[int]:
+        """Leave out rows whose cells are full."""
+        return (row for row in rows if self._places.cell[row] not in self.full)
+
+    def judge(self, row: int, similarity: NDArray[np.float32]) -> tuple[int, int]:
+        """Find the accepted row for which this one is passed over, or else the meaning that it joins; -1 for none.
+
+        ``similarity`` is with the accepted rows, in their order.
+        """
+        kept = self._places.kept[row]
+        same = self._langs[: self._count] == self._places.lang[row]
+        limits = np.where(same, self._sameness.near_duplicate, self._sameness.copy)
+        joins, best = -1, -np.inf
+        for index in np.flatnonzero(similarity > limits - _BORDERLINE).tolist():
+            other = int(self._accepted[index])
+            cosine = float(np.dot(self._x[row].astype(np.float64), self._x[other].astype(np.float64)))
+            if cosine <= limits[index]:
+                continue
+            meaning = self._meaning[index]
+            if not kept and (same[index] or self._copies[meaning] >= self._sameness.max_copies):
+                return other, -1
+            if cosine > best and not same[index]:
+                joins, best = meaning, cosine
+        return -1, joins
+
+    def accept(self, row: int, joins: int) -> bool:
+        """Take a row, unless its cell has no room for it: then the cell is full."""
+        cell = int(self._places.cell[row])
+        self._used[cell] = self._used.get(cell, 0) + int(self._places.size[row])
+        if self._used[cell] > self._places.room[row]:
+            self.full.add(cell)
+            return False
+        if joins < 0:
+            joins = len(self._copies)
+            self._copies.append(0)
+        self._copies[joins] += 1
+        self._meaning.append(joins)
+        self._accepted[self._count], self._langs[self._count] = row, self._places.lang[row]
+        self._count += 1
+        return True

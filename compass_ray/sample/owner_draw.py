@@ -1,175 +1,170 @@
-"""Drawing for one owner: quotas, how deep candidates are asked for, which of them are passed over.
+"""Drawing for one target language: quotas, the candidates that fill them, and what goes on where these end.
 
-Documents that nearly repeat a better one are passed over, so more candidates are asked for than the quotas need: a
-cell that comes out short is asked for twice as many, and a cell that has no more gives its quota back, whereupon quotas
-are solved again. Decisions look at better candidates alone, never at how deep the lists were cut, so the outcome is
-that of sorting the whole pool.
+A cell that has no more distinct documents gives its quota back, whereupon quotas are solved again. What near clusters
+cannot serve either is filled up with the target language's own rows, if the config says so.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.errors import InfeasibleBudget
-from compass_ray.sample.allocation import proportional_quotas
+from compass_ray.sample.allocation import Counts, proportional_quotas
+from compass_ray.sample.cell_draw import Cell, CellDraw
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.draw import QUOTA, Cells, fill_tokens, keep_best, quota_table, ranks
+from compass_ray.sample.draw import in_rank_order, quota_table, ranks, sum_in_run
 from compass_ray.sample.gaps import OwnerMass
-from compass_ray.sample.near_duplicates import group_codes
+from compass_ray.sample.near_duplicates import Sameness
+from compass_ray.sample.nearness import language_tiers
 from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.strategies.clusters import moves_behind
+from compass_ray.sample.transport import Moves
 
 MAX_SOLUTIONS = 10
-_MERGE_ROWS = 1 << 18
-_SPARE = {"documents": 64, "tokens": 64 * 256}
 
-Cell = tuple[int | None, str | None]
-"""Cluster and language; None where the strategy does not mind."""
+
+@dataclass(frozen=True)
+class Balance:
+    """What clusters ask for and get, in the unit of the budget; arrays of shape (n_clusters,).
+
+    ``asked`` is what a pool without end would give; of it a cluster's own documents serve some, near clusters serve
+    ``moved_out``, and ``unmet`` is left. ``moved_in`` is what a cluster serves for others.
+    """
+
+    asked: Counts
+    moved_in: Counts
+    moved_out: Counts
+    unmet: Counts
 
 
 class OwnerDraw:
-    """The state of one owner's draw: at most two and a half budgets of candidates, more where texts repeat."""
+    """The state of one target language's draw."""
 
-    def __init__(self, problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> None:
+    def __init__(self, problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, sameness: Sameness) -> None:
         self.problem, self.mass = problem, mass
-        self.suppresses = config.near_duplicates != "off" and config.strategy != "all"
         self.quotas: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._config = config
-        self._wanted: dict[Cell, int] = {}
-        self._depth: dict[Cell, int] = {}  # how many candidates of a cell have been asked for
-        self._short: set[Cell] = set()  # cells to be asked for twice as many
-        self._touched: set[Cell] = set()  # cells whose decisions are not final
-        self._rows = records.SUPPRESSED.empty_table()  # candidates; ``duplicate_of`` is null where one is accepted
-        self._new: list[pa.Table] = []  # candidates that are not merged yet
+        self._config, self._sameness = config, sameness
+        self._strategy = STRATEGIES[config.strategy]
+        self._asked = self._strategy.asked(problem, mass, config)
+        self._eligible = problem.capacity
+        tiers = language_tiers(problem.owner, problem.languages, config).tolist()
+        self._tier = dict(zip(problem.languages, tiers, strict=True))
+        self._cells = CellDraw(problem.owner, config.unit, sameness, self._tier)
+        self._fill: CellDraw | None = None  # of own-language rows, once quotas are settled
         self._solutions = 0
         self._solve(problem)
-
-    def requests(self) -> pa.Table:
-        """The cells whose candidates are needed, and how many of each; schema QUOTA, empty if none are."""
-        asked = {cell: self._deep(quota) for cell, quota in self._wanted.items()}
-        asked = {cell: depth for cell, depth in asked.items() if depth > self._depth.get(cell, 0)}
-        asked |= {cell: 2 * self._depth[cell] for cell in self._short}
-        self._short = set()
-        self._depth |= asked
-        self._touched |= asked.keys()
-        table = self._table(asked)
-        self._rows = self._rows.filter(pa.array(Cells(table).of(self._rows) < 0))  # they come again, and others
-        return table
 
     @property
     def depth(self) -> int:
         """How many candidates have been asked for in all."""
-        return sum(self._depth.values())
+        return self._cells.depth
+
+    def requests(self) -> pa.Table:
+        """List the cells whose candidates are needed, and how many of each; see :meth:`CellDraw.requests`."""
+        return self._drawing.requests()
 
     def add(self, candidates: pa.Table) -> None:
         """Take one shard's candidates."""
-        self._new.append(candidates.append_column("duplicate_of", pa.nulls(candidates.num_rows, records.ID)))
-        if sum(table.num_rows for table in self._new) > _MERGE_ROWS:
-            self._merge()
-
-    def _merge(self) -> None:
-        """Keep the best of all shards."""
-        rows = pa.concat_tables([self._rows, *self._new])
-        self._rows, self._new = keep_best(rows, self._table(self._depth), self._config.unit), []
+        self._drawing.add(candidates)
 
     def undecided(self) -> pa.Table:
-        """Candidates among which near-duplicates have to be looked for.
-
-        Schema CANDIDATE, ``position``, and ``cell`` with its ``room``: rows beyond that make no difference. Empty if
-        near-duplicates are not suppressed.
-        """
-        self._merge()
-        cells = Cells(self._table(self._wanted))
-        cell = cells.of(self._rows)
-        group = group_codes(self._rows, self._config.near_duplicates)
-        touched = Cells(self._table(dict.fromkeys(self._touched, 1))).of(self._rows) >= 0
-        self._touched = set()
-        position = np.flatnonzero((cell >= 0) & np.isin(group, group[touched]) & self.suppresses)
-        rows = self._rows.drop_columns(["duplicate_of"]).take(pa.array(position))
-        room = cells.limits[cell[position]]
-        if self._config.unit == "tokens":
-            room = room + _SPARE["tokens"]  # a cell may get what others leave over
-        for name, values in (("position", position), ("cell", cell[position]), ("room", room)):
-            rows = rows.append_column(name, pa.array(values, pa.int64()))
-        return rows
+        """List the candidates that have to be compared; see :meth:`CellDraw.undecided`."""
+        return self._drawing.undecided()
 
     def decide(self, position: NDArray[np.int64], duplicate_of: pa.Array) -> None:
-        """Take decisions about the rows of :meth:`undecided`: null, or what a row nearly repeats."""
-        column = np.array(self._rows["duplicate_of"].to_pylist(), dtype=object)
-        column[position] = duplicate_of.to_pylist()
-        place = self._rows.schema.get_field_index("duplicate_of")
-        self._rows = self._rows.set_column(place, "duplicate_of", pa.array(column.tolist(), records.ID))
+        """Take decisions about the rows of :meth:`undecided`: null, or for which row one is passed over."""
+        self._drawing.decide(position, duplicate_of)
 
     def settle(self) -> bool:
-        """Whether all cells have what they should; otherwise more candidates are wanted.
+        """Say whether all cells have what they should; otherwise more candidates are wanted.
 
         Raises
         ------
         InfeasibleBudget
-            If the distinct documents do not suffice, or no quotas are found that they fill.
+            Under ``refuse``, if the distinct documents do not suffice, or no quotas are found that they fill.
         """
-        if not self.suppresses:
-            return True
-        table = self._table(self._wanted)
-        cells = Cells(table)
-        found = self._amounts(self._rows, cells)
-        accepted = self._amounts(self._accepted(), cells)
-        names = list(self._wanted)
-        short = np.flatnonzero(accepted < cells.limits).tolist()
-        self._short = {names[i] for i in short if found[i] >= self._depth[names[i]]}
-        if self._short:
-            return False
-        if short:
-            capacity = self.problem.capacity.copy()
-            for i in short:
-                _shrink(capacity, names[i], self.problem.languages, int(accepted[i]))
-            self._solve(self.problem.with_capacity(capacity))
-        return not short
+        if self._fill is not None:
+            return not self._sameness.looked_for or self._fill.exhausted() is not None
+        if self._sameness.looked_for:
+            exhausted = self._cells.exhausted()
+            if exhausted is None or (exhausted and self._solve_without(exhausted)):
+                return False
+        return not self._begin_to_fill()
 
     def drawn(self) -> pa.Table:
-        """The drawn documents with their ranks: schema CANDIDATE plus ``rank``."""
-        rows, quotas = self._accepted(), self._table(self._wanted)
-        return ranks(fill_tokens(rows, quotas) if self._config.unit == "tokens" else keep_best(rows, quotas))
+        """List the drawn documents: schema CANDIDATE, ``asked_by`` and ``rank``.
+
+        ``asked_by`` is the cluster whose usage asks for a document, its own or one near to it; null for rows that fill
+        the budget, and where no cluster asks.
+        """
+        rows = self._cells.drawn()
+        rows = rows.append_column("asked_by", self._asked_by(rows))
+        if self._fill is not None:
+            more = self._fill.drawn()
+            last = pa.array(np.full(more.num_rows, np.iinfo(np.int64).max), pa.int64())
+            more = more.set_column(more.schema.get_field_index("tier"), "tier", last)  # after all that quotas drew
+            rows = pa.concat_tables([rows, more.append_column("asked_by", pa.nulls(more.num_rows, pa.int32()))])
+        return ranks(rows)
 
     def suppressed(self) -> pa.Table:
-        """Candidates that were passed over, schema SUPPRESSED."""
-        return self._rows.filter(self._rows["duplicate_of"].is_valid())
+        """List the candidates that were passed over, schema SUPPRESSED."""
+        draws = [self._cells] if self._fill is None else [self._cells, self._fill]
+        return pa.concat_tables([draw.suppressed() for draw in draws])
 
-    def _accepted(self) -> pa.Table:
-        return self._rows.filter(self._rows["duplicate_of"].is_null()).drop_columns(["duplicate_of"])
+    def balance(self) -> Balance | None:
+        """Weigh what clusters ask for against what they get; None for a strategy without cluster quotas."""
+        if self._asked is None:
+            return None
+        quota, moves = self.quotas.sum(axis=1), self._moves()
+        moved_in, moved_out = moves.into(len(quota)), moves.out_of(len(quota))
+        unmet = np.maximum(0, self._asked - quota) - moved_out
+        return Balance(self._asked, moved_in, moved_out, unmet)
 
-    def _amounts(self, rows: pa.Table, cells: Cells) -> NDArray[np.int64]:
-        """Documents or tokens of each cell."""
-        cell = cells.of(rows)
-        inside = cell >= 0
-        amount = rows["tokens"].to_numpy() if self._config.unit == "tokens" else np.ones(len(cell), dtype=np.int64)
-        sums = np.zeros(len(cells.limits), dtype=np.int64)
-        np.add.at(sums, cell[inside], amount[inside])
-        return sums
+    @property
+    def _drawing(self) -> CellDraw:
+        return self._cells if self._fill is None else self._fill
 
     def _solve(self, problem: OwnerProblem) -> None:
         self._solutions += 1
         self.problem = problem
-        self.quotas = STRATEGIES[self._config.strategy].quotas(problem, self.mass, self._config)
+        self.quotas = self._strategy.quotas(problem, self.mass, self._config)
         self._check(int(self.quotas.sum()))
-        before = self._wanted
         table = quota_table(problem.owner, problem.languages, self.quotas)
-        names = zip(table["cluster"].to_pylist(), table["lang"].to_pylist(), strict=True)
-        self._wanted = dict(zip(names, table["quota"].to_pylist(), strict=True))
-        self._touched |= {
-            cell for cell in before.keys() | self._wanted.keys() if before.get(cell, 0) != self._wanted.get(cell, 0)
-        }
+        cells = zip(table["cluster"].to_pylist(), table["lang"].to_pylist(), strict=True)
+        self._cells.want(dict(zip(cells, table["quota"].to_pylist(), strict=True)))
+
+    def _solve_without(self, exhausted: dict[Cell, int]) -> bool:
+        """Solve again with what cells really hold; False where that has been done often enough.
+
+        Then the quotas stand as what was drawn.
+        """
+        capacity = self.problem.capacity.copy()
+        for cell, amount in exhausted.items():
+            _shrink(capacity, cell, self.problem.languages, amount)
+        if self._solutions > MAX_SOLUTIONS and self._config.on_shortfall != "refuse":
+            self.quotas = np.minimum(self.quotas, capacity) if self.quotas.ndim == 2 else self.quotas
+            return False
+        self._solve(self.problem.with_capacity(capacity))
+        return True
 
     def _check(self, total: int) -> None:
         config, owner = self._config, self.problem.owner
-        if config.amount is not None and total < config.amount and config.shortfall == "refuse":
+        if config.amount is None or config.on_shortfall != "refuse":
+            return
+        if total < config.amount:
             available = int(self.problem.capacity.sum())
             what = "eligible (not outliers, and not already in its current or any target data)"
             if self._solutions > 1:
-                what = f"eligible and no near-duplicate of another (similarity {config.near_duplicate_similarity})"
+                what = (
+                    f"eligible and say nothing again (near-duplicates: similarity {config.near_duplicate_similarity})"
+                )
             if available >= config.amount:
                 what += f", and the caps on languages leave room for {total}"
             raise InfeasibleBudget(
@@ -179,19 +174,56 @@ class OwnerDraw:
         if self._solutions > MAX_SOLUTIONS:
             raise InfeasibleBudget(
                 f"sample.near_duplicates: owner '{owner}': no quotas that the distinct documents fill were found in "
-                f"{MAX_SOLUTIONS} attempts; lower the budget, or raise sample.near_duplicate_similarity"
+                f"{MAX_SOLUTIONS} attempts; lower the budget, raise sample.near_duplicate_similarity or "
+                "sample.max_copies, or take what there is with sample.shortfall=accept"
             )
 
-    def _deep(self, quota: int) -> int:
-        """How many candidates a quota asks for."""
-        spare = self.suppresses or self._config.unit == "tokens"  # a cell may get what others leave over
-        return quota + quota // 4 + _SPARE[self._config.unit] if spare else quota
+    def _begin_to_fill(self) -> bool:
+        """Ask for own-language rows from wherever they lie, if the budget has room and the config says so."""
+        config, owner = self._config, self.problem.owner
+        if config.on_shortfall != "own_language" or config.amount is None or owner not in self.problem.languages:
+            return False
+        rows = self._cells.drawn()
+        own = rows.filter(pc.equal(rows["lang"], owner))
+        most = int(np.ceil(config.cap_of(owner) * config.amount - 1e-9))
+        room = min(config.amount - self._amount(rows), most - self._amount(own))
+        left = int(self._eligible[:, self.problem.languages.index(owner)].sum()) - self._amount(own)
+        if min(room, left) <= 0:
+            return False
+        kept = rows.select(records.CANDIDATE.names)
+        self._fill = CellDraw(owner, config.unit, self._sameness, self._tier, nearest=True, kept=kept)
+        self._fill.want({(None, owner): min(room, left)})
+        return True
 
-    def _table(self, cells: dict[Cell, int]) -> pa.Table:
-        clusters, langs = [cell[0] for cell in cells], [cell[1] for cell in cells]
-        owner = [self.problem.owner] * len(cells)
-        columns = {"owner": owner, "cluster": clusters, "lang": langs, "quota": list(cells.values())}
-        return pa.table(columns, schema=QUOTA)
+    def _amount(self, rows: pa.Table) -> int:
+        """Documents or tokens."""
+        return rows.num_rows if self._config.unit == "documents" else int(pc.sum(rows["tokens"]).as_py() or 0)
+
+    def _moves(self) -> Moves:
+        if self._asked is None or not self._config.transports:
+            nothing = np.zeros(0, dtype=np.int64)
+            return Moves(nothing, nothing, nothing)
+        return moves_behind(self.quotas.sum(axis=1), self._asked, self.problem, self._config)
+
+    def _asked_by(self, rows: pa.Table) -> pa.Array:
+        """Name the cluster that asks for each row: the first of a cluster are for itself, the next for the nearest."""
+        if self._asked is None or not self._config.transports:
+            return pa.nulls(rows.num_rows, pa.int32())
+        moves, cluster = self._moves(), rows["cluster"].to_numpy()
+        order = in_rank_order(rows)
+        amount = rows["tokens"].to_numpy() if self._config.unit == "tokens" else np.ones(len(cluster), dtype=np.int64)
+        before = np.zeros(len(cluster), dtype=np.int64)
+        before[order] = sum_in_run(cluster[order], amount[order]) - amount[order]
+        own = np.minimum(self._asked, self.quotas.sum(axis=1))
+        asked_by = cluster.astype(np.int32).copy()
+        for to in np.unique(moves.to).tolist():
+            mine = np.flatnonzero(moves.to == to)
+            mine = mine[np.argsort(self.problem.distance[moves.source[mine], to], kind="stable")]
+            ends = own[to] + np.cumsum(moves.amount[mine])
+            here = np.flatnonzero((cluster == to) & (before >= own[to]))
+            number = np.minimum(np.searchsorted(ends, before[here], side="right"), len(mine) - 1)
+            asked_by[here] = moves.source[mine][number]
+        return pa.array(asked_by, pa.int32())
 
 
 def _shrink(capacity: NDArray[np.int64], cell: Cell, languages: tuple[str, ...], amount: int) -> None:

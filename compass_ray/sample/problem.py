@@ -30,6 +30,7 @@ class OwnerProblem:
     current_tokens: NDArray[np.int64]  # (K + 1,)
     capacity_tokens: NDArray[np.int64]  # (K, L)
     usage_tokens: NDArray[np.int64]  # (K,), tokens of all owners' target documents, without the held-out part
+    distance: NDArray[np.float64]  # (K, K), between centroids
 
     @property
     def cluster_capacity(self) -> NDArray[np.int64]:
@@ -46,7 +47,9 @@ class OwnerProblem:
         return replace(self, capacity=capacity)
 
 
-def build_problems(histogram: pa.Table, spread: NDArray[np.float64], n_clusters: int) -> list[OwnerProblem]:
+def build_problems(
+    histogram: pa.Table, spread: NDArray[np.float64], distance: NDArray[np.float64]
+) -> list[OwnerProblem]:
     """One problem for each owner with target documents, in alphabetical order.
 
     Parameters
@@ -55,7 +58,10 @@ def build_problems(histogram: pa.Table, spread: NDArray[np.float64], n_clusters:
         Merged over all shards.
     spread : ndarray of shape (n_clusters,), float64
         Target documents of all owners, shared among clusters; see :func:`compass_ray.mass.spread`.
+    distance : ndarray of shape (n_clusters, n_clusters), float64
+        Between centroids; see :func:`compass_ray.sample.transport.centroid_distances`.
     """
+    n_clusters = len(distance)
     targets = _where(histogram, role="target")
     heldout = _where(histogram, role="heldout")
     owners = sorted({*targets["owner"].to_pylist(), *heldout["owner"].to_pylist()})
@@ -81,6 +87,7 @@ def build_problems(histogram: pa.Table, spread: NDArray[np.float64], n_clusters:
             current_tokens=_counts(_where(histogram, role="current", owner=owner), n_clusters, "tokens"),
             capacity_tokens=eligible(owner, "tokens"),
             usage_tokens=_counts(targets, n_clusters, "tokens")[:n_clusters],
+            distance=distance,
         )
         for owner in owners
     ]

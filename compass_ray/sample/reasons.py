@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from compass_ray.sample.config import WITH_CLUSTER_QUOTAS, SampleConfig
+from compass_ray.languages import language_name
+from compass_ray.sample.config import SampleConfig
 
 
 def about(gap: Mapping[str, Any]) -> str:
@@ -14,19 +15,31 @@ def about(gap: Mapping[str, Any]) -> str:
     return f"cluster “{gap['label']}”: {gap['p_target']:.1%} of usage, {current}"
 
 
-def reason(gap: Mapping[str, Any], rank: int, config: SampleConfig) -> str:
-    """What usage asks of the document's cluster, and how the document got into the selection.
+def reason(gap: Mapping[str, Any], asking: Mapping[str, Any] | None, rank: int, config: SampleConfig) -> str:
+    """Say what usage asks of the document's cluster, and how the document got into the selection.
 
     Parameters
     ----------
     gap : mapping
-        The row of the gap table (schema ``records.GAP``) of the document's owner and cluster.
+        The row of the gap table (schema ``records.GAP``) of the document's target language and cluster.
+    asking : mapping or None
+        That of the cluster whose usage the document serves, its own or one near to it; None where none asks for it.
     rank : int
         Among the documents drawn from the cluster, from 1.
     """
     cluster = about(gap)
-    if config.strategy not in WITH_CLUSTER_QUOTAS:
+    if not config.has_cluster_quotas:
         return f"{cluster}; rank {rank} of {gap['drawn']} {config.unit} that '{config.strategy}' drew from it"
-    if config.unit == "tokens":
-        return f"{cluster}; rank {rank} within its quota of {gap['quota']} tokens"
-    return f"{cluster}; rank {rank} of quota {gap['quota']}"
+    of_quota = f"within its quota of {gap['quota']} tokens" if config.unit == "tokens" else f"of quota {gap['quota']}"
+    if not config.transports:
+        return f"{cluster}; rank {rank} {of_quota}"
+    if asking is None:
+        name = language_name(gap["owner"])
+        return (
+            f"fills the budget with {name}, nearest to its usage first; no quota asks for it ({cluster}; rank {rank})"
+        )
+    if asking["cluster"] == gap["cluster"]:
+        return f"{cluster}; rank {rank} {of_quota}"
+    return (
+        f"for {about(asking)}, which the pool lacks; near to it and with documents: {cluster}; rank {rank} {of_quota}"
+    )

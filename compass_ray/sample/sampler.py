@@ -15,16 +15,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import records, seeding
-from compass_ray.errors import EmptyInput
+from compass_ray.errors import EmptyInput, InfeasibleBudget
 from compass_ray.mass import cluster_weights
 from compass_ray.sample import exemplars
 from compass_ray.sample.certificate import certify
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import gap_table, owner_mass
 from compass_ray.sample.histogram import SPREAD_UNIT, merge
+from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem, build_problems, role_counts
 from compass_ray.sample.scorer import Question
+from compass_ray.sample.shortfall import languages_of, shortfall_notes
 from compass_ray.sample.strategies import STRATEGIES
 from compass_ray.sample.usage_contrast import Direction, to_table
 
@@ -52,11 +54,20 @@ class Outcome:
 class Sampler:
     """Run as a Ray actor by the sample stage; a plain object otherwise."""
 
-    def __init__(self, config: SampleConfig, n_clusters: int, seed: int, *, with_current: bool = True) -> None:
-        self._config, self._n_clusters, self._seed, self._with_current = config, n_clusters, seed, with_current
+    def __init__(
+        self,
+        config: SampleConfig,
+        distance: NDArray[np.float64],
+        seed: int,
+        *,
+        sameness: Sameness,
+        with_current: bool = True,
+    ) -> None:
+        self._config, self._distance, self._seed, self._with_current = config, distance, seed, with_current
+        self._n_clusters, self._sameness = len(distance), sameness
         self._scorer = STRATEGIES[config.strategy].scorer(config)
         self._histogram = records.HISTOGRAM.empty_table()
-        self._spread = np.zeros(n_clusters, dtype=np.int64)
+        self._spread = np.zeros(self._n_clusters, dtype=np.int64)
         self._nearest: pa.Table | None = None
         self._problems: dict[str, OwnerProblem] = {}  # in documents
         self._draws: dict[str, OwnerDraw] = {}
@@ -97,25 +108,29 @@ class Sampler:
 
         Raises
         ------
+        ConfigError
+            If bounds on languages contradict each other for an owner.
         InfeasibleBudget
-            If an owner's eligible pool is smaller than the budget.
+            Under ``refuse``, if an owner's eligible pool is smaller than the budget.
         EmptyInput
             If an owner has no target document outside the held-out part.
         """
         spread = self._spread.astype(np.float64) * SPREAD_UNIT
-        for problem in build_problems(self._trained_on(), spread, self._n_clusters):
+        for problem in build_problems(self._trained_on(), spread, self._distance):
+            self._config.check_floor(problem.owner)
             if not problem.target[:-1].any():
                 raise EmptyInput(
                     f"owner '{problem.owner}': no target document is left outside the held-out part and the outliers; "
                     "add target data or lower target.holdout_fraction"
                 )
-            mass = owner_mass(problem)
+            mass = owner_mass(problem, transports=self._config.transports)
             in_tokens = self._config.unit == "tokens"
             self._problems[problem.owner] = problem
             self._draws[problem.owner] = OwnerDraw(
                 problem.in_tokens() if in_tokens else problem,
                 mass.in_tokens(problem) if in_tokens else mass,
                 self._config,
+                self._sameness,
             )
 
     def requests(self) -> pa.Table:
@@ -172,7 +187,13 @@ class Sampler:
         return all(settled)
 
     def outcome(self) -> Outcome:
-        """What has been drawn, and the certificates."""
+        """What has been drawn, and the certificates.
+
+        Raises
+        ------
+        InfeasibleBudget
+            If what usage asks for is nowhere near, and nothing at all is drawn.
+        """
         gaps, certificate, drawn, suppressed = [], {}, [], []
         for owner, draw in self._draws.items():
             rows = draw.drawn()
@@ -180,6 +201,12 @@ class Sampler:
             certificate[owner] = self._certify(owner, rows)
             drawn.append(rows)
             suppressed.append(draw.suppressed())
+        if self._config.transports and not any(rows.num_rows for rows in drawn):
+            raise InfeasibleBudget(
+                f"sample.shortfall: the pool holds nothing of what usage asks for, neither in its clusters nor in near "
+                f"ones (sample.transport_reach: {self._config.transport_reach:g}), so that nothing is drawn for "
+                f"{', '.join(self._draws)}; widen the pool, or draw from farther clusters with sample.shortfall=nearest"
+            )
         return Outcome(
             pa.concat_tables(drawn),
             pa.concat_tables(suppressed),
@@ -194,7 +221,9 @@ class Sampler:
         in_tokens = self._config.unit == "tokens"
         drawn = self._by_cluster(rows, rows["tokens"].to_numpy() if in_tokens else 1)
         quota = draw.quotas.sum(axis=1) if draw.quotas.ndim == 2 else drawn
-        return gap_table(problem.in_tokens() if in_tokens else problem, draw.mass, quota, drawn)
+        balance = draw.balance()
+        weighed = {} if balance is None else vars(balance)
+        return gap_table(problem.in_tokens() if in_tokens else problem, draw.mass, quota, drawn, weighed)
 
     def _certify(self, owner: str, rows: pa.Table) -> dict[str, Any]:
         """The certificate counts documents, whatever the budget counts: usage was sampled in documents."""
@@ -210,13 +239,20 @@ class Sampler:
         tokens = int(pc.sum(rows["tokens"]).as_py() or 0)
         unit, amount = self._config.unit, self._config.amount
         unused = 0 if amount is None else amount - (tokens if unit == "tokens" else rows.num_rows)
+        suppressed = draw.suppressed()
+        copies = int(pc.sum(suppressed["copy"]).as_py() or 0)
+        balance = draw.balance()
+        body["notes"] += shortfall_notes(draw, rows, self._config)
         if unused:
-            body["notes"].append(f"{unused} of the {amount} {unit} of the budget are not used")
+            body["notes"].append(f"{unused:,} of the {amount:,} {unit} of the budget are not used")
         return body | {
             "strategy": self._config.strategy,
             "selected_tokens": tokens,
             "unused_budget": unused,
-            "near_duplicates": draw.suppressed().num_rows,
+            "languages": languages_of(rows),
+            "near_duplicates": suppressed.num_rows - copies,
+            "copies": copies,
+            "unmet": None if balance is None else int(balance.unmet.sum()),
             "target_documents": targets,
             "target_outlier_fraction": round(int(problem.target[-1]) / targets, 6),
             "unreachable_target_mass": round(draw.mass.unreachable, 6),

@@ -61,6 +61,10 @@ class Scorer:
         """One key a row, shape (n,); a row of key -inf is never drawn."""
         return noise(shard, positions, owner)
 
+    def nearness(self, shard: Shard, positions: Positions, known: Any) -> Keys:
+        """How near each row is to usage, without noise, shape (n,); of scorers that rank by it."""
+        raise NotImplementedError
+
 
 def noise(shard: Shard, positions: Positions, owner: str) -> Keys:
     """Gumbel noise of each document: added to log weights, the highest are a weighted sample without replacement."""

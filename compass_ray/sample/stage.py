@@ -25,10 +25,12 @@ from compass_ray.configbase import identity
 from compass_ray.errors import FingerprintMismatch
 from compass_ray.runtime.stage import Session, exchange, map_keys
 from compass_ray.runtime.threads import set_threads
-from compass_ray.sample import exemplars, near_duplicates, uriel
+from compass_ray.sample import exemplars, uriel
 from compass_ray.sample.candidates import candidates
 from compass_ray.sample.config import SampleConfig, TargetConfig
+from compass_ray.sample.draw import Unit
 from compass_ray.sample.histogram import shard_histogram, shard_spread
+from compass_ray.sample.near_duplicates import Sameness, duplicates
 from compass_ray.sample.reasons import reason
 from compass_ray.sample.sampler import Outcome, Pass, Sampler
 from compass_ray.sample.scorer import Scorer
@@ -39,7 +41,7 @@ from compass_ray.sample.verdict import Drawing
 from compass_ray.shards import shard_key
 from compass_ray.vectors import from_column, unit_rows
 
-VERSION = 5
+VERSION = 6
 GAPS, HISTOGRAMS, DRAW, SUPPRESSED, DIRECTIONS = "gaps", "histograms", "draw", "suppressed", "directions"
 
 _COLUMNS = [name for name in records.ASSIGNMENT.names if name != "similarities"]  # which one pass alone needs
@@ -53,10 +55,16 @@ class SampleInputs:
     embeddings: Artifact
     assignments: Artifact
     owners: tuple[str, ...]
-    n_clusters: int
+    distance: NDArray[np.float64]  # (n_clusters, n_clusters), between centroids
     seed: int
     holdout_fraction: float
+    copy_similarity: float | None  # cosine above which texts of two languages say the same, where it was fitted
     with_current: bool = True  # whether current data will be trained on beside the selection
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters of the codebook."""
+        return len(self.distance)
 
 
 def sample(inputs: SampleInputs, target: TargetConfig, config: SampleConfig, session: Session) -> Artifact:
@@ -73,6 +81,7 @@ def sample(inputs: SampleInputs, target: TargetConfig, config: SampleConfig, ses
         "target": identity(target),
         "config": identity(config),
         "seed": inputs.seed,
+        "copy_similarity": inputs.copy_similarity,
     }
     if not inputs.with_current:
         body["with_current"] = False
@@ -132,13 +141,14 @@ def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterat
     import ray
 
     remote = ray.remote(num_cpus=0)(Sampler)
-    sampler = remote.remote(config, inputs.n_clusters, inputs.seed, with_current=inputs.with_current)
+    sameness = sameness_of(config, inputs.copy_similarity)
+    sampler = remote.remote(config, inputs.distance, inputs.seed, sameness=sameness, with_current=inputs.with_current)
     keys = list(inputs.assignments.manifest().receipts)
     ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs)])
     common = ray.get(sampler.commonness.remote())
     ray.get([sampler.add_spread.remote(part) for part in map_keys(_spread_of_shard, keys, inputs, common)])
     ray.get(sampler.allocate.remote())
-    _draw(sampler, inputs, config, keys)
+    _draw(sampler, inputs, config, sameness, keys)
     outcome: Outcome = ray.get(sampler.outcome.remote())
     gaps = _with_names(outcome.gaps, _named(inputs, ray.get(sampler.label_documents.remote())))
     yield out.write(DRAW, outcome.drawn)
@@ -161,8 +171,19 @@ def _spread_of_shard(key: str, inputs: SampleInputs, common: NDArray[np.float64]
     return shard_spread(assignments, common, inputs.seed, inputs.holdout_fraction)
 
 
-def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, keys: list[str]) -> None:
-    """Candidates until every quota is filled with documents that do not nearly repeat each other."""
+def sameness_of(config: SampleConfig, fitted: float | None) -> Sameness:
+    """When documents say the same under a config; ``all`` draws what there is."""
+    if config.strategy == "all":
+        return Sameness(np.inf)
+    near = np.inf if config.near_duplicates == "off" else config.near_duplicate_similarity
+    copy = config.copy_similarity or fitted
+    if config.max_copies == "off" or copy is None:
+        return Sameness(near)
+    return Sameness(near, copy, config.max_copies)
+
+
+def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, sameness: Sameness, keys: list[str]) -> None:
+    """Candidates until every quota is filled with documents that do not say again what others say."""
     import ray
 
     from compass_ray.runtime.cluster import cluster_cpus
@@ -180,8 +201,9 @@ def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, keys: list[s
             ray.get([sampler.add_candidates.remote(table) for table in found])
         undecided = ray.get(sampler.undecided.remote())
         if undecided.num_rows:
-            parts = min(2 * cluster_cpus(), inputs.n_clusters)
-            shared = (inputs.embeddings, undecided, config)
+            parts = len(inputs.owners) if sameness.across else min(2 * cluster_cpus(), inputs.n_clusters)
+            undecided = undecided.append_column("part", _parts(undecided, sameness, parts))
+            shared = (inputs.embeddings, undecided, sameness, config.unit)
             decisions = exchange(_vectors_of_shard, _keys_of(undecided), _decide, parts, *shared)
             ray.get([sampler.decide.remote(table) for table in decisions])
         settled = ray.get(sampler.settle.remote())
@@ -216,35 +238,44 @@ def _candidates_of_shard(
     return candidates(_shard(key, inputs), requests, scorer, known, config.unit)
 
 
+def _parts(undecided: pa.Table, sameness: Sameness, parts: int) -> pa.Array:
+    """The task that compares each candidate: those that are compared with each other share one."""
+    if sameness.across:
+        codes = undecided["owner"].combine_chunks().dictionary_encode().indices.to_numpy()
+    else:
+        codes = undecided["cluster"].to_numpy()
+    return pa.array(codes % parts, pa.int32())
+
+
 def _vectors_of_shard(
-    key: str, parts: int, embeddings: Artifact, undecided: pa.Table, config: SampleConfig
+    key: str, parts: int, embeddings: Artifact, undecided: pa.Table, sameness: Sameness, unit: Unit
 ) -> list[pa.Table]:
-    """The vectors of a shard's candidates, by the part that will compare them: clusters stay together."""
-    mine = undecided.filter(pc.equal(undecided["shard"], int(key))).select(["owner", "position", "cluster", "doc_id"])
+    """The vectors of a shard's candidates, by the part that will compare them."""
+    mine = undecided.filter(pc.equal(undecided["shard"], int(key))).select(["owner", "position", "part", "doc_id"])
     table = embeddings.read(key, ["doc_id", "vector"])
     place = pc.index_in(mine["doc_id"].combine_chunks(), value_set=table["doc_id"].combine_chunks())
     rows = mine.append_column("vector", table["vector"].take(place)).drop_columns(["doc_id"])
-    part = rows["cluster"].to_numpy() % parts
-    return [rows.filter(pa.array(part == number)).drop_columns(["cluster"]) for number in range(parts)]
+    part = rows["part"].to_numpy()
+    return [rows.filter(pa.array(part == number)).drop_columns(["part"]) for number in range(parts)]
 
 
 def _decide(
-    part: int, parts: int, pieces: list[pa.Table], embeddings: Artifact, undecided: pa.Table, config: SampleConfig
+    part: int,
+    parts: int,
+    pieces: list[pa.Table],
+    embeddings: Artifact,
+    undecided: pa.Table,
+    sameness: Sameness,
+    unit: Unit,
 ) -> pa.Table:
-    """Which candidates of some clusters nearly repeat a better one: owner, position, duplicate_of."""
+    """Which candidates of one part say again what a better one says: owner, position, duplicate_of."""
     set_threads(1)
-    rows = undecided.filter(pa.array(undecided["cluster"].to_numpy() % parts == part))
+    rows = undecided.filter(pa.array(undecided["part"].to_numpy() == part))
     order = [("owner", "ascending"), ("position", "ascending")]
     rows, vectors = rows.sort_by(order), pa.concat_tables(pieces).sort_by(order)
     if not rows.num_rows:
         return rows.select(["owner", "position"]).append_column("duplicate_of", pa.nulls(0, records.ID))
-    found = near_duplicates.duplicates(
-        rows,
-        unit_rows(from_column(vectors["vector"])),
-        config.near_duplicates,
-        config.near_duplicate_similarity,
-        config.unit,
-    )
+    found = duplicates(rows, unit_rows(from_column(vectors["vector"])), sameness, unit)
     return rows.select(["owner", "position"]).append_column("duplicate_of", found)
 
 
@@ -282,11 +313,14 @@ def _select_shard(
     rows = records.documents_only(documents.read(key))
     chosen = rows.take(pc.index_in(mine["doc_id"], value_set=rows["doc_id"].combine_chunks()))
     gap_of = {(gap["owner"], gap["cluster"]): gap for gap in gaps.to_pylist()}
-    cells = [gap_of[cell] for cell in zip(mine["owner"].to_pylist(), mine["cluster"].to_pylist(), strict=True)]
-    texts = [reason(gap, rank, config) for gap, rank in zip(cells, mine["rank"].to_pylist(), strict=True)]
+    owners = mine["owner"].to_pylist()
+    cells = [gap_of[cell] for cell in zip(owners, mine["cluster"].to_pylist(), strict=True)]
+    asking = [gap_of.get(cell) for cell in zip(owners, mine["asked_by"].to_pylist(), strict=True)]
+    texts = [reason(*row, config) for row in zip(cells, asking, mine["rank"].to_pylist(), strict=True)]
     added: dict[str, Any] = {
         "selected_for": mine["owner"],
         "cluster": mine["cluster"],
+        "asked_by": mine["asked_by"],
         "similarity": mine["similarity"],
         "deficit": pa.array([gap["deficit"] for gap in cells], pa.float64()),
         "quota": pa.array([gap["quota"] for gap in cells], pa.int64()),

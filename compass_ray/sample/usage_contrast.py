@@ -62,16 +62,18 @@ class UsageContrast(Scorer):
 
     Parameters
     ----------
-    temperature : float
-        τ: 1 takes the odds as they are, small values the documents that stand out most, large ones any.
+    temperature : float or None
+        τ: 1 takes the odds as they are, small values the documents that stand out most, large ones any; None all alike.
+    nearness : bool
+        Whether documents are also asked for nearest to usage first, which needs the passes without a temperature too.
     """
 
-    def __init__(self, temperature: float) -> None:
-        self._temperature = temperature
+    def __init__(self, temperature: float | None, *, nearness: bool = False) -> None:
+        self._temperature, self._passes = temperature, nearness or temperature is not None
 
     def missing(self, question: Question, known: Means | Direction | None) -> bool:
-        """Two passes."""
-        return not isinstance(known, Direction)
+        """Two passes, if vectors matter at all."""
+        return self._passes and not isinstance(known, Direction)
 
     def gather(self, shard: Shard, question: Question, known: Means | None) -> Fixed:
         """A shard's sums in fixed point: of vectors of usage, pool and current data with their counts, shape
@@ -98,11 +100,17 @@ class UsageContrast(Scorer):
 
     def keys(self, shard: Shard, positions: Positions, owner: str, known: Direction) -> Keys:
         """Gumbel noise, and the log odds over τ."""
+        if self._temperature is None:
+            return noise(shard, positions, owner)
         return noise(shard, positions, owner) + self.log_weights(shard.vectors(positions), known)
+
+    def nearness(self, shard: Shard, positions: Positions, known: Direction) -> Keys:
+        """The log odds alone: highest for what lies nearest to usage."""
+        return products(shard.vectors(positions), known.vector)
 
     def log_weights(self, rows: NDArray[np.float32], known: Direction) -> Keys:
         """What is added to the noise of unit vectors, shape (n,)."""
-        return products(rows, known.vector) / self._temperature
+        return products(rows, known.vector) / self._temperature if self._temperature else np.zeros(len(rows))
 
 
 def contrast(usage: Vector, pool: Vector, current: Vector) -> Means:

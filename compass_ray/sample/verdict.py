@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import seeding
-from compass_ray.sample.config import WITH_CLUSTER_QUOTAS, SampleConfig
+from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.reasons import about, reason
 from compass_ray.sample.scorer import Scorer
 from compass_ray.sample.strategies import STRATEGIES
@@ -71,9 +71,10 @@ def verdict(
     cluster = of.drawn.filter(mine)
     gaps = of.gaps.filter(pc.equal(of.gaps["owner"], owner)).to_pylist()
     gap = next(gap for gap in gaps if gap["cluster"] == assignment["cluster"])
-    rank = {row["doc_id"]: row["rank"] for row in cluster.select(["doc_id", "rank"]).to_pylist()}
-    if assignment["doc_id"] in rank:
-        return Verdict(owner, True, reason(gap, rank[assignment["doc_id"]], of.config))
+    drawn = {row["doc_id"]: row for row in cluster.select(["doc_id", "rank", "asked_by"]).to_pylist()}
+    if row := drawn.get(assignment["doc_id"]):
+        asking = next((one for one in gaps if one["cluster"] == row["asked_by"]), None)
+        return Verdict(owner, True, reason(gap, asking, row["rank"], of.config))
     why = (
         _repeats(same_content, owner)
         or _outlies(assignment, threshold)
@@ -102,13 +103,19 @@ def _outlies(assignment: Mapping[str, Any], threshold: float) -> str | None:
 
 
 def _nearly_repeats(assignment: Mapping[str, Any], owner: str, of: Drawing) -> str | None:
-    rows = of.suppressed.filter(pc.equal(of.suppressed["owner"], owner)).select(["doc_id", "duplicate_of"]).to_pylist()
-    better = {row["doc_id"]: row["duplicate_of"] for row in rows}.get(assignment["doc_id"])
-    if better is None:
+    mine = pc.and_(pc.equal(of.suppressed["owner"], owner), pc.equal(of.suppressed["doc_id"], assignment["doc_id"]))
+    rows = of.suppressed.filter(mine).to_pylist()
+    if not rows:
         return None
+    better = f"document {rows[0]['duplicate_of'].hex()}"
+    if rows[0]["copy"]:
+        return (
+            f"passed over: it says in another language what {better} says, and {of.config.max_copies} documents of "
+            "that meaning were drawn before it (sample.max_copies)"
+        )
     return (
-        f"passed over: it nearly repeats document {better.hex()} (similarity above "
-        f"{of.config.near_duplicate_similarity}), which was drawn before it"
+        f"passed over: it nearly repeats {better} (similarity above {of.config.near_duplicate_similarity}), which was "
+        "drawn before it"
     )
 
 
@@ -120,7 +127,7 @@ def _is_outranked(
     cluster: pa.Table,
     of: Drawing,
 ) -> str:
-    if of.config.strategy in WITH_CLUSTER_QUOTAS:
+    if of.config.has_cluster_quotas:
         if not gap["quota"]:
             return f"not asked for: {about(gap)}; its quota is 0"
         rivals, where = (
@@ -129,6 +136,8 @@ def _is_outranked(
         )
     else:
         rivals, where = of.drawn.filter(pc.equal(of.drawn["owner"], owner)), f"by '{of.config.strategy}'"
+    if of.config.transports:  # rows that fill the budget have other keys
+        rivals = rivals.filter(rivals["asked_by"].is_valid())
     if not rivals.num_rows:
         return f"not asked for: {about(gap)}; language '{assignment['lang']}' got none of its quota of {gap['quota']}"
     lowest = float(pc.min(rivals["key"]).as_py())

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,7 +50,8 @@ def candidates(rows: pa.Table, number: int, wanted: pa.Table, seed: int) -> pa.T
     """What a shard of these rows offers where all documents have the same chance."""
     nowhere = Artifact("nowhere", "none", {})
     shard = Shard(f"{number:05d}", rows, nowhere, nowhere, seed, 0.0)
-    return offers.candidates(shard, wanted, Scorer(), {}, "documents")
+    asked = wanted.append_column("nearest", pa.array([False] * wanted.num_rows))
+    return offers.candidates(shard, asked, Scorer(), {}, "documents")
 
 
 @cache
@@ -160,7 +162,7 @@ def test_no_quotas_and_empty_shards_give_an_empty_table(rows: pa.Table) -> None:
     assert nothing.num_rows == 0
     assert nothing.schema.equals(records.CANDIDATE)
     assert candidates(pool(0), 0, QUOTAS, SEED).num_rows == 0
-    assert ranks(nothing).num_rows == 0
+    assert ranks(nothing.append_column("tier", pa.array([], pa.int64()))).num_rows == 0
 
 
 def test_every_document_of_a_cell_has_the_same_chance() -> None:
@@ -207,15 +209,17 @@ def test_equal_keys_go_to_the_lower_id() -> None:
     assert [value[-1] for value in kept["doc_id"].to_pylist()] == [0, 1, 5]
 
 
-def test_ranks_count_from_one_within_owner_and_cluster_by_falling_key() -> None:
-    ranked = ranks(drawn())
-    assert ranked.num_rows == drawn().num_rows
-    runs: dict[tuple[str, int], list[tuple[int, float]]] = {}
+def test_ranks_count_from_one_within_a_cluster_by_tier_and_falling_key() -> None:
+    rows = drawn().filter(pc.equal(drawn()["owner"], "hi"))
+    tier = np.array([lang == "en" for lang in rows["lang"].to_pylist()], dtype=np.int64)
+    ranked = ranks(rows.append_column("tier", pa.array(tier)))
+    assert ranked.num_rows == rows.num_rows
+    runs: dict[int, list[tuple[int, bool, float]]] = {}
     for one in ranked.to_pylist():
-        runs.setdefault((one["owner"], one["cluster"]), []).append((one["rank"], one["key"]))
+        runs.setdefault(one["cluster"], []).append((one["rank"], one["lang"] == "en", -one["key"]))
     for run in runs.values():
-        assert [rank for rank, _ in run] == list(range(1, len(run) + 1))
-        assert [key for _, key in run] == sorted((key for _, key in run), reverse=True)
+        assert [rank for rank, *_ in run] == list(range(1, len(run) + 1))
+        assert [place for _, *place in run] == sorted(place for _, *place in run)
 
 
 def test_a_quota_table_holds_the_cells_above_zero() -> None:

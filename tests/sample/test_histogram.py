@@ -27,6 +27,7 @@ from compass_ray.sample.problem import build_problems
 N_CLUSTERS = 4
 WEIGHTS = np.arange(1, N_CLUSTERS + 1) / (N_CLUSTERS * (N_CLUSTERS + 1) / 2)
 NOTHING = np.zeros(N_CLUSTERS)
+APART = 1.0 - np.eye(N_CLUSTERS)
 
 
 def identifier(number: int) -> bytes:
@@ -191,7 +192,7 @@ def test_capacity_is_the_pool_without_outliers_and_ineligible_rows() -> None:
         row("pool", 30, cluster=2, outlier=True),
         row("pool", 31, cluster=3, lang="en"),
     ]
-    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, N_CLUSTERS)
+    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
     assert problem.languages == ("en", "sw")
     assert problem.capacity.tolist() == [[0, 0], [0, 0], [0, 5], [1, 0]]
     assert problem.target.tolist() == [0, 0, 1, 0, 0]
@@ -211,7 +212,7 @@ def test_held_out_usage_is_never_in_the_target() -> None:
     rows = many_targets()
     mask = heldout_mask(table(rows), 3, 0.3)
     histogram = shard_histogram(table(rows), OWNERS, N_CLUSTERS, 3, 0.3)
-    problems = {problem.owner: problem for problem in build_problems(histogram, NOTHING, N_CLUSTERS)}
+    problems = {problem.owner: problem for problem in build_problems(histogram, NOTHING, APART)}
     for owner, problem in problems.items():
         kept, held = (
             [sum(r["owner"] == owner and r["cluster"] == k and m == side for r, m in zip(rows, mask, strict=True))
@@ -232,11 +233,11 @@ def test_an_owner_whose_usage_is_all_held_out_still_has_a_problem() -> None:
         [{"owner": "sw", "role": "heldout", "lang": "sw", "cluster": 1, "documents": 3, "tokens": 9}],
         schema=records.HISTOGRAM,
     )
-    (problem,) = build_problems(histogram, np.zeros(2), 2)
+    (problem,) = build_problems(histogram, np.zeros(2), np.zeros((2, 2)))
     assert (problem.owner, problem.target.sum(), problem.heldout.tolist()) == ("sw", 0, [0, 3, 0])
 
 
 def test_the_outlier_bin_is_the_last_one() -> None:
     rows = [row("target", 1, cluster=1, outlier=True), row("current", 2, cluster=1, outlier=True)]
-    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, N_CLUSTERS)
+    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
     assert problem.target.tolist() == problem.current.tolist() == [0, 0, 0, 0, 1]

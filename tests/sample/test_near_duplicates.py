@@ -16,13 +16,27 @@ from compass_ray.sample import near_duplicates
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.draw import keep_best
 from compass_ray.sample.gaps import owner_mass
-from compass_ray.sample.near_duplicates import duplicates, group_codes, keep_distinct
+from compass_ray.sample.near_duplicates import Places, Sameness, duplicates, group_codes, keep_distinct
 from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem
 from compass_ray.vectors import unit_rows
 
 LANGUAGES = ("en", "sw")
 LIMIT = 0.95
+WITHIN = Sameness(LIMIT)
+NOTHING = Sameness(np.inf)
+ACROSS = Sameness(LIMIT, copy=0.9, max_copies=1)
+
+
+def places(cell: np.ndarray, room: np.ndarray, lang: np.ndarray | None = None, kept: int = 0) -> Places:
+    """Rows of one document each; the first few are drawn already."""
+    count = len(cell)
+    langs = np.zeros(count, dtype=np.int64) if lang is None else lang
+    return Places(langs, cell, room, np.ones(count, dtype=np.int64), np.arange(count) < kept)
+
+
+def distinct(x: np.ndarray, limit: float, cell: np.ndarray, room: np.ndarray) -> np.ndarray:
+    return keep_distinct(x, places(cell, room), Sameness(limit))
 
 
 def planted(count: int, families: int, seed: int = 0, d: int = 16) -> np.ndarray:
@@ -57,7 +71,7 @@ def test_suppression_is_the_rule_applied_row_by_row(tile: int, room: int, monkey
     x = planted(300, 40)
     cell = np.random.default_rng(1).integers(0, 3, 300)
     ones = np.ones(300, dtype=np.int64)
-    found = keep_distinct(x, LIMIT, cell, room * ones, ones)
+    found = distinct(x, LIMIT, cell, room * ones)
     assert found.tolist() == one_by_one(x, LIMIT, cell.tolist(), dict.fromkeys(range(3), room))
     assert (found >= 0).sum() > 50 or room == 20
 
@@ -67,14 +81,14 @@ def test_suppression_is_the_rule_applied_row_by_row(tile: int, room: int, monkey
 def test_the_first_answers_do_not_depend_on_the_rows_below(count: int, cut: int, seed: int) -> None:
     x, ones = planted(60, 9, seed), np.ones(60, dtype=np.int64)
     cut = min(cut, count)
-    whole = keep_distinct(x[:count], LIMIT, 0 * ones[:count], 99 * ones[:count], ones[:count])
-    part = keep_distinct(x[:cut], LIMIT, 0 * ones[:cut], 99 * ones[:cut], ones[:cut])
+    whole = distinct(x[:count], LIMIT, 0 * ones[:count], 99 * ones[:count])
+    part = distinct(x[:cut], LIMIT, 0 * ones[:cut], 99 * ones[:cut])
     assert whole[:cut].tolist() == part.tolist()
 
 
 def test_no_two_accepted_rows_are_near_and_every_passed_over_row_is_near_its_better_one() -> None:
     x, ones = planted(500, 60), np.ones(500, dtype=np.int64)
-    found = keep_distinct(x, LIMIT, 0 * ones, 999 * ones, ones)
+    found = distinct(x, LIMIT, 0 * ones, 999 * ones)
     kept = x[found < 0]
     assert np.triu(kept @ kept.T, 1).max() <= LIMIT
     for row in np.flatnonzero(found >= 0):
@@ -91,7 +105,7 @@ def test_a_product_at_the_limit_is_the_same_in_tiles_of_any_height(monkeypatch: 
         answers = []
         for tile in (1, 3, 64):
             monkeypatch.setattr(near_duplicates, "TILE_ROWS", tile)
-            answers.append(keep_distinct(x, limit, 0 * ones, 99 * ones, ones).tolist())
+            answers.append(distinct(x, limit, 0 * ones, 99 * ones).tolist())
         assert answers[0] == answers[1] == answers[2]
         assert answers[0] == one_by_one(x, limit, [0] * 64, {0: 99})
 
@@ -116,21 +130,65 @@ def candidate_rows(count: int, seed: int = 0, owner: str = "hi") -> pa.Table:
 def test_languages_are_apart_within_and_together_across_and_owners_always_apart() -> None:
     rows = pa.concat_tables([candidate_rows(40), candidate_rows(40, owner="sw")])
     names = [rows[name].to_pylist() for name in ("owner", "cluster", "lang")]
-    for scope, columns in (("within_language", 3), ("across_languages", 2)):
+    for sameness, columns in ((WITHIN, 3), (ACROSS, 1)):
         expected = list(zip(*names[:columns], strict=True))
-        codes = group_codes(rows, scope)
+        codes = group_codes(rows, sameness)
         assert [[a == b for b in expected] for a in expected] == (codes[:, None] == codes).tolist()
 
 
-def test_a_copy_in_another_language_is_passed_over_only_across_languages() -> None:
-    rows = candidate_rows(2).set_column(1, "cluster", pa.array([0, 0], pa.int32()))
-    rows = rows.set_column(2, "lang", pa.array(["en", "sw"])).set_column(3, "key", pa.array([1.0, 2.0]))
-    for name, value in (("cell", [0, 1]), ("room", [9, 9])):
+def test_a_copy_in_another_language_and_cluster_is_passed_over_only_across_languages() -> None:
+    rows = candidate_rows(2).set_column(1, "cluster", pa.array([0, 1], pa.int32()))
+    rows = rows.set_column(2, "lang", pa.array(["en", "sw"]))
+    for name, value in (("order", [1, 0]), ("cell", [0, 1]), ("room", [9, 9]), ("kept", [False, False])):
         rows = rows.append_column(name, pa.array(value))
     x = unit_rows(np.ones((2, 4)))
-    assert duplicates(rows, x, "within_language", LIMIT, "documents").to_pylist() == [None, None]
+    assert duplicates(rows, x, WITHIN, "documents").to_pylist() == [None, None]
     better = rows["doc_id"][1].as_py()
-    assert duplicates(rows, x, "across_languages", LIMIT, "documents").to_pylist() == [better, None]
+    assert duplicates(rows, x, ACROSS, "documents").to_pylist() == [better, None]
+    twice = Sameness(LIMIT, copy=0.9, max_copies=2)
+    assert duplicates(rows, x, twice, "documents").to_pylist() == [None, None]
+
+
+def copies_one_by_one(x: np.ndarray, lang: np.ndarray, sameness: Sameness) -> list[bool]:
+    """The rule, without tiles: which rows are accepted."""
+    rows, meaning, size = [], [], []
+    for row in range(len(x)):
+        cosine = [float(x[row].astype(float) @ x[other].astype(float)) for other in rows]
+        repeats = any(
+            c > sameness.near_duplicate for c, other in zip(cosine, rows, strict=True) if lang[other] == lang[row]
+        )
+        hits = [i for i, other in enumerate(rows) if lang[other] != lang[row] and cosine[i] > sameness.copy]
+        if repeats or any(size[meaning[i]] >= sameness.max_copies for i in hits):
+            continue
+        if hits:
+            meaning.append(meaning[max(hits, key=lambda i: (cosine[i], -i))])
+        else:
+            meaning.append(len(size))
+            size.append(0)
+        size[meaning[-1]] += 1
+        rows.append(row)
+    return [row in rows for row in range(len(x))]
+
+
+@pytest.mark.parametrize("tile", [1, 7, 256])
+@pytest.mark.parametrize("max_copies", [1, 2, 5])
+def test_copies_are_counted_row_by_row(tile: int, max_copies: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "TILE_ROWS", tile)
+    x, lang = planted(300, 30), np.random.default_rng(3).integers(0, 6, 300)
+    sameness = Sameness(0.99, copy=0.9, max_copies=max_copies)
+    none, room = np.zeros(300, dtype=np.int64), np.full(300, 999)
+    found = keep_distinct(x, places(none, room, lang), sameness)
+    expected = copies_one_by_one(x, lang, sameness)
+    assert (found < 0).tolist() == expected
+    assert not all(expected)
+
+
+def test_what_is_drawn_already_stays_and_counts_as_copies() -> None:
+    x, lang = unit_rows(np.ones((4, 3))), np.array([0, 1, 2, 3])
+    none, room = np.zeros(4, dtype=np.int64), np.full(4, 9)
+    sameness = Sameness(LIMIT, copy=0.9, max_copies=2)
+    assert keep_distinct(x, places(none, room, lang), sameness).tolist() == [-1, -1, 0, 0]
+    assert keep_distinct(x, places(none, room, lang, kept=3), sameness).tolist() == [-1, -1, -1, 0]
 
 
 # The whole draw of one owner
@@ -154,10 +212,17 @@ def problem_of(rows: pa.Table) -> OwnerProblem:
         current_tokens=some * 0,
         capacity_tokens=tokens,
         usage_tokens=some[:2] * 9,
+        distance=1.0 - np.eye(2),
     )
 
 
-def run(draw: OwnerDraw, shards: list[pa.Table], vectors: dict[bytes, np.ndarray], config: SampleConfig) -> list[int]:
+def run(
+    draw: OwnerDraw,
+    shards: list[pa.Table],
+    vectors: dict[bytes, np.ndarray],
+    config: SampleConfig,
+    sameness: Sameness = WITHIN,
+) -> list[int]:
     """What the stage does, in this process; returns how many candidates each round asked for."""
     asked = []
     for _ in range(30):
@@ -168,7 +233,7 @@ def run(draw: OwnerDraw, shards: list[pa.Table], vectors: dict[bytes, np.ndarray
         undecided = draw.undecided()
         if undecided.num_rows:
             x = np.stack([vectors[doc] for doc in undecided["doc_id"].to_pylist()])
-            found = duplicates(undecided, x, config.near_duplicates, config.near_duplicate_similarity, config.unit)
+            found = duplicates(undecided, x, sameness, config.unit)
             draw.decide(undecided["position"].to_numpy(), found)
         if draw.settle():
             return asked
@@ -184,39 +249,44 @@ def of_families(count: int, families: int, seed: int = 0) -> tuple[pa.Table, dic
     return rows, dict(zip(rows["doc_id"].to_pylist(), planted(count, families, seed), strict=True))
 
 
-@pytest.mark.parametrize("scope", ["within_language", "across_languages"])
+@pytest.mark.parametrize("sameness", [WITHIN, ACROSS], ids=["within", "across"])
 @pytest.mark.parametrize("strategy", ["kl", "unimax", "random"])
 @pytest.mark.parametrize("unit", ["budget", "budget_tokens"])
 def test_drawn_documents_are_distinct_fill_the_budget_and_do_not_depend_on_shards(
-    scope: str, strategy: str, unit: str
+    sameness: Sameness, strategy: str, unit: str
 ) -> None:
     rows, vectors = of_families(1500, 700)
     problem = problem_of(rows)
-    config = SampleConfig(strategy=strategy, near_duplicates=scope, **{unit: 300})
+    config = SampleConfig(strategy=strategy, shortfall="refuse", **{unit: 300})
     mass = owner_mass(problem)
     answers = []
     for edges in ([], [100, 700], [5, 6, 900]):
         in_tokens = unit == "budget_tokens"
         draw = OwnerDraw(
-            problem.in_tokens() if in_tokens else problem, mass.in_tokens(problem) if in_tokens else mass, config
+            problem.in_tokens() if in_tokens else problem,
+            mass.in_tokens(problem) if in_tokens else mass,
+            config,
+            sameness,
         )
-        run(draw, cut(rows, edges)[::-1], vectors, config)
+        run(draw, cut(rows, edges)[::-1], vectors, config, sameness)
         answers.append(draw.drawn())
     assert answers[0].equals(answers[1])
     assert answers[0].equals(answers[2])
     drawn = answers[0]
     amount = drawn.num_rows if unit == "budget" else sum(drawn["tokens"].to_pylist())
     assert amount == 300 if unit == "budget" else 280 < amount <= 300
-    group = group_codes(drawn, scope)
+    group = group_codes(drawn, sameness)
     x = np.stack([vectors[doc] for doc in drawn["doc_id"].to_pylist()])
-    near = (x @ x.T > LIMIT + 1e-5) & (group[:, None] == group) & ~np.eye(len(x), dtype=bool)
+    lang = np.array(drawn["lang"].to_pylist())
+    limit = np.where(lang[:, None] == lang, sameness.near_duplicate, sameness.copy)
+    near = (x @ x.T > limit + 1e-5) & (group[:, None] == group) & ~np.eye(len(x), dtype=bool)
     assert not near.any()
 
 
 def test_random_is_the_first_distinct_documents_of_the_sorted_pool() -> None:
     rows, vectors = of_families(800, 35)
     config = SampleConfig(strategy="random", budget=120)
-    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config)
+    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config, WITHIN)
     asked = run(draw, [rows], vectors, config)
     assert len(asked) > 1, "the pool repeats itself: the first depth cannot suffice"
     taken: list[dict[str, object]] = []
@@ -232,8 +302,8 @@ def test_what_an_exhausted_cell_cannot_give_is_asked_of_the_others() -> None:
     rows, vectors = of_families(600, 600)
     mine = [row for row in rows.to_pylist() if (row["cluster"], row["lang"]) == (0, "en")]
     vectors |= {row["doc_id"]: vectors[mine[0]["doc_id"]] for row in mine}
-    config = SampleConfig(budget=200)
-    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config)
+    config = SampleConfig(budget=200, shortfall="refuse")
+    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config, WITHIN)
     first = draw.quotas.copy()
     run(draw, [rows], vectors, config)
     drawn = draw.drawn().to_pylist()
@@ -245,18 +315,18 @@ def test_what_an_exhausted_cell_cannot_give_is_asked_of_the_others() -> None:
 def test_too_few_distinct_documents_are_refused_or_accepted() -> None:
     rows, vectors = of_families(400, 5)
     mass = owner_mass(problem_of(rows))
-    config = SampleConfig(budget=390)
-    with pytest.raises(InfeasibleBudget, match=r"asks for 390 documents but only \d+ .* no near-duplicate of another"):
-        run(OwnerDraw(problem_of(rows), mass, config), [rows], vectors, config)
+    config = SampleConfig(budget=390, shortfall="refuse")
+    with pytest.raises(InfeasibleBudget, match=r"asks for 390 documents but only \d+ .* say nothing again"):
+        run(OwnerDraw(problem_of(rows), mass, config, WITHIN), [rows], vectors, config)
     accepting = SampleConfig(budget=390, shortfall="accept")
-    draw = OwnerDraw(problem_of(rows), mass, accepting)
+    draw = OwnerDraw(problem_of(rows), mass, accepting, WITHIN)
     run(draw, [rows], vectors, accepting)
     assert 5 <= draw.drawn().num_rows < 390
 
 
 def test_without_suppression_copies_are_drawn() -> None:
     rows, vectors = of_families(400, 5)
-    config = SampleConfig(budget=390, near_duplicates="off")
-    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config)
-    assert run(draw, [rows], vectors, config) == [390]
+    config = SampleConfig(budget=390, near_duplicates="off", shortfall="refuse")
+    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config, NOTHING)
+    assert run(draw, [rows], vectors, config, NOTHING) == [390]
     assert draw.drawn().num_rows == 390

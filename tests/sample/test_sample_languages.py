@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray.sample.allocation import proportional_quotas
-from compass_ray.sample.languages import Caps, capped_quotas, split_by_language, usable
+from compass_ray.sample.languages import LanguageRules, capped_quotas, split_by_language, usable
+
+
+def alike(capacity: np.ndarray) -> np.ndarray:
+    """One tier for all languages, and a floor of nothing."""
+    return np.zeros(capacity.shape[1], dtype=np.int64)
 
 
 @st.composite
@@ -24,7 +29,7 @@ def test_a_clusters_languages_sum_to_its_quota_within_their_capacity(
     capacity: np.ndarray, data: st.DataObject, temperature: float
 ) -> None:
     quota = np.array([data.draw(st.integers(0, int(row.sum()))) for row in capacity])
-    split = split_by_language(quota, capacity, capacity**temperature * (capacity > 0))
+    split = split_by_language(quota, capacity, capacity**temperature * (capacity > 0), alike(capacity))
     assert split.sum(axis=1).tolist() == quota.tolist()
     assert (split >= 0).all()
     assert (split <= capacity).all()
@@ -35,7 +40,7 @@ def test_a_clusters_languages_sum_to_its_quota_within_their_capacity(
 )
 def test_temperature_goes_from_the_pools_shares_to_equal_ones(temperature: float, expected: list[int]) -> None:
     capacity = np.array([[900, 100]])
-    assert split_by_language(np.array([100]), capacity, capacity**temperature).tolist() == [expected]
+    assert split_by_language(np.array([100]), capacity, capacity**temperature, alike(capacity)).tolist() == [expected]
 
 
 def by_mass(capacity: np.ndarray, budget: int) -> np.ndarray:
@@ -44,7 +49,10 @@ def by_mass(capacity: np.ndarray, budget: int) -> np.ndarray:
 
 
 def quotas(capacity: np.ndarray, budget: int, in_cluster: float, in_budget: list[int]) -> np.ndarray:
-    return capped_quotas(by_mass, capacity, capacity.astype(float), Caps(in_cluster, np.array(in_budget)), budget)
+    none = alike(capacity)
+    return capped_quotas(
+        by_mass, capacity, LanguageRules(capacity.astype(float), none, in_cluster, np.array(in_budget), none), budget
+    )
 
 
 @settings(max_examples=200)

@@ -14,7 +14,7 @@ from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.strategies import STRATEGIES
 
 CAPACITY = np.array([[30, 10], [0, 0], [5, 0], [100, 40]])
-WITHOUT_FEATURES = [name for name in STRATEGIES if name not in ("langsim", "hybrid")]
+WITHOUT_FEATURES = [name for name in STRATEGIES if name not in ("langsim",)]
 
 
 def owner_problem(capacity: np.ndarray, *, current: list[int], target: list[int]) -> tuple[OwnerProblem, OwnerMass]:
@@ -31,12 +31,15 @@ def owner_problem(capacity: np.ndarray, *, current: list[int], target: list[int]
         current_tokens=10 * np.array([*current, 0]),
         capacity_tokens=10 * capacity,
         usage_tokens=3 * np.array(target),
+        distance=1.0 - np.eye(len(target)),
     )
     return problem, owner_mass(problem)
 
 
 def quotas(strategy: str, problem: OwnerProblem, mass: OwnerMass, **config: Any) -> np.ndarray:
-    return STRATEGIES[strategy].quotas(problem, mass, SampleConfig(strategy=strategy, **config))
+    """The quotas, by default those that fill the budget from whatever clusters have documents."""
+    given = {"shortfall": "accept", **config}
+    return STRATEGIES[strategy].quotas(problem, mass, SampleConfig(strategy=strategy, **given))
 
 
 @pytest.mark.parametrize("strategy", [name for name in WITHOUT_FEATURES if name != "all"])
@@ -60,7 +63,7 @@ def test_a_budget_above_the_pool_takes_the_pool(strategy: str) -> None:
 
 def test_all_is_the_whole_eligible_pool() -> None:
     problem, mass = owner_problem(CAPACITY, current=[0, 0, 0, 0], target=[1, 1, 1, 1])
-    assert quotas("all", problem, mass) == 185
+    assert quotas("all", problem, mass, budget=None) == 185
 
 
 def test_deficit_gives_nothing_to_a_cluster_that_current_covers() -> None:
@@ -76,15 +79,16 @@ def test_unimax_is_equal_over_languages_until_one_is_used_up() -> None:
 
 def test_temperature_weighs_languages_by_size() -> None:
     problem, mass = owner_problem(np.array([[80, 20], [10, 0]]), current=[0, 0], target=[1, 1])
-    assert quotas("temperature", problem, mass, budget=11, language_temperature=1).tolist() == [9, 2]
-    assert quotas("temperature", problem, mass, budget=10, language_temperature=0).tolist() == [5, 5]
+    assert quotas("temperature", problem, mass, budget=14).tolist() == [10, 4]
 
 
 def test_a_language_cap_holds_in_clusters_and_in_the_budget() -> None:
     problem, mass = owner_problem(np.full((2, 2), 500), current=[0, 0], target=[50, 50])
-    found = quotas("kl", problem, mass, budget=100, max_language_fraction={"en": 0.2})
+    found = quotas("kl", problem, mass, budget=100, language_prior="none", max_language_fraction={"en": 0.2})
     assert found.sum(axis=0).tolist() == [20, 80]
-    found = quotas("kl", problem, mass, budget=100, language_temperature=1, max_cluster_language_fraction=0.5)
+    found = quotas("kl", problem, mass, budget=100, max_language_fraction={"swh_Latn": 0.3})
+    assert found.sum(axis=0).tolist() == [70, 30]
+    found = quotas("kl", problem, mass, budget=100, max_cluster_language_fraction=0.5)
     assert (found == found.sum(axis=1, keepdims=True) / 2).all()
 
 
@@ -110,6 +114,23 @@ def test_in_tokens_mass_follows_the_length_of_usage() -> None:
         ({"strategy": "all", "budget_tokens": 9}, "'all', which takes none"),
         ({"budget": 5, "max_language_fraction": {"sw": 1.5}}, "above 0 and at most at 1"),
         ({"budget": 5, "max_language_fraction": 0}, "above 0 and at most at 1"),
+        ({"budget": 5, "max_language_fraction": {"xx_Latn": 0.5}}, "'xx_Latn' is no language"),
+        (
+            {"budget": 5, "max_language_fraction": {"en": 0.5, "eng_Latn": 0.4}},
+            "'eng_Latn' is 'en', which is there twice",
+        ),
+        ({"budget": 5, "min_language_fraction": 2}, "min_language_fraction lies above 0 and at most at 1"),
+        (
+            {"budget": 5, "min_language_fraction": {"en": 0.6}, "max_language_fraction": {"eng_Latn": 0.5}},
+            "min_language_fraction asks for 0.6 of 'en', and max_language_fraction allows 0.5",
+        ),
+        ({"budget": 5, "min_language_fraction": {"en": 0.6, "sw": 0.5}}, "the shares of all languages sum to 1.1"),
+        ({"budget": 5, "strategy": "random", "min_language_fraction": 0.5}, "needs a strategy with cluster quotas"),
+        ({"budget": 5, "strategy": "random", "language_prior": "near"}, "needs a strategy with cluster quotas"),
+        ({"budget": 5, "strategy": "dsir", "shortfall": "stop"}, "shortfall is refuse or accept under 'dsir'"),
+        ({"budget": 5, "max_copies": 0}, "a whole number of 1 or more, or 'off'"),
+        ({"budget": 5, "max_copies": True}, "a whole number of 1 or more, or 'off'"),
+        ({"budget": 5, "transport_reach": 1.5}, "less than or equal to 1"),
         ({"budget": 5, "similarity_temperature": 0}, "a number above 0, or 'off'"),
         ({"budget": 5, "similarity_temperature": True}, "a number above 0, or 'off'"),
         ({"budget": 5, "similarity_temperature": "warm"}, "a number above 0, or 'off'"),

@@ -36,6 +36,7 @@ NOBODY = OwnerProblem(
     current_tokens=np.zeros(2, dtype=np.int64),
     capacity_tokens=np.array([[1]]),
     usage_tokens=np.ones(1, dtype=np.int64),
+    distance=np.zeros((1, 1)),
 )
 QUESTION = Question(NOBODY, owner_mass(NOBODY), 1)
 SCORER = UsageContrast(0.35)
@@ -227,11 +228,14 @@ def test_directions_come_back_from_their_table_as_they_were() -> None:
 
 
 def test_strategies_without_cluster_quotas_and_a_temperature_that_is_off_draw_all_alike() -> None:
-    with_quotas: list[StrategyName] = ["kl", "deficit", "hybrid"]
+    with_quotas: list[StrategyName] = ["kl", "deficit"]
     for strategy in with_quotas:
-        fields: Any = {"strategy": strategy, "budget": 1, "language_features": "uriel"}
-        assert isinstance(STRATEGIES[strategy].scorer(SampleConfig(**fields)), UsageContrast)
-        assert type(STRATEGIES[strategy].scorer(SampleConfig(**fields, similarity_temperature="off"))) is Scorer
+        fields: Any = {"strategy": strategy, "budget": 1, "shortfall": "stop"}
+        scorer = STRATEGIES[strategy].scorer(SampleConfig(**fields))
+        assert isinstance(scorer, UsageContrast)
+        assert scorer.missing(QUESTION, None)
+        off = STRATEGIES[strategy].scorer(SampleConfig(**fields, similarity_temperature="off"))
+        assert not off.missing(QUESTION, None)
     alike: list[StrategyName] = ["random", "unimax", "temperature"]
     for strategy in alike:
         assert type(STRATEGIES[strategy].scorer(SampleConfig(strategy=strategy, budget=1))) is Scorer

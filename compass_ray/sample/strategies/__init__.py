@@ -13,15 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compass_ray.sample.allocation import Counts
 from compass_ray.sample.config import SampleConfig, StrategyName
 from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.languages import Allocate
 from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.scorer import Scorer
 from compass_ray.sample.strategies import (
     deficit,
     dsir,
     everything,
-    hybrid,
     importance,
     kl,
     langsim,
@@ -31,14 +32,17 @@ from compass_ray.sample.strategies import (
     uniform,
     unimax,
 )
+from compass_ray.sample.strategies.clusters import asked, by_cluster_and_language
 from compass_ray.sample.usage_contrast import UsageContrast
 
 Quotas = Callable[[OwnerProblem, OwnerMass, SampleConfig], NDArray[np.int64]]
 
 
 def _draw(config: SampleConfig) -> Scorer:
-    """Documents of a cell are drawn: all with the same chance, or towards usage."""
-    return Scorer() if config.temperature is None else UsageContrast(config.temperature)
+    """Documents of a cell are drawn towards usage under cluster quotas, else all with the same chance."""
+    if not config.has_cluster_quotas:
+        return Scorer()
+    return UsageContrast(config.temperature, nearness=config.on_shortfall == "own_language")
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,23 @@ class Strategy:
 
     quotas: Quotas
     scorer: Callable[[SampleConfig], Scorer] = _draw
+    allocate: Callable[[OwnerProblem, OwnerMass], Allocate] | None = None  # of those with cluster quotas
+
+    def asked(self, problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> Counts | None:
+        """What each cluster would get from a pool without end, shape (n_clusters,); None without cluster quotas."""
+        return None if self.allocate is None else asked(self.allocate(problem, mass), problem, config)
+
+
+def _by_cluster(allocate: Callable[[OwnerProblem, OwnerMass], Allocate]) -> Strategy:
+    def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
+        return by_cluster_and_language(allocate(problem, mass), problem, config)
+
+    return Strategy(quotas, allocate=allocate)
 
 
 STRATEGIES: dict[StrategyName, Strategy] = {
-    "kl": Strategy(kl.quotas),
-    "deficit": Strategy(deficit.quotas),
-    "hybrid": Strategy(hybrid.quotas),
+    "kl": _by_cluster(kl.allocate),
+    "deficit": _by_cluster(deficit.allocate),
     "random": Strategy(uniform.quotas),
     "all": Strategy(everything.quotas),
     "temperature": Strategy(temperature.quotas),

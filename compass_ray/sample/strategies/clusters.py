@@ -1,27 +1,65 @@
-"""What strategies with cluster quotas share: languages, and their caps."""
+"""What strategies with cluster quotas share: what near clusters give, languages, and the bounds on these."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compass_ray.sample.allocation import Counts
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.languages import Allocate, Caps, capped_quotas
+from compass_ray.sample.languages import Allocate, LanguageRules, capped_quotas
+from compass_ray.sample.nearness import language_tiers
 from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.strategies.languages import capacity_weights
+from compass_ray.sample.transport import Moves, reach_of, transport
 
 
-def by_cluster_and_language(
-    allocate: Allocate, problem: OwnerProblem, weights: NDArray[np.float64], config: SampleConfig
-) -> NDArray[np.int64]:
-    """Quotas by cluster, shared among languages in proportion to weights within the caps of the config."""
-    return capped_quotas(allocate, problem.capacity, weights, caps(problem, config), config.amount or 0)
+def by_cluster_and_language(allocate: Allocate, problem: OwnerProblem, config: SampleConfig) -> NDArray[np.int64]:
+    """Give clusters quotas, and share these among languages by the rules of the config."""
+    if config.transports:
+        allocate = _with_near_clusters(asked(allocate, problem, config), problem, config)
+    return capped_quotas(allocate, problem.capacity, language_rules(problem, config), config.amount or 0)
 
 
-def caps(problem: OwnerProblem, config: SampleConfig) -> Caps:
-    """The caps of the config in the unit of the budget, rounded up so that a language always has room for one."""
-    fractions = config.max_language_fraction
-    by_language = fractions if isinstance(fractions, dict) else {}
-    default = 1.0 if isinstance(fractions, dict) or fractions is None else fractions
-    share = np.array([by_language.get(lang, default) for lang in problem.languages])
-    in_budget = np.ceil(share * (config.amount or 0) - 1e-9).astype(np.int64)
-    return Caps(config.max_cluster_language_fraction or 1.0, in_budget)
+def asked(allocate: Allocate, problem: OwnerProblem, config: SampleConfig) -> Counts:
+    """What each cluster would get of the budget from a pool without end, shape (n_clusters,)."""
+    budget = config.amount or 0
+    return allocate(np.full(len(problem.distance), budget, dtype=np.int64), budget)
+
+
+def _with_near_clusters(wanted: Counts, problem: OwnerProblem, config: SampleConfig) -> Allocate:
+    """Serve what clusters ask for from their own documents, then from those of near clusters, and no further."""
+    reach = _reach(problem, config)
+
+    def allocate(capacity: Counts, budget: int) -> Counts:
+        own = np.minimum(wanted, capacity)
+        return own + transport(wanted - own, capacity - own, problem.distance, reach).into(len(wanted))
+
+    return allocate
+
+
+def moves_behind(quota: Counts, wanted: Counts, problem: OwnerProblem, config: SampleConfig) -> Moves:
+    """Say for which cluster's usage the documents are that a quota holds beyond what its own cluster asks for."""
+    own = np.minimum(wanted, quota)
+    return transport(wanted - own, quota - own, problem.distance, _reach(problem, config))
+
+
+def _reach(problem: OwnerProblem, config: SampleConfig) -> float:
+    return np.inf if config.on_shortfall == "nearest" else reach_of(problem.distance, config.transport_reach)
+
+
+def language_rules(problem: OwnerProblem, config: SampleConfig) -> LanguageRules:
+    """The rules of the config in the unit of the budget.
+
+    Caps are rounded up, so that a language always has room for one; floors down.
+    """
+    budget = config.amount or 0
+    caps = np.array([config.cap_of(lang) for lang in problem.languages])
+    floors = np.array([config.floor_of(lang, problem.owner) for lang in problem.languages])
+    return LanguageRules(
+        weights=capacity_weights(problem.capacity),
+        tier=language_tiers(problem.owner, problem.languages, config),
+        in_cluster=config.max_cluster_language_fraction or 1.0,
+        at_most=np.ceil(caps * budget - 1e-9).astype(np.int64),
+        at_least=np.floor(floors * budget + 1e-9).astype(np.int64),
+    )

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from compass_ray.sample.allocation import proportional_quotas
-from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.languages import Allocate
 from compass_ray.sample.problem import OwnerProblem
-from compass_ray.sample.strategies.clusters import by_cluster_and_language
-from compass_ray.sample.strategies.languages import capacity_weights
 
 
-def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
+def allocate(problem: OwnerProblem, mass: OwnerMass) -> Allocate:
     """Proportional to the deficit; to the target mass where no cluster has one."""
     wanted = mass.deficit if mass.deficit.any() else mass.target
-    weights = capacity_weights(problem.capacity, config)
-    return by_cluster_and_language(
-        lambda capacity, budget: proportional_quotas(wanted, capacity, budget), problem, weights, config
-    )
+    return lambda capacity, budget: proportional_quotas(wanted, capacity, budget)

@@ -11,6 +11,9 @@ from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.strategies.languages import by_language
 from compass_ray.sample.uriel import read_features
 
+_POWER = 4.0
+"""Similarities of languages lie close together; at this power the nearest ones stand out."""
+
 
 def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
     """Proportional to similarity to a power, shape (n_languages,); usage has no say."""
@@ -18,7 +21,7 @@ def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDAr
 
 
 def language_weights(problem: OwnerProblem, config: SampleConfig) -> NDArray[np.float64]:
-    """Similarity to the owner's language to the power of the config, shape (n_languages,).
+    """Similarity to the owner's language to a power, shape (n_languages,).
 
     A language that the tables lack counts as the mean of the others.
     """
@@ -26,5 +29,5 @@ def language_weights(problem: OwnerProblem, config: SampleConfig) -> NDArray[np.
     similarity = read_features(config.language_features).similarity(problem.owner, problem.languages)
     known = ~np.isnan(similarity)
     filled = np.where(known, similarity, similarity[known].mean() if known.any() else 1.0)
-    weights: NDArray[np.float64] = filled**config.language_similarity_power
+    weights: NDArray[np.float64] = filled**_POWER
     return weights

@@ -9,6 +9,9 @@ from compass_ray.sample.allocation import proportional_quotas
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.problem import OwnerProblem
 
+TEMPERATURE = 0.5
+"""The power of capacity by which languages share, as multilingual models are pre-trained."""
+
 
 def by_language(weights: NDArray[np.float64], problem: OwnerProblem, config: SampleConfig) -> NDArray[np.int64]:
     """The budget, or all there is, in proportion to the weights of languages, shape (n_languages,)."""
@@ -16,9 +19,7 @@ def by_language(weights: NDArray[np.float64], problem: OwnerProblem, config: Sam
     return proportional_quotas(weights, capacity, min(config.amount or 0, int(capacity.sum())))
 
 
-def capacity_weights(capacity: NDArray[np.int64], config: SampleConfig) -> NDArray[np.float64]:
-    """``capacity ** language_temperature``, zero where there is no document; of the shape of ``capacity``."""
-    weights: NDArray[np.float64] = np.where(
-        capacity > 0, capacity.astype(np.float64) ** config.language_temperature, 0.0
-    )
+def capacity_weights(capacity: NDArray[np.int64], temperature: float = TEMPERATURE) -> NDArray[np.float64]:
+    """``capacity ** temperature``, zero where there is no document; of the shape of ``capacity``."""
+    weights: NDArray[np.float64] = np.where(capacity > 0, capacity.astype(np.float64) ** temperature, 0.0)
     return weights

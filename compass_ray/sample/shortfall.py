@@ -1,0 +1,64 @@
+"""What a selection lacks, in sentences, and what languages it is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray.languages import language_name
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.owner_draw import OwnerDraw
+
+
+def languages_of(rows: pa.Table) -> dict[str, int]:
+    """Count documents by language, most first, ties in alphabetical order."""
+    counts = pc.value_counts(rows["lang"]).to_pylist()
+    return {one["values"]: one["counts"] for one in sorted(counts, key=lambda one: (-one["counts"], one["values"]))}
+
+
+def shortfall_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
+    """Say what usage asks for and the pool lacks, and which bounds on languages were not met or say nothing.
+
+    Parameters
+    ----------
+    draw : OwnerDraw
+        A settled one.
+    rows : Table
+        What it drew.
+    """
+    return [*_unmet(draw, config), *_language_notes(draw, rows, config)]
+
+
+def _unmet(draw: OwnerDraw, config: SampleConfig) -> list[str]:
+    balance = draw.balance()
+    if balance is None or not balance.unmet.any():
+        return []
+    lacking, unit = balance.unmet > 0, config.unit
+    held = int(draw.problem.cluster_capacity[lacking].sum())
+    name, share = language_name(draw.problem.owner), float(draw.mass.target[lacking].sum())
+    near = f", {int(balance.moved_out[lacking].sum()):,} more come from near clusters" if config.transports else ""
+    return [
+        f"the pool holds {held:,} distinct {unit} for {100 * share:.0f} % of {name} usage{near}; "
+        f"{int(balance.unmet.sum()):,} of that share unfilled"
+    ]
+
+
+def _language_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
+    target_lang, pool = draw.problem.owner, draw.problem.languages
+    notes = []
+    if config.has_cluster_quotas and config.language_prior != "none" and target_lang not in pool:
+        notes.append(f"the pool holds no {language_name(target_lang)} documents: all rows are of other languages")
+    amount = rows["tokens"] if config.unit == "tokens" else pa.chunked_array([np.ones(rows.num_rows, dtype=np.int64)])
+    for lang in dict.fromkeys([target_lang, *config.named_languages]):
+        wanted = int(config.floor_of(lang, target_lang) * (config.amount or 0) + 1e-9)
+        drawn = int(pc.sum(amount.filter(pc.equal(rows["lang"], lang))).as_py() or 0)
+        if drawn < wanted:
+            notes.append(
+                f"min_language_fraction asks for {wanted:,} {config.unit} of {language_name(lang)}, and {drawn:,} were "
+                "drawn: the clusters that usage asks for hold no more"
+            )
+    absent = [lang for lang in config.named_languages if lang not in pool]
+    if absent:
+        notes.append(f"bounds on languages that the pool holds nothing of: {', '.join(absent)}")
+    return notes

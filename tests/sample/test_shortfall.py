@@ -1,0 +1,256 @@
+"""What is drawn where the pool lacks what usage asks for, in whose language, and what is said of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from compass_ray import records
+from compass_ray.errors import ConfigError
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.draw import keep_best
+from compass_ray.sample.gaps import owner_mass
+from compass_ray.sample.near_duplicates import Sameness, duplicates
+from compass_ray.sample.owner_draw import OwnerDraw
+from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.shortfall import languages_of, shortfall_notes
+from compass_ray.vectors import unit_rows
+
+LANGUAGES = ("en", "rw", "sw")
+ANGLES = np.array([0.0, 0.1, 1.5, 3.0])
+DISTANCE = 1.0 - np.cos(ANGLES[:, None] - ANGLES)
+"""Cluster 1 is near to 0; 2 and 3 are far from all."""
+
+CAPACITY = np.array([[3, 0, 2], [10, 0, 5], [50, 0, 0], [40, 20, 30]])
+"""By cluster and language."""
+
+USAGE = np.array([80, 0, 20, 0])
+
+
+def pool_rows(capacity: np.ndarray) -> pa.Table:
+    cells = [(k, LANGUAGES[column]) for k, row in enumerate(capacity) for column, n in enumerate(row) for _ in range(n)]
+    rng = np.random.default_rng(1)
+    return pa.table(
+        {
+            "owner": ["sw"] * len(cells),
+            "cluster": pa.array([k for k, _ in cells], pa.int32()),
+            "lang": [lang for _, lang in cells],
+            "key": rng.gumbel(size=len(cells)),
+            "doc_id": records.numpy_to_ids(rng.integers(0, 256, (len(cells), 16), dtype=np.uint8)),
+            "tokens": pa.array(np.full(len(cells), 10)),
+            "similarity": pa.array([0.5] * len(cells), pa.float32()),
+            "shard": pa.array([0] * len(cells), pa.int32()),
+        },
+        schema=records.CANDIDATE,
+    )
+
+
+def problem_of(capacity: np.ndarray, usage: np.ndarray = USAGE) -> OwnerProblem:
+    counts = np.append(usage, 0)
+    return OwnerProblem(
+        owner="sw",
+        languages=LANGUAGES,
+        target=counts,
+        heldout=counts,
+        current=counts * 0,
+        capacity=capacity,
+        other_targets=usage * 0,
+        spread=usage.astype(np.float64),
+        current_tokens=counts * 0,
+        capacity_tokens=10 * capacity,
+        usage_tokens=10 * usage,
+        distance=DISTANCE,
+    )
+
+
+def settled(capacity: np.ndarray = CAPACITY, sameness: Sameness | None = None, **fields: Any) -> OwnerDraw:
+    """A finished draw from a pool whose documents are all distinct, unless a sameness is given."""
+    config = SampleConfig(**{"budget": 100, "transport_reach": 0.2, **fields})
+    problem, rows = problem_of(capacity), pool_rows(capacity)
+    mass = owner_mass(problem, transports=config.transports)
+    if config.unit == "tokens":
+        problem, mass = problem.in_tokens(), mass.in_tokens(problem)
+    rule = sameness or Sameness(0.99)
+    draw = OwnerDraw(problem, mass, config, rule)
+    vectors = dict(
+        zip(
+            rows["doc_id"].to_pylist(),
+            unit_rows(np.random.default_rng(2).normal(size=(rows.num_rows, 64))),
+            strict=True,
+        )
+    )
+    for _ in range(50):
+        requests = draw.requests()
+        if requests.num_rows:
+            draw.add(keep_best(rows, requests, config.unit))
+        undecided = draw.undecided()
+        if undecided.num_rows:
+            x = np.stack([vectors[doc] for doc in undecided["doc_id"].to_pylist()]).astype(np.float32)
+            draw.decide(undecided["position"].to_numpy(), duplicates(undecided, x, rule, config.unit))
+        if draw.settle():
+            return draw
+    raise AssertionError("never settled")
+
+
+def by_cluster(draw: OwnerDraw) -> list[int]:
+    return np.bincount(draw.drawn()["cluster"].to_numpy(), minlength=4).tolist()
+
+
+def test_stop_draws_what_clusters_and_near_ones_hold_and_no_more() -> None:
+    draw = settled(shortfall="stop")
+    balance = draw.balance()
+    assert balance is not None
+    asked = balance.asked.tolist()
+    assert sum(asked) == 100
+    assert asked[0] > 70, "usage is there"
+    assert by_cluster(draw)[:2] == [5, 15], "all of cluster 0, and all of the one near to it"
+    assert by_cluster(draw)[2:] == asked[2:], "others give what they are asked for"
+    assert balance.moved_out.tolist() == [15 - asked[1], 0, 0, 0]
+    assert balance.moved_in.tolist() == [0, 15 - asked[1], 0, 0]
+    assert balance.unmet.tolist() == [asked[0] - 5 - (15 - asked[1]), 0, 0, 0]
+    assert draw.drawn().num_rows + balance.unmet.sum() == 100
+
+
+def test_no_cluster_gets_more_than_it_is_asked_for_and_was_moved_to_it() -> None:
+    for shortfall in ("stop", "nearest", "own_language"):
+        draw = settled(shortfall=shortfall)
+        balance = draw.balance()
+        assert balance is not None
+        assert (draw.quotas.sum(axis=1) <= balance.asked + balance.moved_in).all()
+
+
+def test_nearest_goes_on_beyond_the_reach() -> None:
+    draw = settled(shortfall="nearest")
+    balance = draw.balance()
+    assert draw.drawn().num_rows == 100
+    assert balance is not None
+    assert not balance.unmet.any()
+    for_the_first = draw.drawn().filter(pc.equal(draw.drawn()["asked_by"], 0))
+    assert {0, 1} < set(for_the_first["cluster"].to_pylist())
+
+
+def test_own_language_fills_the_rest_with_own_rows_nearest_first() -> None:
+    stop, fill = settled(shortfall="stop"), settled()
+    filled = fill.drawn().filter(fill.drawn()["asked_by"].is_null())
+    before = set(stop.drawn()["doc_id"].to_pylist())
+    assert set(filled["lang"].to_pylist()) == {"sw"}
+    assert not before & set(filled["doc_id"].to_pylist())
+    assert before <= set(fill.drawn()["doc_id"].to_pylist())
+    left = [row for row in pool_rows(CAPACITY).to_pylist() if row["lang"] == "sw" and row["doc_id"] not in before]
+    best = sorted(left, key=lambda row: -row["key"])[: filled.num_rows]
+    assert {row["doc_id"] for row in best} == set(filled["doc_id"].to_pylist())
+    assert filled.num_rows == min(100 - len(before), len(left))
+
+
+def test_a_fill_keeps_to_the_cap_on_its_language() -> None:
+    draw = settled(max_language_fraction={"sw": 0.2})
+    assert languages_of(draw.drawn())["sw"] == 20
+
+
+def test_accept_fills_the_budget_from_anywhere_and_says_what_was_asked() -> None:
+    draw = settled(shortfall="accept")
+    assert draw.drawn().num_rows == 100
+    assert draw.drawn()["asked_by"].null_count == 100
+    balance = draw.balance()
+    assert balance is not None
+    assert balance.unmet[0] == balance.asked[0] - 5
+    assert not balance.moved_out.any()
+
+
+def test_own_language_goes_first_inside_every_cluster() -> None:
+    own = settled(shortfall="stop", budget=10).quotas
+    for cluster, row in enumerate(own):
+        assert row[:2].sum() == 0 or row[2] == CAPACITY[cluster, 2], "others only where Swahili is used up"
+    alike = settled(shortfall="stop", budget=10, language_prior="none").quotas
+    assert alike[:, 2].sum() < own[:, 2].sum()
+
+
+def test_near_languages_come_before_the_rest() -> None:
+    """CLDR knows that speakers of Swahili commonly read English; Kinyarwanda is unrelated by its tables."""
+    capacity = np.array([[30, 30, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
+    near = settled(capacity, language_prior="near", shortfall="stop", budget=20)
+    assert near.quotas[0].tolist()[1:] == [0, 1]
+    own = settled(capacity, language_prior="own", shortfall="stop", budget=20)
+    assert own.quotas[0, 1] > 0
+
+
+def test_a_floor_is_met_inside_clusters_or_said_not_to_be() -> None:
+    capacity = np.array([[60, 0, 40], [9, 0, 9], [30, 0, 30], [0, 0, 0]])
+    plain = settled(capacity, shortfall="stop", language_prior="none", budget=40)
+    raised = settled(capacity, shortfall="stop", language_prior="none", budget=40, min_language_fraction=0.8)
+    assert languages_of(plain.drawn())["sw"] < 24
+    assert languages_of(raised.drawn())["sw"] == 32
+    assert plain.quotas.sum(axis=1).tolist() == raised.quotas.sum(axis=1).tolist(), "clusters keep their quotas"
+    config = SampleConfig(budget=40, min_language_fraction={"rw": 0.9}, shortfall="stop", transport_reach=0.2)
+    short = settled(shortfall="stop", budget=40, min_language_fraction={"rw": 0.9})
+    notes = shortfall_notes(short, short.drawn(), config)
+    assert any("min_language_fraction asks for 36 documents of Kinyarwanda, and 0 were drawn" in note for note in notes)
+
+
+def test_a_floor_for_the_target_language_above_its_cap_is_refused() -> None:
+    config = SampleConfig(budget=9, min_language_fraction=0.5, max_language_fraction={"sw": 0.2})
+    with pytest.raises(
+        ConfigError, match=r"asks for 0\.5 of 'sw' in its own selection, and max_language_fraction allows 0\.2"
+    ):
+        config.check_floor("sw")
+    config.check_floor("en")
+
+
+def test_what_is_unmet_is_said_in_a_sentence() -> None:
+    config = SampleConfig(budget=100, transport_reach=0.2, shortfall="stop")
+    draw = settled(shortfall="stop")
+    balance = draw.balance()
+    assert balance is not None
+    (note,) = shortfall_notes(draw, draw.drawn(), config)
+    share = round(100 * draw.mass.target[0])
+    assert note == (
+        f"the pool holds 5 distinct documents for {share} % of Swahili usage, {balance.moved_out[0]} more come from "
+        f"near clusters; {balance.unmet[0]} of that share unfilled"
+    )
+
+
+def test_languages_without_documents_and_bounds_that_bind_nothing_are_noted() -> None:
+    capacity = CAPACITY.copy()
+    capacity[:, 2] = 0
+    config = SampleConfig(budget=20, max_language_fraction={"fr": 0.5}, transport_reach=0.2)
+    problem = problem_of(capacity)
+    problem = OwnerProblem(**{**vars(problem), "languages": ("en", "rw", "zu")})
+    draw = OwnerDraw(problem, owner_mass(problem, transports=True), config, Sameness(np.inf))
+    notes = shortfall_notes(draw, records.CANDIDATE.empty_table(), config)
+    assert "the pool holds no Swahili documents: all rows are of other languages" in notes
+    assert "bounds on languages that the pool holds nothing of: fr" in notes
+
+
+def test_each_row_names_the_cluster_that_asks_for_it() -> None:
+    draw = settled(shortfall="stop")
+    balance = draw.balance()
+    assert balance is not None
+    rows = draw.drawn()
+    for cluster in range(4):
+        mine = rows.filter(pc.equal(rows["cluster"], cluster)).sort_by("rank")
+        own = int(balance.asked[cluster]) if cluster else 5
+        asked_by = mine["asked_by"].to_pylist()
+        assert asked_by[:own] == [cluster] * min(own, len(asked_by))
+        assert asked_by[own:] == [0] * (len(asked_by) - own)
+
+
+def test_a_budget_in_tokens_is_balanced_in_tokens() -> None:
+    draw = settled(budget=None, budget_tokens=1000, shortfall="stop")
+    balance = draw.balance()
+    assert balance is not None
+    assert balance.asked.sum() == 1000
+    assert balance.unmet[0] == balance.asked[0] - 50 - balance.moved_out[0]
+    assert sum(draw.drawn()["tokens"].to_pylist()) <= 1000 - balance.unmet.sum()
+
+
+def test_a_pool_that_repeats_itself_ends_in_unmet_usage_not_in_an_error() -> None:
+    same = Sameness(-1.0)  # any two documents of a cell say the same
+    draw = settled(sameness=same, shortfall="stop")
+    balance = draw.balance()
+    assert balance is not None
+    assert draw.drawn().num_rows <= CAPACITY.astype(bool).sum()
+    assert draw.drawn().num_rows + balance.unmet.sum() == 100
