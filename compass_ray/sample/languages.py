@@ -102,7 +102,8 @@ def capped_quotas(allocate: Allocate, capacity: Counts, rules: LanguageRules, bu
 def _share(by_cluster: Counts, capacity: Counts, rules: LanguageRules) -> Counts:
     """Split clusters among languages; where a language then has too little, its least share is set aside first."""
     split = split_by_language(by_cluster, capacity, rules.weights, rules.tier)
-    if (split.sum(axis=0) >= rules.at_least).all():
+    short = split.sum(axis=0) < rules.at_least
+    if not short.any():
         return split
     aside = np.zeros_like(capacity)
     for lang in np.flatnonzero(rules.at_least):
@@ -111,7 +112,8 @@ def _share(by_cluster: Counts, capacity: Counts, rules: LanguageRules) -> Counts
             free.astype(np.float64), free, min(int(rules.at_least[lang]), int(free.sum()))
         )
     rest = by_cluster - aside.sum(axis=1)
-    return aside + split_by_language(rest, capacity - aside, rules.weights, rules.tier)
+    last = np.where(short, rules.tier.max() + 1, rules.tier)  # their least share is all they get, if others fill the rest
+    return aside + split_by_language(rest, capacity - aside, rules.weights, last)
 
 
 def usable(capacity: Counts, in_cluster: float) -> Counts:
