@@ -126,5 +126,9 @@ def _print_document(found: Explanation) -> None:
     if found.assignment is not None:
         cosine = f"cosine {found.assignment['similarity']:.3f} to its centre"
         typer.echo(f"  cluster {found.assignment['cluster']}, {cosine}, {found.assignment['tokens']} tokens")
+    elif any(row["reject"] is None for row in found.rows):
+        typer.echo("  never a candidate: its vector is not finite")
+    if found.assignment is not None and not found.verdicts:
+        typer.echo("  never a candidate: documents are drawn from the pool alone")
     for verdict in found.verdicts:
         typer.echo(f"{_language(verdict.owner)}: {'' if verdict.selected else 'not '}selected: {verdict.reason}")
