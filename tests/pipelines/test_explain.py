@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import subprocess
 import sys
@@ -37,13 +39,14 @@ def rows_of(run: CurationRun, stage: str = "ingest") -> list[dict[str, Any]]:
 def repeated(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> CurationRun:
     """The demo with a source that holds a text in twelve languages, twice in one, and a question of usage."""
     folder = tmp_path_factory.mktemp("repeated")
-    question = next(row for row in rows_of(curate(demo_config(folder / "out"))) if row["role"] == "target")["text"]
+    with gzip.open(DEMO / "usage.tsv.gz", "rt", encoding="utf-8", newline="") as stream:
+        question = next(csv.DictReader(stream, delimiter="\t"))["question"]
     rows = [{"text": " One text\t in many languages. ", "lang": lang} for lang in [*LANGUAGES, "sw"]]
     rows.append({"text": question, "lang": "en"})
     (folder / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows[:2]) + "\n")
     (folder / "more.jsonl").write_text("\n \n" + "\n\n".join(json.dumps(row) for row in rows[2:]) + "\n")
     source = f"sources.many={{role: pool, path: '{folder}/*.jsonl', columns: {{text: text, lang: lang}}}}"
-    return curate(demo_config(folder / "out", source, "name=repeated"))
+    return curate(demo_config(folder / "out", source, "ingest.shard_bytes=1000000"))
 
 
 def test_a_document_is_the_same_by_id_by_text_and_by_row(finished_demo: CurationRun) -> None:
@@ -103,10 +106,8 @@ def test_all_documents_with_a_text_are_found_and_ten_explained(repeated: Curatio
 
 
 def test_a_text_of_usage_is_found_in_the_pool_too_and_barred_there(repeated: CurationRun) -> None:
-    question = next(
-        row for row in rows_of(repeated) if row["source"] == "many" and row["lang"] == "en" and "?" in row["text"]
-    )
-    found = explain_text(repeated, question["text"]).documents
+    question = explain_line(repeated, "many", 12, "more.jsonl").text
+    found = explain_text(repeated, question).documents
     assert sorted(document.rows[0]["role"] for document in found) == ["pool", "target"]
     (pool,) = [document for document in found if document.verdicts]
     assert all("the same text is usage of" in verdict.reason for verdict in pool.verdicts)
