@@ -77,6 +77,12 @@ def test_columns_are_read_without_the_rest_of_the_file(tmp_path: Path) -> None:
     assert 0 < sum(read) < made.manifest().bytes / 3
 
 
+def test_columns_are_read_from_an_object_store_too(s3: str) -> None:
+    made = artifact(s3, "embed", {})
+    made.commit([made.write("00000", TABLE)])
+    assert made.read_columns("00000", ["n"]).equals(TABLE.select(["n"]))
+
+
 def test_columns_of_what_is_missing_or_no_table_are_refused(tmp_path: Path) -> None:
     made = committed(tmp_path)
     with pytest.raises(ArtifactMissing, match="lists no file '00009'"):
