@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,6 +57,42 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     made = committed(tmp_path)
     assert made.read("00000").equals(TABLE.slice(0, 2))
     assert made.read("00001", ["n"]).equals(TABLE.slice(2).select(["n"]))
+
+
+def test_columns_are_read_without_the_rest_of_the_file(tmp_path: Path) -> None:
+    made = artifact(str(tmp_path), "embed", {})
+    texts = pa.array([digest(f"{number}".encode(), 64) * 4 for number in range(5_000)])
+    made.commit([made.write("00000", pa.table({"doc": texts, "n": pa.array(range(5_000))}))])
+    read: list[int] = []
+
+    class Counted(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            read.append(super().readinto(buffer) or 0)
+            return read[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("compass_ray.storage.open_input", lambda url: io.BufferedReader(Counted(url), 4096))
+        found = made.read_columns("00000", ["n"])
+    assert found.equals(pa.table({"n": pa.array(range(5_000))}))
+    assert 0 < sum(read) < made.manifest().bytes / 3
+
+
+def test_columns_are_read_from_an_object_store_too(s3: str) -> None:
+    made = artifact(s3, "embed", {})
+    made.commit([made.write("00000", TABLE)])
+    assert made.read_columns("00000", ["n"]).equals(TABLE.select(["n"]))
+
+
+def test_columns_of_what_is_missing_or_no_table_are_refused(tmp_path: Path) -> None:
+    made = committed(tmp_path)
+    with pytest.raises(ArtifactMissing, match="lists no file '00009'"):
+        made.read_columns("00009", ["n"])
+    (Path(made.url) / "00000.parquet").write_bytes(b"no table")
+    with pytest.raises(ArtifactCorrupt, match=r"00000\.parquet: .*; delete .* and run again"):
+        made.read_columns("00000", ["n"])
+    (Path(made.url) / "00001.parquet").unlink()
+    with pytest.raises(ArtifactCorrupt, match=r"00001\.parquet: listed in the manifest but missing"):
+        made.read_columns("00001", ["n"])
 
 
 def test_the_manifest_lists_the_files_in_key_order_with_rows_bytes_hash_and_summary(tmp_path: Path) -> None:

@@ -1,30 +1,34 @@
-"""Explain: what became of one document in a finished run. Cost: one pass over the ids of all shards."""
+"""Explain: what became of one document in a finished run.
+
+Needs no cluster. Cost: one shard of documents, embeddings and assignments each, what the sample stage left, and what
+finding the document takes (see :mod:`compass_ray.pipelines.lookup`).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from compass_ray import records, storage
 from compass_ray.artifacts import Artifact, open_artifact
 from compass_ray.cluster.codebook import read_codebook
 from compass_ray.errors import ConfigError
+from compass_ray.pipelines import lookup
+from compass_ray.pipelines.lookup import Place
 from compass_ray.pipelines.run import CurationRun
-from compass_ray.runtime.cluster import connect, ray_errors
-from compass_ray.runtime.config import RayConfig
-from compass_ray.runtime.stage import map_keys
 from compass_ray.sample.stage import drawing_of
-from compass_ray.sample.verdict import Verdict, verdict
+from compass_ray.sample.verdict import Drawing, Verdict, verdict
 from compass_ray.vectors import from_column, unit_rows
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_COLUMNS = [name for name in records.ASSIGNMENT.names if name != "similarities"]
+_DOCUMENTS = 10
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,28 @@ class Explanation:
     verdicts: list[Verdict]
 
 
+@dataclass(frozen=True)
+class SameText:
+    """What became of the documents with one text: pool, usage and current data, in any language.
+
+    Attributes
+    ----------
+    documents : list of Explanation
+        At most ten.
+    more : int
+        How many there are beside these.
+    """
+
+    documents: list[Explanation]
+    more: int
+
+
 def open_run(path: str) -> CurationRun:
     """A run that somebody else has finished."""
     return CurationRun(storage.absolute(path))
 
 
-def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explanation:
+def explain(run: CurationRun, doc_id: str) -> Explanation:
     """Say why a document was or was not chosen.
 
     Parameters
@@ -65,8 +85,6 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
         A finished run whose ``cache`` is still there.
     doc_id : str
         As in ``selection/``: 32 hexadecimal digits.
-    address : str, optional
-        Of the Ray cluster to join.
 
     Raises
     ------
@@ -78,32 +96,99 @@ def explain(run: CurationRun, doc_id: str, address: str | None = None) -> Explan
     """
     if not _ID.fullmatch(doc_id):
         raise ConfigError(f"document id {doc_id!r}: expected 32 hexadecimal digits, as in the column doc_id")
-    record = run.record
-    documents, embeddings, assignments, sampled = (
-        _artifact(run, record, stage) for stage in ("ingest", "embed", "assign", "sample")
-    )
-    drawing = drawing_of(sampled, record["seed"])
-    wanted = bytes.fromhex(doc_id)
-    connect(RayConfig(address=address))
-    keys = list(documents.manifest().receipts)
-    with ray_errors():
-        found = [rows for rows in map_keys(_find, keys, documents, assignments, wanted) if rows is not None]
-    if not found:
-        raise ConfigError(f"document {doc_id}: {run.path} has read no such document")
-    (key, rows, same_content) = found[0]
-    shown = [_shown(row) for row in rows.to_pylist()]
-    text = next(filter(None, map(_text, rows.to_pylist())), "")
-    mine = same_content.filter(pc.equal(same_content["doc_id"], wanted)).to_pylist()
-    if not mine:
-        return Explanation(doc_id, text, shown, None, [])
-    assignment = mine[0]
-    verdicts = []
-    if assignment["role"] == "pool":
-        threshold = read_codebook(open_artifact(record["codebook"])).threshold(assignment["lang"])
-        vector = _vector(embeddings, key, wanted)
-        verdicts = [verdict(assignment, vector, same_content, threshold, owner, drawing) for owner in drawing.owners]
-    kept = {name: assignment[name] for name in ("cluster", "similarity", "outlier", "tokens")}
-    return Explanation(doc_id, text, shown, kept, verdicts)
+    made = _Made.by(run)
+    place = lookup.by_id(made.documents, bytes.fromhex(doc_id))
+    if place is None:
+        raise ConfigError(
+            f"document {doc_id}: {run.path} has read no such document; ask by its text (--text) or its row "
+            "(--source and --row)"
+        )
+    return made.explain([place])[0]
+
+
+def explain_row(run: CurationRun, source: str, row: int, uri: str | None = None) -> Explanation:
+    """Say it of the document in a row; arguments as in :func:`lookup.by_row`, errors of both."""
+    made = _Made.by(run)
+    return made.explain([lookup.by_row(made.documents, source, row, uri)])[0]
+
+
+def explain_line(run: CurationRun, source: str, line: int, uri: str | None = None) -> Explanation:
+    """Say it of the document in a line; arguments as in :func:`lookup.by_line`, errors of both."""
+    made = _Made.by(run)
+    return made.explain([lookup.by_line(made.documents, source, line, uri)])[0]
+
+
+def explain_text(run: CurationRun, text: str) -> SameText:
+    """Say it of all documents with a text, or else of a reject that holds it.
+
+    Parameters
+    ----------
+    text : str
+        What is embedded, or what it was in the source before it was cleaned.
+
+    Raises
+    ------
+    ConfigError
+        If there is none; otherwise as :func:`explain`.
+    """
+    made = _Made.by(run)
+    places = lookup.by_text(made.documents, text)
+    if places:
+        return SameText(made.explain(places[:_DOCUMENTS]), max(0, len(places) - _DOCUMENTS))
+    rejects = lookup.rejects_by_text(made.documents, storage.join(run.path, "quarantine.parquet"), text)
+    first = list(islice(rejects, 1))
+    if not first:
+        raise ConfigError(
+            f"no document of {run.path} has this text, nor does a reject; give all that is embedded of the document "
+            "(of a conversation what embed.view names, turn by turn), or ask by its row (--source and --row)"
+        )
+    return SameText(made.explain(first), sum(1 for _ in rejects))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a run was made into, as far as explanations need it."""
+
+    documents: Artifact
+    embeddings: Artifact
+    assignments: Artifact
+    codebook: str  # its URL
+    drawing: Drawing
+
+    @classmethod
+    def by(cls, run: CurationRun) -> _Made:
+        record = run.record
+        ingested, embedded, assigned, sampled = (
+            _artifact(run, record, stage) for stage in ("ingest", "embed", "assign", "sample")
+        )
+        return cls(ingested, embedded, assigned, record["codebook"], drawing_of(sampled, record["seed"]))
+
+    def explain(self, places: list[Place]) -> list[Explanation]:
+        """What became of documents with one text, which lie in one shard."""
+        key, wanted = places[0].key, [place.doc_id for place in places]
+        documents = _with_ids(self.documents.read(key), wanted)
+        same = self.assignments.read(key, _COLUMNS)
+        same = same.filter(pc.is_in(same["content_id"], value_set=documents["content_id"].combine_chunks()))
+        assigned = {row["doc_id"]: row for row in same.to_pylist()}
+        in_pool = [doc_id for doc_id in wanted if doc_id in assigned and assigned[doc_id]["role"] == "pool"]
+        verdicts = self._verdicts(key, [assigned[doc_id] for doc_id in in_pool], same) if in_pool else {}
+        rows: dict[bytes, list[dict[str, Any]]] = {doc_id: [] for doc_id in wanted}
+        for row in documents.to_pylist():
+            rows[row["doc_id"]].append(row)
+        return [_explanation(rows[doc_id], assigned.get(doc_id), verdicts.get(doc_id, [])) for doc_id in wanted]
+
+    def _verdicts(self, key: str, assigned: list[dict[str, Any]], same: pa.Table) -> dict[bytes, list[Verdict]]:
+        """One for each owner, by id: of pool documents alone."""
+        rows = _with_ids(self.embeddings.read(key, ["doc_id", "vector"]), [row["doc_id"] for row in assigned])
+        vectors = dict(zip(rows["doc_id"].to_pylist(), unit_rows(from_column(rows["vector"])), strict=True))
+        codebook = read_codebook(open_artifact(self.codebook))
+        return {
+            row["doc_id"]: [
+                verdict(row, vectors[row["doc_id"]], same, codebook.threshold(row["lang"]), owner, self.drawing)
+                for owner in self.drawing.owners
+            ]
+            for row in assigned
+        }
 
 
 def _artifact(run: CurationRun, record: Mapping[str, Any], stage: str) -> Artifact:
@@ -111,23 +196,18 @@ def _artifact(run: CurationRun, record: Mapping[str, Any], stage: str) -> Artifa
     return open_artifact(storage.join(output, "cache", record["stages"][stage]["artifact"]))
 
 
-def _find(key: str, documents: Artifact, assignments: Artifact, wanted: bytes) -> tuple[str, pa.Table, pa.Table] | None:
-    """The shard of a document, its rows there, and the assignments of all rows with the same content."""
-    ids = documents.read(key, ["doc_id"])["doc_id"]
-    here = pc.fill_null(pc.equal(ids, pa.scalar(wanted, records.ID)), False)
-    if not pc.any(here).as_py():
-        return None
-    rows = documents.read(key).filter(here)
-    assigned = assignments.read(key)
-    same = assigned.filter(pc.is_in(assigned["content_id"], value_set=rows["content_id"].combine_chunks()))
-    return key, rows, same
+def _with_ids(table: pa.Table, wanted: list[bytes]) -> pa.Table:
+    return table.filter(pc.is_in(table["doc_id"], value_set=pa.array(wanted, records.ID)))
 
 
-def _vector(embeddings: Artifact, key: str, wanted: bytes) -> NDArray[np.float32]:
-    """The unit vector of an embedded document, shape (d,)."""
-    rows = embeddings.read(key, ["doc_id", "vector"])
-    one: NDArray[np.float32] = unit_rows(from_column(rows.filter(pc.equal(rows["doc_id"], wanted))["vector"]))[0]
-    return one
+def _explanation(
+    rows: list[dict[str, Any]], assignment: Mapping[str, Any] | None, verdicts: list[Verdict]
+) -> Explanation:
+    text = next(filter(None, map(_text, rows)), "")
+    kept = None
+    if assignment is not None:
+        kept = {name: assignment[name] for name in ("cluster", "similarity", "outlier", "tokens")}
+    return Explanation(rows[0]["doc_id"].hex(), text, [_shown(row) for row in rows], kept, verdicts)
 
 
 def _text(row: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ def _share(by_cluster: Counts, capacity: Counts, rules: LanguageRules) -> Counts
             free.astype(np.float64), free, min(int(rules.at_least[lang]), int(free.sum()))
         )
     rest = by_cluster - aside.sum(axis=1)
-    last = np.where(short, rules.tier.max() + 1, rules.tier)  # their least share is all they get, if others fill the rest
+    last = np.where(short, rules.tier.max() + 1, rules.tier)  # they have their share
     return aside + split_by_language(rest, capacity - aside, rules.weights, last)
 
 

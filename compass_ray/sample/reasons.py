@@ -1,4 +1,4 @@
-"""Why a document was selected, in words."""
+"""Why a document was selected or outranked, in words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any
 
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
+
+_SCORES = {
+    "nearest": "cosine {:.3f} to its nearest usage document",
+    "round_robin": "key {:.0f}, minus the turn in which a usage document took it",
+    "importance": "log odds of its cluster plus chance of {:.3f}",
+    "dsir": "log odds of its n-grams plus chance of {:.3f}",
+}
+"""What the keys of strategies are that rank the whole pool."""
 
 
 def about(gap: Mapping[str, Any]) -> str:
@@ -30,7 +38,8 @@ def reason(gap: Mapping[str, Any], asking: Mapping[str, Any] | None, rank: int, 
     cluster = about(gap)
     if not config.has_cluster_quotas:
         return f"{cluster}; rank {rank} of {gap['drawn']} {config.unit} that '{config.strategy}' drew from it"
-    of_quota = f"within its quota of {gap['quota']} tokens" if config.unit == "tokens" else f"of quota {gap['quota']}"
+    quota = amount(gap["quota"], config.unit)
+    of_quota = f"within its quota of {quota}" if config.unit == "tokens" else f"of quota {quota}"
     if not config.transports:
         return f"{cluster}; rank {rank} {of_quota}"
     if asking is None:
@@ -43,3 +52,41 @@ def reason(gap: Mapping[str, Any], asking: Mapping[str, Any] | None, rank: int, 
     return (
         f"for {about(asking)}, which the pool lacks; near to it and with documents: {cluster}; rank {rank} {of_quota}"
     )
+
+
+def outranked(nearer: int | None, drawn: int, among: str, owner: str) -> str:
+    """Why others of a cell were drawn and a document was not.
+
+    Parameters
+    ----------
+    nearer : int or None
+        How many of them have higher odds to be of usage; the others had a higher random part. None where the draw is
+        all random.
+    drawn : int
+        How many were drawn from the cell.
+    among : str
+        What a cell is, as "of this language".
+    """
+    if nearer is None:
+        drawn_before = amount(drawn, "documents")
+        return f"outranked by chance: all documents {among} were drawn alike, and {drawn_before} before it"
+    usage = f"nearer to {language_name(owner)} usage"
+    luckier = drawn - nearer
+    were = "was luckier in the draw" if luckier == 1 else "were luckier in the draw"
+    if not nearer:
+        lie = "lies" if drawn == 1 else "lie"
+        return f"outranked by chance: {amount(drawn, 'documents')} {among} {were} and {lie} no {usage}"
+    lie = "lies" if nearer == 1 else "lie"
+    told = f"outranked: {amount(nearer, 'documents')} {among} {lie} {usage}"
+    return told + (f", and {luckier:,} no nearer {were}" if luckier else "")
+
+
+def outranked_by_score(drawn: int, lowest: float, strategy: str) -> str:
+    """The same where the document's own score is not kept."""
+    score = _SCORES[strategy].format(lowest)
+    return f"outranked: '{strategy}' drew {amount(drawn, 'documents')}, the last at {score}"
+
+
+def amount(count: int, unit: str) -> str:
+    """So many of a unit in the plural, as 1 document and 2 documents."""
+    return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"

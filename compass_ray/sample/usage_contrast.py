@@ -110,7 +110,8 @@ class UsageContrast(Scorer):
 
     def log_weights(self, rows: NDArray[np.float32], known: Direction) -> Keys:
         """What is added to the noise of unit vectors, shape (n,)."""
-        return products(rows, known.vector) / self._temperature if self._temperature else np.zeros(len(rows))
+        assert self._temperature is not None, "asked for only where it weighs"  # noqa: S101
+        return products(rows, known.vector) / self._temperature
 
 
 def contrast(usage: Vector, pool: Vector, current: Vector) -> Means:

@@ -11,12 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from compass_ray import seeding
+from compass_ray import records, seeding
+from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.reasons import about, reason
+from compass_ray.sample.reasons import about, amount, outranked, outranked_by_score, reason
 from compass_ray.sample.scorer import Scorer
 from compass_ray.sample.strategies import STRATEGIES
-from compass_ray.sample.usage_contrast import Direction, UsageContrast
+from compass_ray.sample.usage_contrast import Direction, UsageContrast, products
+
+_BY_LANGUAGE = ("temperature", "unimax", "langsim")
+"""Strategies that give each language a quota and do not mind clusters."""
+
+_ROUNDING = 1e-9
+"""By how much log odds may differ that come from a key less its noise."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ def verdict(
 def _repeats(same_content: pa.Table, owner: str) -> str | None:
     for row in same_content.to_pylist():
         if row["role"] == "target":
-            return f"not eligible: the same text is usage of '{row['owner']}'; trained on, it would leak into training"
+            usage = f"usage of {language_name(row['owner'])}"
+            return f"not eligible: the same text is {usage}; trained on, it would leak into training"
         if row["role"] == "current" and row["owner"] == owner:
             return "not eligible: the same text is in the owner's current data and is trained on anyway"
     return None
@@ -97,8 +105,8 @@ def _outlies(assignment: Mapping[str, Any], threshold: float) -> str | None:
     if not assignment["outlier"]:
         return None
     return (
-        f"not eligible: an outlier; its similarity to the nearest cluster is {assignment['similarity']:.3f}, below "
-        f"{threshold:.3f} for language '{assignment['lang']}'"
+        f"not eligible: an outlier; it lies at cosine {assignment['similarity']:.3f} to the nearest cluster, below the "
+        f"{threshold:.3f} that documents in {language_name(assignment['lang'])} need"
     )
 
 
@@ -114,7 +122,7 @@ def _nearly_repeats(assignment: Mapping[str, Any], owner: str, of: Drawing) -> s
             "that meaning were drawn before it (sample.max_copies)"
         )
     return (
-        f"passed over: it nearly repeats {better} (similarity above {of.config.near_duplicate_similarity}), which was "
+        f"passed over: it nearly repeats {better} (cosine above {of.config.near_duplicate_similarity}), which was "
         "drawn before it"
     )
 
@@ -127,23 +135,64 @@ def _is_outranked(
     cluster: pa.Table,
     of: Drawing,
 ) -> str:
-    if of.config.has_cluster_quotas:
-        if not gap["quota"]:
-            return f"not asked for: {about(gap)}; its quota is 0"
-        rivals, where = (
-            cluster.filter(pc.equal(cluster["lang"], assignment["lang"])),
-            f"from its language and {about(gap)}",
-        )
-    else:
-        rivals, where = of.drawn.filter(pc.equal(of.drawn["owner"], owner)), f"by '{of.config.strategy}'"
-    if of.config.transports:  # rows that fill the budget have other keys
-        rivals = rivals.filter(rivals["asked_by"].is_valid())
+    if why := _fill_went_to_others(assignment, vector, owner, of):
+        return why
+    if of.config.has_cluster_quotas and not gap["quota"]:
+        return f"not asked for: {about(gap)}; its quota is {amount(0, of.config.unit)}"
+    rivals, among = _rivals(assignment, owner, cluster, of)
     if not rivals.num_rows:
-        return f"not asked for: {about(gap)}; language '{assignment['lang']}' got none of its quota of {gap['quota']}"
+        lang = language_name(assignment["lang"])
+        if not of.config.has_cluster_quotas:
+            return f"not asked for: {lang} got none of the budget by '{of.config.strategy}'"
+        quota = amount(gap["quota"], of.config.unit)
+        return f"not asked for: {about(gap)}; {lang} got none of the cluster's quota of {quota}"
     lowest = float(pc.min(rivals["key"]).as_py())
     key = key_of(assignment["doc_id"], vector, owner, of)
-    own = "its key" if key is None else f"its key {key:.4f}"
-    return f"outranked: {own} is below the lowest of those drawn {where}: {lowest:.4f} ({rivals.num_rows} drawn)"
+    if key is None:
+        return outranked_by_score(rivals.num_rows, lowest, of.config.strategy)
+    nearer = _nearer_to_usage(rivals, vector, owner, of)
+    keys = f"key {key:.4f}, the lowest drawn {lowest:.4f}"
+    return f"{outranked(nearer, rivals.num_rows, among, owner)} ({keys}); {about(gap)}"
+
+
+def _fill_went_to_others(
+    assignment: Mapping[str, Any], vector: NDArray[np.float32], owner: str, of: Drawing
+) -> str | None:
+    """Why an own-language row does not even fill the budget; None for other rows, and where nothing was filled."""
+    if of.config.on_shortfall != "own_language" or assignment["lang"] != owner:
+        return None
+    fill = of.drawn.filter(pc.and_(pc.equal(of.drawn["owner"], owner), of.drawn["asked_by"].is_null()))
+    if not fill.num_rows:
+        return None
+    name, own = language_name(owner), float(products(vector[None], of.directions[owner].vector)[0])
+    nearer = int((fill["key"].to_numpy() >= own).sum())
+    return (
+        f"outranked: no cluster quota took it, and {amount(nearer, 'documents')} in {name} that fill the budget lie "
+        f"nearer to {name} usage (log odds {own:.3f}, the lowest drawn {pc.min(fill['key']).as_py():.3f})"
+    )
+
+
+def _rivals(assignment: Mapping[str, Any], owner: str, cluster: pa.Table, of: Drawing) -> tuple[pa.Table, str]:
+    """What was drawn from the document's cell, and what a cell is, in words."""
+    if of.config.has_cluster_quotas:
+        mine = cluster.filter(pc.equal(cluster["lang"], assignment["lang"]))
+        if of.config.transports:  # rows that fill the budget were not drawn from the cell
+            mine = mine.filter(mine["asked_by"].is_valid())
+        return mine, "of this cluster and language"
+    mine = of.drawn.filter(pc.equal(of.drawn["owner"], owner))
+    if of.config.strategy in _BY_LANGUAGE:
+        return mine.filter(pc.equal(mine["lang"], assignment["lang"])), "of this language"
+    return mine, "of the pool"
+
+
+def _nearer_to_usage(rivals: pa.Table, vector: NDArray[np.float32], owner: str, of: Drawing) -> int | None:
+    """How many of the drawn documents have higher log odds to be of usage; None where chance alone decides."""
+    scorer = STRATEGIES[of.config.strategy].scorer(of.config)
+    if not isinstance(scorer, UsageContrast) or of.config.temperature is None:
+        return None
+    chance = seeding.gumbel(records.ids_to_numpy(rivals["doc_id"]), of.seed, "draw", owner)
+    own = scorer.log_weights(vector[None], of.directions[owner])[0]
+    return int((rivals["key"].to_numpy() - chance > own + _ROUNDING).sum())
 
 
 def key_of(doc_id: bytes, vector: NDArray[np.float32], owner: str, of: Drawing) -> float | None:
@@ -151,6 +200,6 @@ def key_of(doc_id: bytes, vector: NDArray[np.float32], owner: str, of: Drawing) 
     scorer = STRATEGIES[of.config.strategy].scorer(of.config)
     ids = np.frombuffer(doc_id, dtype=np.uint8)[None]
     noise = float(seeding.gumbel(ids, of.seed, "draw", owner)[0])
-    if isinstance(scorer, UsageContrast):
+    if isinstance(scorer, UsageContrast) and of.config.temperature is not None:
         return noise + float(scorer.log_weights(vector[None], of.directions[owner])[0])
-    return noise if type(scorer) is Scorer else None
+    return noise if type(scorer) in (Scorer, UsageContrast) else None

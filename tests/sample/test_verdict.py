@@ -1,0 +1,133 @@
+"""Why a document was not drawn: counted over what was, with what was chance told apart."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from compass_ray import records, seeding
+from compass_ray.sample.config import SampleConfig, StrategyName
+from compass_ray.sample.reasons import outranked, outranked_by_score
+from compass_ray.sample.usage_contrast import Direction
+from compass_ray.sample.verdict import Drawing, verdict
+from compass_ray.vectors import unit_rows
+
+SEED, TEMPERATURE, DRAWN = 3, 0.35, 8
+GAP = {"owner": "sw", "cluster": 4, "label": "maize", "p_target": 0.2, "p_current": None, "quota": DRAWN}
+IDS = np.random.default_rng(0).integers(0, 256, (40, 16), dtype=np.uint8)
+VECTORS = unit_rows(np.random.default_rng(1).normal(size=(40, 6)))
+DIRECTION = Direction(np.array([1.5, 0, 0, 0, 0, 0]))
+
+
+def drawing(keys: np.ndarray, drawn: np.ndarray, strategy: StrategyName = "kl", **changed: Any) -> Drawing:
+    """The draw of one cluster, Hausa unless told otherwise."""
+    rows = pa.table(
+        {
+            "owner": ["sw"] * len(drawn),
+            "cluster": pa.array([4] * len(drawn), pa.int32()),
+            "lang": ["ha"] * len(drawn),
+            "key": keys[drawn],
+            "doc_id": records.numpy_to_ids(IDS[drawn]),
+            "tokens": pa.array([9] * len(drawn)),
+            "similarity": pa.array([0.5] * len(drawn), pa.float32()),
+            "shard": pa.array([0] * len(drawn), pa.int32()),
+        },
+        schema=records.CANDIDATE,
+    ).append_column("rank", pa.array(np.arange(1, len(drawn) + 1)))
+    gaps = pa.Table.from_pylist([{**GAP, **changed.pop("gap", {})}])
+    config = SampleConfig(strategy=strategy, budget=DRAWN, **changed)
+    return Drawing(rows, records.SUPPRESSED.empty_table(), gaps, {"sw": DIRECTION}, config, SEED)
+
+
+def told(of: Drawing, number: int, **changed: Any) -> str:
+    own = {"doc_id": IDS[number].tobytes(), "cluster": 4, "lang": "ha", "role": "pool", "outlier": False, **changed}
+    return verdict(own, VECTORS[number], records.ASSIGNMENT.empty_table(), 0.3, "sw", of).reason
+
+
+def test_those_nearer_to_usage_and_those_that_were_luckier_are_counted_apart() -> None:
+    odds = VECTORS.astype(np.float64) @ DIRECTION.vector / TEMPERATURE
+    keys = odds + seeding.gumbel(IDS, SEED, "draw", "sw")
+    order = np.argsort(-keys)
+    of = drawing(keys, order[:DRAWN], similarity_temperature=TEMPERATURE)
+    kinds = set()
+    for number in order[DRAWN:].tolist():
+        nearer = int((odds[order[:DRAWN]] > odds[number]).sum())
+        kinds.add((nearer > 0, nearer < DRAWN))
+        reason = told(of, number)
+        expected = f"{outranked(nearer, DRAWN, 'of this cluster and language', 'sw')} (key {keys[number]:.4f}, the "
+        assert reason.startswith(
+            f"{expected}lowest drawn {keys[order[DRAWN - 1]]:.4f}); cluster “maize”: 20.0% of usage"
+        )
+    assert kinds >= {(True, True), (True, False)}, "the example shows both"
+
+
+@pytest.mark.parametrize(
+    ("nearer", "drawn", "words"),
+    [
+        (12, 12, "outranked: 12 documents of this cluster lie nearer to Swahili usage"),
+        (1, 1, "outranked: 1 document of this cluster lies nearer to Swahili usage"),
+        (
+            12,
+            1_015,
+            "outranked: 12 documents of this cluster lie nearer to Swahili usage, and 1,003 no nearer were luckier in "
+            "the draw",
+        ),
+        (
+            0,
+            3,
+            "outranked by chance: 3 documents of this cluster were luckier in the draw and lie no nearer to Swahili "
+            "usage",
+        ),
+        (
+            None,
+            1,
+            "outranked by chance: all documents of this cluster were drawn alike, and 1 document before it",
+        ),
+    ],
+)
+def test_words_for_who_was_drawn_before(nearer: int | None, drawn: int, words: str) -> None:
+    assert outranked(nearer, drawn, "of this cluster", "sw") == words
+
+
+def test_where_all_are_drawn_alike_chance_is_the_reason() -> None:
+    keys = seeding.gumbel(IDS, SEED, "draw", "sw")
+    order = np.argsort(-keys)
+    last = int(order[-1])
+    for strategy, off, among in (
+        ("kl", {"similarity_temperature": "off"}, "of this cluster and language"),
+        ("temperature", {}, "of this language"),
+        ("random", {}, "of the pool"),
+    ):
+        reason = told(drawing(keys, order[:DRAWN], strategy, **off), last)  # type: ignore[arg-type]
+        assert reason.startswith(f"outranked by chance: all documents {among} were drawn alike, and 8 documents before")
+
+
+def test_a_language_competes_with_itself_where_it_has_a_quota_of_its_own() -> None:
+    keys = seeding.gumbel(IDS, SEED, "draw", "sw")
+    of = drawing(keys, np.argsort(-keys)[:DRAWN], "unimax")
+    assert told(of, 0, lang="pl") == "not asked for: Polish got none of the budget by 'unimax'"
+    of = drawing(keys, np.argsort(-keys)[:DRAWN])
+    assert told(of, 0, lang="pl").endswith("; Polish got none of the cluster's quota of 8 documents")
+
+
+@pytest.mark.parametrize("strategy", ["nearest", "round_robin", "importance", "dsir"])
+def test_scores_that_are_not_kept_are_told_of_those_that_were_drawn(strategy: StrategyName) -> None:
+    keys = np.linspace(0.9, 0.1, len(IDS))
+    reason = told(drawing(keys, np.arange(DRAWN), strategy), 20)
+    assert reason == outranked_by_score(DRAWN, keys[DRAWN - 1], strategy)
+    assert re.match(rf"outranked: '{strategy}' drew 8 documents, the last at \w+", reason)
+
+
+def test_what_is_not_asked_for_and_outliers_are_told_with_units() -> None:
+    keys = np.linspace(1, 0, len(IDS))
+    assert told(drawing(keys, np.arange(0), gap={"quota": 0}), 0) == (
+        "not asked for: cluster “maize”: 20.0% of usage, no current data; its quota is 0 documents"
+    )
+    assert told(drawing(keys, np.arange(3)), 9, outlier=True, similarity=0.25) == (
+        "not eligible: an outlier; it lies at cosine 0.250 to the nearest cluster, below the 0.300 that documents in "
+        "Hausa need"
+    )
