@@ -60,6 +60,21 @@ class RunConfig(Config):
         return value
 
     @model_validator(mode="after")
+    def _encoder_has_its_base(self) -> RunConfig:
+        embed = self.embed
+        if embed.model != "base" or embed.base is not None:
+            return self
+        if self.adapt is None:
+            raise ValueError(
+                "embed.model: 'base' needs a base model; give embed.base (and embed.revision, for a hub id), or adapt.base"
+            )
+        if embed.revision not in (None, self.adapt.revision):
+            raise ValueError("embed.revision: the base is that of adapt; set adapt.revision, or give embed.base too")
+        filled = {"base": self.adapt.base, "revision": self.adapt.revision}
+        object.__setattr__(self, "embed", embed.model_copy(update=filled))  # the model is frozen
+        return self
+
+    @model_validator(mode="after")
     def _something_to_do(self) -> RunConfig:
         roles = {source.role for source in self.sources.values()}
         if self.sample is None and self.adapt is None and self.monitor is None:

@@ -38,7 +38,7 @@ def model_folder(model: str, revision: str | None, *, fetch: bool = True) -> Pat
         field="embed.model",
         marker="modules.json",
         kind="sentence-transformers",
-        names=("bundled", "hashing"),
+        names=("bundled", "base", "hashing"),
         fetch=fetch,
     )
 

@@ -177,9 +177,9 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
     some = texts[:: max(1, len(texts) // _ENCODED)]
 
     def encode() -> None:
-        tokens, inputs = encoder.tokenize(some)
-        batches = token_batches(tokens, config.embed.batch_tokens, config.embed.batch_texts)
-        embedding.encode_in_batches(encoder, inputs, batches)
+        tokenized = encoder.tokenize(some)
+        batches = token_batches(tokenized.sizes(), config.embed.batch_tokens, config.embed.batch_texts)
+        embedding.encode_in_batches(encoder, tokenized.inputs, batches)
 
     per_text = _seconds(encode) / len(some)
     longer = _length(surveys) / float(np.mean([len(text) for text in some]))
