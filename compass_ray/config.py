@@ -15,7 +15,7 @@ from compass_ray import storage
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.configbase import EXECUTION, NAME, Config
-from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.config import NO_BASE, EmbedConfig
 from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import IngestConfig, SourceConfig
 from compass_ray.monitor.config import MonitorConfig
@@ -65,9 +65,7 @@ class RunConfig(Config):
         if embed.model != "base" or embed.base is not None:
             return self
         if self.adapt is None:
-            raise ValueError(
-                "embed.model: 'base' needs a base model; give embed.base (and embed.revision, for a hub id), or adapt.base"
-            )
+            raise ValueError(f"embed.model: {NO_BASE}")
         if embed.revision not in (None, self.adapt.revision):
             raise ValueError("embed.revision: the base is that of adapt; set adapt.revision, or give embed.base too")
         filled = {"base": self.adapt.base, "revision": self.adapt.revision}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compass_ray.embed.config import NO_BASE
 from compass_ray.embed.encoder import Input, Tokenized
 from compass_ray.errors import ConfigError
 from compass_ray.models import find_model, folder_revision
@@ -38,9 +39,7 @@ def base_folder(base: str | None, revision: str | None, *, fetch: bool = True) -
         If the hub cannot be reached.
     """
     if base is None:
-        raise ConfigError(
-            "embed.model: 'base' needs a base model; give embed.base (and embed.revision, for a hub id), or adapt.base"
-        )
+        raise ConfigError(f"embed.model: {NO_BASE}")
     return find_model(
         base,
         revision,
@@ -86,9 +85,11 @@ class BaseEncoder:
         self._tokenizer = _load_tokenizer(folder)
         self._model = _load(folder, dtype, device)
         self._exact: Any = self._model if dtype == "float32" else None
+        self.weights_bytes = sum(weights.nbytes for weights in self._model.parameters())
         self.dim = int(self._model.get_input_embeddings().weight.shape[1])
-        positions = getattr(self._model.config, "max_position_embeddings", None)  # none where positions are relative
-        self._max_tokens = min(max_tokens or MAX_TOKENS, positions or MAX_TOKENS)
+        asked = max_tokens or MAX_TOKENS
+        positions = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self._max_tokens = min(asked, positions or asked)  # relative positions have no end
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
         bare = self._ids(texts)
@@ -150,9 +151,12 @@ def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     except (ValueError, OSError, ImportError, KeyError) as exc:
         raise ConfigError(f"embed.base: {folder} has no tokenizer that loads without remote code ({exc})") from exc
+    if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):  # some kinds load without their files
+        raise ConfigError(f"embed.base: the tokenizer of {folder} has no vocabulary; copy tokenizer.json as well")
+    return tokenizer
 
 
 def _load(folder: Path, dtype: str, device: str) -> Any:

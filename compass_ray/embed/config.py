@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from compass_ray.configbase import EXECUTION, Config
 from compass_ray.ingest.config import View
 
+NO_BASE = "'base' needs a base model; give embed.base (and embed.revision, for a hub id), or adapt.base"
+
 
 class EmbedConfig(Config):
     """The encoder and the actor pool that runs it."""

@@ -43,6 +43,9 @@ class Encoder(Protocol):
     revision: str
     """What the vectors are a function of, beside the text: weights, tokenizer, parameters."""
 
+    weights_bytes: int
+    """Memory that the weights take in every actor."""
+
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
         """Count the tokens of texts, and keep of the work what encoding can use."""
 

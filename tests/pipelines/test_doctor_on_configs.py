@@ -34,7 +34,7 @@ def test_a_run_in_order_has_no_failed_check_and_leaves_no_probe(diagnosed: Diagn
 @pytest.mark.parametrize(
     ("overrides", "name", "found"),
     [
-        (["embed.model=./no-model"], "encoder", "embed.model: './no-model' is neither 'bundled' nor 'hashing', nor a"),
+        (["embed.model=./no-model"], "encoder", "embed.model: './no-model' is neither 'bundled' nor 'base' nor 'hash"),
         (["sources.usage.path=nowhere.tsv"], "source usage", "sources.usage.path: no file matches nowhere.tsv"),
         (
             ["ingest.decontaminate={evaluations: {quiz: {path: nowhere.csv}}}"],
