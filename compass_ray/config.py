@@ -15,7 +15,7 @@ from compass_ray import storage
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.configbase import EXECUTION, NAME, Config
-from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.config import NO_BASE, EmbedConfig
 from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import IngestConfig, SourceConfig
 from compass_ray.monitor.config import MonitorConfig
@@ -58,6 +58,19 @@ class RunConfig(Config):
     def _writable(cls, value: str) -> str:
         storage.refuse_read_only(value)
         return value
+
+    @model_validator(mode="after")
+    def _encoder_has_its_base(self) -> RunConfig:
+        embed = self.embed
+        if embed.model != "base" or embed.base is not None:
+            return self
+        if self.adapt is None:
+            raise ValueError(f"embed.model: {NO_BASE}")
+        if embed.revision not in (None, self.adapt.revision):
+            raise ValueError("embed.revision: the base is that of adapt; set adapt.revision, or give embed.base too")
+        filled = {"base": self.adapt.base, "revision": self.adapt.revision}
+        object.__setattr__(self, "embed", embed.model_copy(update=filled))  # the model is frozen
+        return self
 
     @model_validator(mode="after")
     def _something_to_do(self) -> RunConfig:

@@ -53,6 +53,7 @@ WITH_RAY = (
 )
 STORE_CLIENTS = {"boto3", "botocore", "smart_open", "google", "azure", "requests"}
 WITH_TORCH = (
+    "embed.base",
     "embed.sentence_transformer",
     "embed.training",
     "adapt.training",

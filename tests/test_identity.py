@@ -78,7 +78,7 @@ def test_no_other_field_is_marked() -> None:
         "AdaptConfig.base", "AdaptConfig.chat_template", "AdaptConfig.languages", "AdaptConfig.revision",
         "AdaptConfig.run", "AdaptConfig.tracker", "AdaptConfig.workers",
         "ClusterConfig.actors", "ClusterConfig.codebook", "ClusterConfig.device",
-        "EmbedConfig.actors", "EmbedConfig.num_cpus", "EmbedConfig.num_gpus",
+        "EmbedConfig.actors", "EmbedConfig.base", "EmbedConfig.num_cpus", "EmbedConfig.num_gpus",
         "FilesConfig.path", "SourceConfig.path", "UsageConfig.path", "IngestConfig.range_bytes",
         "RegistryConfig.path", "RegistryConfig.store_text",
         "RunConfig.adapt", "RunConfig.monitor", "RunConfig.name", "RunConfig.output", "RunConfig.ray",

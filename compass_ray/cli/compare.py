@@ -36,10 +36,12 @@ def command(
         if as_json:
             print_json([asdict(row) for row in rows])
         else:
-            _print(rows)
+            _print(rows, config.embed.model)
 
 
-def _print(rows: list[Compared]) -> None:
+def _print(rows: list[Compared], encoder: str) -> None:
+    from compass_ray.pipelines.compare import label
+
     console = results_console()
     for owner in dict.fromkeys(row.owner for row in rows):
         mine = [row for row in rows if row.owner == owner]
@@ -52,7 +54,7 @@ def _print(rows: list[Compared]) -> None:
         for row in mine:
             most = list(row.languages.items())[:_LANGUAGES_SHOWN]
             table.add_row(
-                row.strategy,
+                label(row.strategy, encoder),
                 estimate(row.certificate["after"]),
                 f"{row.certificate['selected_documents']:,}",
                 f"{row.certificate['near_duplicates']:,}",

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compass_ray.configbase import EXECUTION, Config
 from compass_ray.ingest.config import View
+
+NO_BASE = "'base' needs a base model; give embed.base (and embed.revision, for a hub id), or adapt.base"
 
 
 class EmbedConfig(Config):
     """The encoder and the actor pool that runs it."""
 
     model: str = Field(
-        default="bundled", description="'bundled', a local sentence-transformers folder, a hub id, or 'hashing'"
+        default="bundled",
+        description="'bundled', a local sentence-transformers folder, a hub id, 'base' (hidden states of the base "
+        "model; round_robin over them is RDS+), or 'hashing'",
+    )
+    base: Annotated[str | None, EXECUTION] = Field(
+        default=None,
+        description="For model 'base': a causal language model, as a folder or a hub id; adapt.base if not given",
     )
     revision: str | None = Field(default=None, description="Commit of a hub model; required for a hub id")
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="For model 'base': tokens read of a text, the first ones; 2048 if not given"
+    )
     prompt: str = Field(default="", description="Prefix of every text, such as E5's 'query: '")
     view: View = Field(default="prompt", description="Which part of a conversation is embedded")
     center: Literal["none", "language"] = Field(
@@ -32,6 +43,13 @@ class EmbedConfig(Config):
     actors: Annotated[int | None, EXECUTION] = Field(
         default=None, ge=1, description="Actors; if not given as many as the cluster holds and the documents are worth"
     )
+
+    @model_validator(mode="after")
+    def _only_for_a_base(self) -> EmbedConfig:
+        given = [name for name in ("base", "max_tokens") if getattr(self, name) is not None]
+        if given and self.model != "base":
+            raise ValueError(f"{' and '.join(given)}: read only where model is 'base'; set model: base, or remove it")
+        return self
 
     @property
     def device(self) -> str:

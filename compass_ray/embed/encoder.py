@@ -20,13 +20,18 @@ class Tokenized(NamedTuple):
     Attributes
     ----------
     counts : ndarray of shape (n,), int32
-        Tokens of each text before truncation and without the prompt; batches and token budgets are sized by it.
+        Tokens of each text before truncation and without the prompt; token budgets are measured by it.
     inputs : sequence of n
         What :meth:`Encoder.encode` takes in place of the texts, so that no text is tokenised twice.
     """
 
     counts: NDArray[np.int32]
     inputs: Sequence[Input]
+
+    def sizes(self) -> NDArray[np.int32]:
+        """Tokens that each input takes of a batch: its ids, cut and with the prompt, or its count if it is a text."""
+        pairs = zip(self.counts, self.inputs, strict=True)
+        return np.array([count if isinstance(one, str) else len(one) for count, one in pairs], dtype=np.int32)
 
 
 class Encoder(Protocol):
@@ -37,6 +42,9 @@ class Encoder(Protocol):
 
     revision: str
     """What the vectors are a function of, beside the text: weights, tokenizer, parameters."""
+
+    weights_bytes: int
+    """Memory that the weights take in every actor."""
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
         """Count the tokens of texts, and keep of the work what encoding can use."""
@@ -53,20 +61,31 @@ class Encoder(Protocol):
 
 
 def load_encoder(
-    model: str, *, revision: str | None = None, prompt: str = "", dtype: str = "float32", device: str = "cpu"
+    model: str,
+    *,
+    revision: str | None = None,
+    prompt: str = "",
+    dtype: str = "float32",
+    device: str = "cpu",
+    base: str | None = None,
+    max_tokens: int | None = None,
 ) -> Encoder:
     """An encoder by name.
 
     Parameters
     ----------
     model : str
-        ``"bundled"``, ``"hashing"``, the folder of a sentence-transformers model, or a hub id.
+        ``"bundled"``, ``"hashing"``, ``"base"``, the folder of a sentence-transformers model, or a hub id.
     revision : str, optional
         Commit of a hub model; required for one, so that a run can be repeated.
     prompt : str
         Prefix of every text.
     dtype : {"float32", "float16", "bfloat16"}
     device : {"cpu", "cuda"}
+    base : str, optional
+        The causal language model of ``"base"``: a folder or a hub id.
+    max_tokens : int, optional
+        Tokens that ``"base"`` reads of a text.
 
     Raises
     ------
@@ -77,6 +96,12 @@ def load_encoder(
         from compass_ray.embed.hashing import HashingEncoder
 
         return HashingEncoder(prompt)
+    if model == "base":
+        from compass_ray.embed.base import BaseEncoder, base_folder
+
+        return BaseEncoder(
+            base_folder(base, revision), max_tokens=max_tokens, prompt=prompt, dtype=dtype, device=device
+        )
     from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder
 
     return SentenceTransformerEncoder(model_folder(model, revision), prompt=prompt, dtype=dtype, device=device)
@@ -85,5 +110,11 @@ def load_encoder(
 def encoder_from(config: EmbedConfig) -> Encoder:
     """The encoder that a config asks for."""
     return load_encoder(
-        config.model, revision=config.revision, prompt=config.prompt, dtype=config.dtype, device=config.device
+        config.model,
+        revision=config.revision,
+        prompt=config.prompt,
+        dtype=config.dtype,
+        device=config.device,
+        base=config.base,
+        max_tokens=config.max_tokens,
     )

@@ -25,6 +25,7 @@ class HashingEncoder:
 
     dim = 512
     revision = "hashing-char_wb-3-5-512-sqrt"
+    weights_bytes = 0
 
     def __init__(self, prompt: str = "") -> None:
         self._prompt = prompt

@@ -38,7 +38,7 @@ def model_folder(model: str, revision: str | None, *, fetch: bool = True) -> Pat
         field="embed.model",
         marker="modules.json",
         kind="sentence-transformers",
-        names=("bundled", "hashing"),
+        names=("bundled", "base", "hashing"),
         fetch=fetch,
     )
 
@@ -61,6 +61,7 @@ class SentenceTransformerEncoder:
         self._folder, self._prompt, self._device = folder, prompt, device
         self._model = _load(folder, dtype, device)
         self._exact: Any = self._model if dtype == "float32" else None
+        self.weights_bytes = sum(weights.nbytes for weights in self._model.parameters())
         self.dim = int(self._model.get_embedding_dimension())
         # A static model has a bare `tokenizers` object, and is a lookup: its tokenizer does nearly all of the work.
         self._is_static = hasattr(self._model.tokenizer, "encode_batch_fast")

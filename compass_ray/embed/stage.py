@@ -116,6 +116,10 @@ def _revision(config: EmbedConfig) -> str:
         from compass_ray.embed.hashing import HashingEncoder
 
         return HashingEncoder.revision
+    if config.model == "base":
+        from compass_ray.embed.base import base_folder, base_revision
+
+        return base_revision(base_folder(config.base, config.revision), config.max_tokens)
     from compass_ray.embed.sentence_transformer import model_folder
     from compass_ray.models import folder_revision
 
@@ -162,13 +166,12 @@ class ShardEmbedder:
         columns = ["doc_id", "content_id", "role", "owner", "lang", "text", "reject"]
         documents = records.documents_only(self._documents.read(key, columns))
         texts = documents["text"].to_pylist()
-        tokens, inputs = self._encoder.tokenize(texts)
-        vectors, halved = encode_in_batches(
-            self._encoder, inputs, token_batches(tokens, self._config.batch_tokens, self._config.batch_texts)
-        )
+        tokenized = self._encoder.tokenize(texts)
+        batches = token_batches(tokenized.sizes(), self._config.batch_tokens, self._config.batch_texts)
+        vectors, halved = encode_in_batches(self._encoder, tokenized.inputs, batches)
         finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         table = documents.drop_columns(["text"])
-        table = table.append_column("tokens", pa.array(tokens))
+        table = table.append_column("tokens", pa.array(tokenized.counts))
         table = table.append_column("vector", to_column(vectors, missing=~finite))
         summary = {
             "groups": group_counts(table.filter(pa.array(finite))),

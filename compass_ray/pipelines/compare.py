@@ -90,6 +90,11 @@ def compared(strategy: str, sampled: Artifact, record: StageRecord) -> list[Comp
     return rows
 
 
+def label(strategy: str, encoder: str) -> str:
+    """Name a strategy as the literature does, where the encoder makes it so: ``round_robin`` over ``base`` is RDS+."""
+    return f"{strategy} (RDS+)" if (strategy, encoder) == ("round_robin", "base") else strategy
+
+
 def with_strategy(config: SampleConfig, strategy: str) -> SampleConfig:
     """The same problem for another strategy; ``all`` takes no budget, and not every draw a temperature.
 

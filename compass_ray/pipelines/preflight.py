@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,11 @@ from compass_ray.runtime.threads import set_threads
 
 _ENCODED = 1024
 """Texts that the encoder is timed on."""
+
+_SLOW = 32
+"""Texts that it is timed on where as many as :data:`_ENCODED` would take longer than :data:`_PATIENCE_S`."""
+
+_PATIENCE_S = 10.0
 
 _ITERATIONS = 40
 """Lloyd passes until convergence at the default tolerance, as seen; fewer if the config allows fewer."""
@@ -118,6 +124,8 @@ class Costs:
         A process with the libraries that workers need.
     load : float
         The encoder with the libraries it needs, in wall time.
+    weights : int
+        Bytes of the encoder's weights.
     write, encode : float
         For one document: sorting and writing it; tokenising and embedding it.
     sign : float
@@ -136,13 +144,14 @@ class Costs:
     race: float
     dim: int
     sign: float = 0.0
+    weights: int = 0
 
 
 def preflight(config: RunConfig) -> Preflight:
     """Look at every source, and time the config's encoder and kernels on documents of theirs.
 
-    Cost: that of :mod:`compass_ray.ingest.survey`, the load of the encoder, the encoding of a thousand texts, and two
-    starts of a process.
+    Cost: that of :mod:`compass_ray.ingest.survey`, the load of the encoder, the encoding of a thousand texts (fewer
+    where that takes long), and two starts of a process.
 
     Raises
     ------
@@ -174,14 +183,17 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
     encoder = encoder_from(config.embed)
     load = time.monotonic() - started
     set_threads(config.embed.threads)
-    some = texts[:: max(1, len(texts) // _ENCODED)]
 
-    def encode() -> None:
-        tokens, inputs = encoder.tokenize(some)
-        batches = token_batches(tokens, config.embed.batch_tokens, config.embed.batch_texts)
-        embedding.encode_in_batches(encoder, inputs, batches)
+    def encode(some: Sequence[str]) -> None:
+        tokenized = encoder.tokenize(some)
+        batches = token_batches(tokenized.sizes(), config.embed.batch_tokens, config.embed.batch_texts)
+        embedding.encode_in_batches(encoder, tokenized.inputs, batches)
 
-    per_text = _seconds(encode) / len(some)
+    some = texts[:: max(1, len(texts) // _SLOW)]
+    per_text = _seconds(partial(encode, some)) / len(some)
+    if per_text * _ENCODED <= _PATIENCE_S:
+        some = texts[:: max(1, len(texts) // _ENCODED)]
+        per_text = _seconds(partial(encode, some)) / len(some)
     longer = _length(surveys) / float(np.mean([len(text) for text in some]))
     set_threads(1)
     x = np.random.default_rng(0).standard_normal((4 * kernels.TILE_ROWS, encoder.dim), dtype=np.float32)
@@ -193,6 +205,7 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
         compare=_seconds(lambda: kernels.nearest(x, x[:_CLUSTERS])) / len(x) / _CLUSTERS,
         race=_seconds(lambda: kernels.nearest(x, x[:1])) / len(x),
         dim=encoder.dim,
+        weights=encoder.weights_bytes,
         sign=0.0 if config.ingest.minhash is None else _sign(config.ingest.minhash, sample) * longer,
     )
 
@@ -267,12 +280,14 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     near = config.ingest.minhash
     bands = 0 if near is None else banding(near.similarity, near.hashes).bands
     reading = _BASE_BYTES + cpus * _READER_BYTES
-    left_over = _BASE_BYTES + cpus * _ENCODER_BYTES  # workers of the stage before end when Ray finds them idle
+    encoders = embedders * (_ENCODER_BYTES + costs.weights)
+    # workers of the stage before end when Ray finds them idle
+    left_over = _BASE_BYTES + encoders + (cpus - embedders) * _ENCODER_BYTES
     memory = {
         "read": reading + 5 * weight,
         "minhash": reading + 30 * workers * shard_bytes + 40 * bands * rows,
         "ingest": reading + 30 * workers * shard_bytes,
-        "embed": _BASE_BYTES + embedders * (_ENCODER_BYTES + 30 * shard_bytes) + (cpus - embedders) * _READER_BYTES,
+        "embed": _BASE_BYTES + encoders + 30 * embedders * shard_bytes + (cpus - embedders) * _READER_BYTES,
         "codebook": left_over + fitters * _READER_BYTES + 1.3 * 4 * costs.dim * fitted,
         "assign": left_over,
         "sample": left_over + 1_300 * rows,

@@ -209,7 +209,7 @@ def test_what_is_neither_a_folder_nor_a_hub_id_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_encoder(name, revision="0" * 40)
     assert str(caught.value) == (
-        f"embed.model: '{name}' is neither 'bundled' nor 'hashing', nor a folder that exists, "
+        f"embed.model: '{name}' is neither 'bundled' nor 'base' nor 'hashing', nor a folder that exists, "
         "nor a hub id 'owner/name'; correct it"
     )
 
@@ -251,6 +251,7 @@ class Lookup:
 
     dim = 2
     revision = "lookup"
+    weights_bytes = 0
 
     def __init__(self, room: int = 1000, error: type[BaseException] = MemoryError) -> None:
         self.room, self.error = room, error

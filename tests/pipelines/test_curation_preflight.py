@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from conftest import demo_config
 
 from compass_ray.config import RunConfig
+from compass_ray.embed.encoder import Input
+from compass_ray.embed.hashing import HashingEncoder
 from compass_ray.ingest.config import MinHash, SourceConfig
 from compass_ray.ingest.survey import Survey, survey_all
+from compass_ray.pipelines import preflight
 from compass_ray.pipelines.preflight import Costs, Prediction, measure, predict
 
 COSTS = Costs(start=1.5, load=5.0, write=4e-6, encode=3e-4, compare=2e-8, race=2e-7, dim=384)
@@ -92,3 +97,28 @@ def test_a_slower_start_of_processes_lengthens_every_stage(config: RunConfig, su
     one, two = (by_stage(predict(config, surveys, 64, 4, replace(COSTS, start=start))) for start in (1.0, 3.0))
     assert all(two[stage].seconds > one[stage].seconds for stage in one)
     assert two["ingest"].seconds - one["ingest"].seconds > two["select"].seconds - one["select"].seconds
+
+
+def test_the_weights_of_an_encoder_are_memory_of_every_actor(config: RunConfig, surveys: list[Survey]) -> None:
+    light, heavy = (by_stage(predict(config, surveys, 64, 4, replace(COSTS, weights=size))) for size in (0, 1 << 30))
+    assert heavy["ingest"].peak_bytes == light["ingest"].peak_bytes
+    for stage in ("embed", "codebook", "sample"):
+        assert heavy[stage].peak_bytes - light[stage].peak_bytes == 4 << 30
+
+
+def test_a_slow_encoder_is_timed_on_few_texts(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(HashingEncoder):
+        encoded: ClassVar[list[int]] = []
+
+        def encode(self, inputs: Sequence[Input]) -> Any:
+            self.encoded.append(len(inputs))
+            return super().encode(inputs)
+
+    monkeypatch.setattr(preflight, "encoder_from", lambda _: Slow())
+    surveys = survey_all(config.sources, config.embed.view)
+    fast = measure(config, surveys).encode
+    assert max(Slow.encoded) == config.embed.batch_texts
+    Slow.encoded.clear()
+    monkeypatch.setattr(preflight, "_PATIENCE_S", 0.0)
+    assert measure(config, surveys).encode == pytest.approx(fast, rel=2)
+    assert max(Slow.encoded) < 64

@@ -34,7 +34,8 @@ def test_a_run_in_order_has_no_failed_check_and_leaves_no_probe(diagnosed: Diagn
 @pytest.mark.parametrize(
     ("overrides", "name", "found"),
     [
-        (["embed.model=./no-model"], "encoder", "embed.model: './no-model' is neither 'bundled' nor 'hashing', nor a"),
+        (["embed.model=./no-model"], "encoder", "embed.model: './no-model' is neither 'bundled' nor 'base' nor 'hash"),
+        (["embed={model: base, base: ./none}"], "encoder", "embed.base: './none' is neither a folder that exists, nor"),
         (["sources.usage.path=nowhere.tsv"], "source usage", "sources.usage.path: no file matches nowhere.tsv"),
         (
             ["ingest.decontaminate={evaluations: {quiz: {path: nowhere.csv}}}"],
@@ -57,6 +58,12 @@ def test_what_is_missing_fails_its_own_check_alone(
     assert [other for other, check in checks.items() if check.state == "failed"] == [name]
     assert checks[name].found.startswith(found)
     assert checks[name].advice
+
+
+def test_the_base_of_the_adapters_is_looked_for_as_the_encoder(diagnosed: Diagnosed) -> None:
+    checks = diagnosed("embed={model: base}")
+    assert checks["encoder"].state == "good"
+    assert checks["encoder"].found == checks["base model"].found
 
 
 @pytest.mark.parametrize(("offline", "state"), [(False, "warning"), (True, "failed")])

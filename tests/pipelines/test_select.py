@@ -16,7 +16,7 @@ from conftest import DEMO
 from compass_ray import CurationRun, RunConfig, curate
 from compass_ray.artifacts import open_artifact
 from compass_ray.errors import ConfigError, InfeasibleBudget
-from compass_ray.pipelines.compare import Compared, compare, with_strategy
+from compass_ray.pipelines.compare import Compared, compare, label, with_strategy
 from compass_ray.pipelines.explain import explain, open_run
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.stage import drawing_of
@@ -68,6 +68,12 @@ def test_a_strategy_that_cannot_keep_to_the_config_is_named(demo: Make) -> None:
         compare(demo(), ["best"])
     with pytest.raises(ConfigError, match="similarity_temperature needs a strategy with cluster quotas"):
         demo("sample.strategy=random", "sample.similarity_temperature=0.2")
+
+
+def test_round_robin_over_the_base_model_is_called_rds_plus() -> None:
+    assert label("round_robin", "base") == "round_robin (RDS+)"
+    assert label("round_robin", "bundled") == "round_robin"
+    assert label("kl", "base") == "kl"
 
 
 def test_a_baseline_is_compared_without_the_temperature_of_the_config(demo: Make) -> None:

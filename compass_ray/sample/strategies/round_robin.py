@@ -1,6 +1,6 @@
 """``round_robin``: each usage document in turn takes its nearest pool document that nobody has taken.
 
-What task-oriented retrieval does (Ivison et al., 2025, arXiv 2503.01807): every question is served alike, however
+Over ``embed.model: base`` this is RDS+ (Ivison et al., 2025, arXiv 2503.01807): every question is served alike, however
 crowded the pool is around it.
 """
 
