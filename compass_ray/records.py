@@ -176,11 +176,24 @@ TRAINING = pa.schema(
         ("owner", pa.string()),  # whose adapter it is trained into
         ("lang", pa.string()),
         ("selected", pa.bool_()),  # from the selection, not from current data
+        ("equals_usage", pa.bool_()),  # its content is that of a held-out usage row: nothing trains on it
         ("text", pa.string()),
         ("messages", MESSAGES),
     ]
 )
 """Documents that adapters are trained on."""
+
+USAGE = pa.schema(
+    [
+        ("doc_id", ID),
+        ("content_id", ID),
+        ("target_lang", pa.string()),  # whose usage it is
+        ("lang", pa.string()),
+        ("text", pa.string()),
+        ("messages", MESSAGES),
+    ]
+)
+"""Held-out usage: rows of role target that nothing is chosen by and nothing trains on."""
 
 EXAMPLE = pa.schema(
     [
