@@ -54,6 +54,9 @@ class TrainingData:
 def train_adapters(config: RunConfig, display: Display | None = None) -> AdaptedRun:
     """Train an adapter for every language that has data, score it, and register it as candidate.
 
+    Scores are of held-out usage in the language, if there is any, of held-out documents of what was trained on, and of
+    other languages, in this order.
+
     The data are the selection of ``adapt.run``, or of this config's own run, which is curated first where that has not
     been done, or without either the sources with role ``current``. Trainings that exist are reused, interrupted ones
     resumed.
@@ -286,8 +289,9 @@ def _identity(section: AdaptConfig, base: BaseRef, gathered: Artifact, source: T
 def _lineage(
     config: RunConfig, section: AdaptConfig, base: BaseRef, one: Any, trained_on: TrainingData, tokens: Artifact
 ) -> Lineage:
-    scores = {row.pop("lang"): row for row in one.score_table().drop_columns(["adapter"]).to_pylist()}
+    scores = one.score_table().drop_columns(["adapter"]).to_pylist()
     counts = data.counts_of(tokens, one.lang)
+    documents = {name: counts[name] for name in ("train", "heldout", "dropped", "selected", "truncated")}
     return Lineage(
         base=base,
         lang=one.lang,
@@ -297,7 +301,7 @@ def _lineage(
         selection=None if trained_on.selection is None else trained_on.selection.fingerprint,
         config={"adapt": identity(section), "seed": config.seed},
         scores={"heldout": scores, "training": one.adapter.manifest().receipts["curve"].summary},
-        documents={name: counts[name] for name in ("train", "heldout", "dropped", "selected", "truncated")},
+        documents={**documents, "heldout_usage": counts["usage"]["heldout"]},
     )
 
 
