@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import records, seeding
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Which usage is held out of a run.
+
+    Attributes
+    ----------
+    seed : int
+        Of the run.
+    fraction : float
+        Share of the target documents, in [0, 1).
+    """
+
+    seed: int
+    fraction: float
 
 
 def heldout_mask(rows: pa.Table, seed: int, fraction: float) -> NDArray[np.bool_]:

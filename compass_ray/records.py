@@ -199,11 +199,24 @@ TRAINING = pa.schema(
         ("owner", pa.string()),  # whose adapter it is trained into
         ("lang", pa.string()),
         ("selected", pa.bool_()),  # from the selection, not from current data
+        ("equals_usage", pa.bool_()),  # its content is that of a held-out usage row: nothing trains on it
         ("text", pa.string()),
         ("messages", MESSAGES),
     ]
 )
 """Documents that adapters are trained on."""
+
+USAGE = pa.schema(
+    [
+        ("doc_id", ID),
+        ("content_id", ID),
+        ("target_lang", pa.string()),  # whose usage it is
+        ("lang", pa.string()),
+        ("text", pa.string()),
+        ("messages", MESSAGES),
+    ]
+)
+"""Held-out usage: rows of role target that nothing is chosen by and nothing trains on."""
 
 EXAMPLE = pa.schema(
     [
@@ -228,7 +241,7 @@ CURVE = pa.schema(
         ("step", pa.int64()),  # updates done, from 1
         ("epoch", pa.float64()),
         ("loss", pa.float64()),  # nats a trained token, mean of the global batch
-        ("heldout_loss", pa.float64()),  # null where none was measured
+        ("heldout_loss", pa.float64()),  # of the mixture; null where none was measured
         ("learning_rate", pa.float64()),
         ("grad_norm", pa.float64()),  # before clipping
         ("tokens", pa.int64()),
@@ -237,14 +250,21 @@ CURVE = pa.schema(
     ]
 )
 
+MEASURES = ("usage", "mixture", "other")
+"""usage = held-out usage in the adapter's language, mixture = held-out documents of what it was trained on,
+other = those of what an adapter of another language was trained on. In the order in which all scores are shown.
+"""
+
 SCORE = pa.schema(
     [
         ("adapter", pa.string()),  # the language of the adapter
-        ("lang", pa.string()),  # whose held-out documents
-        ("documents", pa.int64()),
+        ("measures", pa.string()),  # one of MEASURES
+        ("lang", pa.string()),  # whose usage, or whose adapter's mixture
+        ("documents", pa.int64()),  # 0 where there was none to measure: then all below are null
+        ("in_language", pa.int64()),  # documents that are in that language
         ("tokens", pa.int64()),  # predicted
         ("bytes", pa.int64()),  # UTF-8, of what they spell
-        ("base_loss", pa.float64()),
+        ("base_loss", pa.float64()),  # nats a token
         ("base_perplexity", pa.float64()),
         ("base_bits_per_byte", pa.float64()),
         ("loss", pa.float64()),
@@ -252,7 +272,7 @@ SCORE = pa.schema(
         ("bits_per_byte", pa.float64()),
     ]
 )
-"""Held-out scores of an adapter and of its base without it, for its own language and for others."""
+"""Held-out scores of an adapter and of its base without it: usage, the mixture, then every other language's mixture."""
 
 
 def ids_to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:

@@ -44,9 +44,9 @@ class TrainingConfig(Config):
     warmup_fraction: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     clip_norm: float = Field(default=1.0, gt=0)
-    eval_steps: int | None = Field(default=None, ge=1, description="Updates between held-out evaluations")
+    eval_steps: int | None = Field(default=None, ge=1, description="Updates between evaluations on the mixture")
     patience: int | None = Field(
-        default=None, ge=1, description="Evaluations without a better held-out loss before training stops"
+        default=None, ge=1, description="Evaluations without a better loss on the mixture before training stops"
     )
 
     @model_validator(mode="after")
@@ -126,9 +126,14 @@ class AdaptConfig(Config):
     max_length: int = Field(default=2048, ge=8, description="Tokens of a pack; longer documents are cut")
     packing: bool = Field(default=True, description="Several documents in a pack, without attention across them")
     heldout_fraction: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of documents that only scores see; equal content is on one side"
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of documents that only scores see; equal content is on one side in all languages",
     )
-    heldout_documents: int = Field(default=500, ge=1, description="Held-out documents of a language, at most")
+    heldout_documents: int = Field(
+        default=500, ge=1, description="Held-out documents of a language, at most, and scored rows of its usage"
+    )
     replay_fraction: float = Field(
         default=0.05, ge=0, le=1, description="Share of the training documents kept with a version for later updates"
     )

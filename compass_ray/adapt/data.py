@@ -1,8 +1,10 @@
 """Training data: current documents and a selection -> packs of tokens for every language.
 
-Two passes of tasks. The first takes out of every document shard the rows that any adapter is trained on; the second
-gives each language a task that splits, tokenises, masks and packs its rows. Cost: document shards are read once; a
-worker of the second pass holds one language's rows and about 9 bytes for each of their tokens.
+Three passes of tasks. The first takes out of every document shard the rows that any adapter is trained on. The second
+finds what each language holds out (see ``split``); the third gives each language a task that tokenises, masks and packs
+its rows. Cost: document shards are read once and the gathered rows twice; a worker of the last pass holds one
+language's rows and about 9 bytes for each of their tokens. The driver holds at most ``heldout_documents`` ids a
+language.
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import records, seeding
-from compass_ray.adapt.examples import Example, TemplateMismatch, chat_example, check_template, text_example
+from compass_ray.adapt import split
+from compass_ray.adapt.examples import Example, check_template, example_of
 from compass_ray.adapt.packing import Packs, make_packs
 from compass_ray.adapt.tokenizer import TokenizerSource
+from compass_ray.adapt.usage import usage_packs
 from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 1
-TRAIN, HELDOUT, DOCUMENTS, REPLAY = "train", "heldout", "documents", "replay"
-_PARTS = (TRAIN, HELDOUT, DOCUMENTS, REPLAY)
+VERSION = 2
+TRAIN, HELDOUT, USAGE, DOCUMENTS, REPLAY = "train", "heldout", "usage", "documents", "replay"
+_PARTS = (TRAIN, HELDOUT, USAGE, DOCUMENTS, REPLAY)
 
 
 def key_of(lang: str, part: str) -> str:
@@ -39,6 +43,7 @@ def gathered(
     data: str,
     session: Session,
     *,
+    usage: Artifact | None = None,
     owner_of_all: str | None = None,
     without: frozenset[str] = frozenset(),
 ) -> Artifact:
@@ -51,6 +56,8 @@ def gathered(
     selection : Artifact or None
         Of the select stage, over the same documents.
     data : {"union", "selection"}
+    usage : Artifact, optional
+        Of :func:`~compass_ray.adapt.usage.heldout_usage`: rows that equal one of its rows are marked.
     owner_of_all : str, optional
         Takes documents of every role and language, for this owner: what a base model is trained on.
     without : frozenset of str
@@ -61,6 +68,7 @@ def gathered(
         "documents": documents.fingerprint,
         "selection": None if selection is None else selection.fingerprint,
         "data": data,
+        "usage": None if usage is None else usage.fingerprint,
         "owner_of_all": owner_of_all,
         "without": sorted(without),
     }
@@ -70,7 +78,9 @@ def gathered(
     session.complete(
         target,
         keys,
-        lambda missing: map_keys(_gather_shard, missing, documents, selection, current, owner_of_all, without, target),
+        lambda missing: map_keys(
+            _gather_shard, missing, documents, selection, current, usage, owner_of_all, without, target
+        ),
     )
     return target
 
@@ -80,23 +90,25 @@ def _gather_shard(
     documents: Artifact,
     selection: Artifact | None,
     current: bool,
+    usage: Artifact | None,
     owner_of_all: str | None,
     without: frozenset[str],
     target: Artifact,
 ) -> Receipt:
+    known = _usage_contents(key, usage)
     parts = [records.TRAINING.empty_table()]
     if current:
         names = ["doc_id", "content_id", "role", "owner", "lang", "text", "messages", "reject"]
         rows = records.documents_only(documents.read(key, names))
         if owner_of_all is None:
             rows = rows.filter(pc.equal(rows["role"], "current"))
-            parts.append(_training_rows(rows, rows["owner"], selected=False))
+            parts.append(_training_rows(rows, rows["owner"], known, selected=False))
         else:
             owner = pa.array([owner_of_all] * rows.num_rows, pa.string())
-            parts.append(_training_rows(rows, owner, selected=False))
+            parts.append(_training_rows(rows, owner, known, selected=False))
     if selection is not None and key in selection.manifest().receipts:
         rows = selection.read(key, ["doc_id", "content_id", "lang", "text", "messages", "selected_for"])
-        parts.append(_training_rows(rows, rows["selected_for"], selected=True))
+        parts.append(_training_rows(rows, rows["selected_for"], known, selected=True))
     table = pa.concat_tables(parts)
     if without:
         table = table.filter(pc.invert(pc.is_in(table["lang"], value_set=pa.array(sorted(without)))))
@@ -104,12 +116,23 @@ def _gather_shard(
     return target.write(key, table, {"documents": dict(sorted(owners.items()))})
 
 
-def _training_rows(rows: pa.Table, owner: pa.ChunkedArray | pa.Array, *, selected: bool) -> pa.Table:
-    flags = pa.array(np.full(rows.num_rows, selected))
+def _usage_contents(key: str, usage: Artifact | None) -> pa.ChunkedArray:
+    """Contents of the held-out usage of a shard. Equal content is in one shard, so no other shard matters."""
+    if usage is None or key not in usage.manifest().receipts:
+        return records.USAGE.empty_table()["content_id"]
+    return usage.read(key, ["content_id"])["content_id"]
+
+
+def _training_rows(
+    rows: pa.Table, owner: pa.ChunkedArray | pa.Array, usage: pa.ChunkedArray, *, selected: bool
+) -> pa.Table:
     columns = {name: rows[name] for name in ("doc_id", "content_id", "lang", "text", "messages")}
-    return (
-        pa.table({**columns, "owner": owner, "selected": flags}).select(records.TRAINING.names).cast(records.TRAINING)
-    )
+    columns |= {
+        "owner": owner,
+        "selected": pa.array(np.full(rows.num_rows, selected)),
+        "equals_usage": pc.is_in(rows["content_id"], value_set=usage),
+    }
+    return pa.table(columns).select(records.TRAINING.names).cast(records.TRAINING)
 
 
 def languages_of(gathered: Artifact) -> dict[str, int]:
@@ -121,12 +144,29 @@ def languages_of(gathered: Artifact) -> dict[str, int]:
 
 
 def tokenised(
-    gathered: Artifact, languages: Sequence[str], source: TokenizerSource, seed: int, session: Session
+    gathered: Artifact,
+    languages: Sequence[str],
+    source: TokenizerSource,
+    seed: int,
+    session: Session,
+    *,
+    usage: Artifact | None = None,
 ) -> Artifact:
     """Packs of tokens for training and scoring, and what became of every document.
 
-    For each language the keys ``<lang>-train`` and ``<lang>-heldout`` (tables of :class:`Packs`), ``<lang>-documents``
-    (schema ``records.EXAMPLE``) and ``<lang>-replay``. The summary of ``-documents`` has the counts.
+    For each language the keys ``<lang>-train``, ``<lang>-heldout`` and ``<lang>-usage`` (tables of :class:`Packs`),
+    ``<lang>-documents`` (schema ``records.EXAMPLE``) and ``<lang>-replay``. The summary of ``-documents`` has the
+    counts. What is held out depends on all languages gathered, not only on those asked for.
+
+    Parameters
+    ----------
+    gathered : Artifact
+    languages : sequence of str
+    source : TokenizerSource
+    seed : int
+    session : Session
+    usage : Artifact, optional
+        What ``gathered`` was marked by.
 
     Raises
     ------
@@ -137,6 +177,7 @@ def tokenised(
     body = {
         "version": VERSION,
         "gathered": gathered.fingerprint,
+        "usage": None if usage is None else usage.fingerprint,
         "languages": sorted(languages),
         "tokenizer": source.fingerprint(),
         "seed": seed,
@@ -149,7 +190,9 @@ def tokenised(
 
     def compute(missing: list[str]) -> Iterator[Receipt]:
         unfinished = sorted({key.rpartition("-")[0] for key in missing})
-        for receipts in map_keys(_tokenise_language, unfinished, gathered, source, seed, target):
+        drawing = (seed, config.heldout_fraction, config.heldout_documents)
+        held = _union(map_keys(split.heldout_contents, languages_of(gathered), gathered, *drawing))
+        for receipts in map_keys(_tokenise_language, unfinished, gathered, usage, held, source, seed, target):
             yield from (receipt for receipt in receipts if receipt.key in set(missing))
 
     session.complete(target, [key_of(lang, part) for lang in sorted(languages) for part in _PARTS], compute)
@@ -174,8 +217,18 @@ def trained_documents(tokenised: Artifact, lang: str) -> list[str]:
     return [value.hex() for value in trained["doc_id"].to_pylist()]
 
 
+def _union(contents: Iterable[pa.Array]) -> pa.Array:
+    return pc.unique(pa.chunked_array(contents, records.ID))
+
+
 def _tokenise_language(
-    lang: str, gathered: Artifact, source: TokenizerSource, seed: int, target: Artifact
+    lang: str,
+    gathered: Artifact,
+    usage: Artifact | None,
+    held: pa.Array,
+    source: TokenizerSource,
+    seed: int,
+    target: Artifact,
 ) -> list[Receipt]:
     config = source.config
     rows = _rows_of(gathered, lang)
@@ -183,10 +236,11 @@ def _tokenise_language(
     conversations = rows["messages"].is_valid()
     if pc.any(conversations).as_py():
         check_template(tokenizer, "adapt.chat_template")
-    made = [_example(tokenizer, row, config.max_length) for row in _small(rows)]
-    heldout = heldout_mask(
-        records.ids_to_numpy(rows["content_id"]), seed, lang, config.heldout_fraction, config.heldout_documents
-    )
+    heldout = split.language_mask(rows, seed, config.heldout_fraction, config.heldout_documents)
+    made = [
+        (None, reason) if reason else example_of(tokenizer, row["text"], row["messages"], config.max_length)
+        for row, reason in zip(_small(rows), split.barred(rows, heldout, held), strict=True)
+    ]
     fates = _fates(made, heldout)
     parts = {
         part: make_packs(
@@ -197,8 +251,12 @@ def _tokenise_language(
         for part in (TRAIN, HELDOUT)
     }
     documents = _document_table(rows, made, fates)
+    scored_usage, usage_counts = usage_packs(usage, lang, tokenizer, config, seed)
+    in_language = Counter(fate for fate, spoken in zip(fates, rows["lang"].to_pylist(), strict=True) if spoken == lang)
     counts = {
         **{part: fates.count(part) for part in (TRAIN, HELDOUT, "dropped")},
+        "in_language": {part: in_language[part] for part in (TRAIN, HELDOUT)},
+        "usage": usage_counts,
         "dropped_reasons": dict(Counter(reason for _, reason in made if reason)),
         "truncated": sum(bool(example and example.truncated) for example, _ in made),
         "selected": int(pc.sum(documents.filter(pc.equal(documents["part"], TRAIN))["selected"]).as_py() or 0),
@@ -211,6 +269,7 @@ def _tokenise_language(
     return [
         target.write(key_of(lang, TRAIN), parts[TRAIN].to_table()),
         target.write(key_of(lang, HELDOUT), parts[HELDOUT].to_table()),
+        target.write(key_of(lang, USAGE), scored_usage.to_table()),
         target.write(key_of(lang, REPLAY), replay),
         target.write(key_of(lang, DOCUMENTS), documents, counts),
     ]
@@ -218,12 +277,7 @@ def _tokenise_language(
 
 def _rows_of(gathered: Artifact, lang: str) -> pa.Table:
     """One owner's rows in the order of their ids, current ones before selected ones of the same id."""
-    parts = [records.TRAINING.empty_table()]
-    for key, receipt in gathered.manifest().receipts.items():
-        if lang in receipt.summary["documents"]:
-            rows = gathered.read(key)
-            parts.append(rows.filter(pc.equal(rows["owner"], lang)))
-    table = pa.concat_tables(parts)
+    table = split.rows_of(lang, gathered)
     order = pc.sort_indices(
         table.set_column(0, "doc_id", table["doc_id"].cast(pa.binary())),
         sort_keys=[("doc_id", "ascending"), ("selected", "ascending")],
@@ -234,39 +288,6 @@ def _rows_of(gathered: Artifact, lang: str) -> pa.Table:
 def _small(rows: pa.Table) -> Iterator[Mapping[str, Any]]:
     for part in rows.select(["text", "messages"]).to_batches(max_chunksize=1024):
         yield from part.to_pylist()
-
-
-def _example(tokenizer: Any, row: Mapping[str, Any], max_length: int) -> tuple[Example | None, str | None]:
-    """The example of a row, or why there is none."""
-    try:
-        if row["messages"] is None:
-            example = text_example(tokenizer, row["text"], max_length)
-        else:
-            example = chat_example(tokenizer, row["messages"], max_length)
-    except TemplateMismatch:
-        return None, "template_mismatch"
-    if example.trained.any():
-        return example, None
-    answered = any(message["role"] == "assistant" for message in row["messages"] or ())
-    return None, "cut_before_the_answer" if example.truncated and answered else "no_trainable_token"
-
-
-def heldout_mask(content_ids: NDArray[np.uint8], seed: int, lang: str, fraction: float, most: int) -> NDArray[np.bool_]:
-    """Which documents only scores see: a keyed hash of the content, so that equal content is on one side.
-
-    Parameters
-    ----------
-    content_ids : ndarray of shape (n, 16), uint8
-    fraction : float
-        Expected share.
-    most : int
-        Documents, at most; those with the smallest hashes.
-    """
-    chance = seeding.uniform(content_ids, seed, "adapt-heldout", lang)
-    limit = fraction
-    if len(chance) > most:
-        limit = min(fraction, float(np.partition(chance, most)[most]))
-    return np.asarray(chance < limit)
 
 
 def _fates(made: Iterable[tuple[Example | None, str | None]], heldout: NDArray[np.bool_]) -> list[str]:

@@ -97,6 +97,30 @@ def chat_example(tokenizer: Any, messages: Messages, max_length: int) -> Example
     return _example(tokens, trained, spelled, max_length)
 
 
+def example_of(
+    tokenizer: Any, text: str, messages: Messages | None, max_length: int
+) -> tuple[Example | None, str | None]:
+    """Make the example of a document, or say in a word why there is none.
+
+    Parameters
+    ----------
+    messages
+        Its conversation; None for plain text.
+    """
+    try:
+        example = (
+            text_example(tokenizer, text, max_length)
+            if messages is None
+            else chat_example(tokenizer, messages, max_length)
+        )
+    except TemplateMismatch:
+        return None, "template_mismatch"
+    if example.trained.any():
+        return example, None
+    answered = any(message["role"] == "assistant" for message in messages or ())
+    return None, "cut_before_the_answer" if example.truncated and answered else "no_trainable_token"
+
+
 def check_template(tokenizer: Any, field: str) -> None:
     """Refuse a tokenizer that cannot mask a plain conversation, before any work is done.
 

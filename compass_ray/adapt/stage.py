@@ -19,13 +19,14 @@ import pyarrow as pa
 from compass_ray.adapt import data
 from compass_ray.adapt.schedule import Schedule
 from compass_ray.adapt.training.adapter_files import CONFIG, WEIGHTS
-from compass_ray.adapt.training.worker import CURVE, SCORES, Job, Settings
+from compass_ray.adapt.training.worker import CURVE, SCORES, Job, Scored, Settings
 from compass_ray.artifacts import Artifact, artifact, digest
 from compass_ray.configbase import identity
 from compass_ray.errors import CompassError, NothingTrained
 from compass_ray.runtime.stage import Session
 
 VERSION = 1
+SCORES_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Adapted:
         return self.adapter.read(CURVE)
 
     def score_table(self) -> pa.Table:
-        """One row for each language scored, schema ``records.SCORE``."""
+        """One row for usage, one for the mixture, then one for each other language; schema ``records.SCORE``."""
         return self.scores.read(SCORES)
 
 
@@ -120,11 +121,30 @@ def _job(
         "seed": settings.seed,
     }
     adapter = artifact(session.output, f"adapter-{lang}", body)
-    heldout = {other: receipts[data.key_of(other, data.HELDOUT)].hash for other in languages}
+    scored = _scored(lang, tokens, languages)
+    measured = [
+        [each.measures, each.lang, receipts[data.key_of(each.lang, each.part)].hash, each.in_language]
+        for each in scored
+    ]
     scores = artifact(
-        session.output, f"scores-{lang}", {"version": VERSION, "adapter": adapter.fingerprint, "heldout": heldout}
+        session.output,
+        f"scores-{lang}",
+        {"version": SCORES_VERSION, "adapter": adapter.fingerprint, "scored": measured},
     )
-    return Job(lang, tokens, adapter, scores, tuple(languages))
+    return Job(lang, tokens, adapter, scores, scored)
+
+
+def _scored(lang: str, tokens: Artifact, languages: Sequence[str]) -> tuple[Scored, ...]:
+    """List what the adapter of a language is scored on, in the order of ``records.MEASURES``."""
+    counts = {other: data.counts_of(tokens, other) for other in languages}
+    mixtures = [("mixture", lang), *(("other", other) for other in languages if other != lang)]
+    return (
+        Scored("usage", lang, data.USAGE, counts[lang]["usage"]["in_language"]),
+        *(
+            Scored(measures, other, data.HELDOUT, counts[other]["in_language"][data.HELDOUT])
+            for measures, other in mixtures
+        ),
+    )
 
 
 def _nothing(lang: str, counts: Mapping[str, Any]) -> NothingTrained:

@@ -1,7 +1,8 @@
-"""Adapters for people: what each language was trained on, and how well it predicts held-out text, before and after."""
+"""Adapters for people: what each was trained on, and how well it predicts usage, its mixture and other languages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -22,43 +23,44 @@ def adapted_as_json(run: AdaptedRun) -> dict[str, Any]:
 
 
 def print_adapted(run: AdaptedRun) -> None:
-    """Print scores, failures and where the adapters are."""
+    """Print scores, what they are of, failures and where the adapters are."""
+    from compass_ray.pipelines.adapted import SCORE_HEADINGS
+
     record = run.record
     console = results_console()
-    table = Table(title=f"Adapters on {record['base']['name']}: held-out text", title_justify="left")
-    table.add_column("language", no_wrap=True)
-    for heading in ("trained on", "perplexity", "bits per byte", "change", "other languages", "version"):
+    table = Table(title=f"Adapters on {record['base']['name']}: held-out text, base → adapter", title_justify="left")
+    for heading in ("language", SCORE_HEADINGS[0]):
+        table.add_column(heading, no_wrap=True)
+    for heading in SCORE_HEADINGS[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
     for lang in run.languages:
-        rows = {row["lang"]: row for row in run.scores(lang).to_pylist()}
-        table.add_row(
-            f"{language_name(lang)} ({lang})",
-            f"{record['languages'][lang]['documents']['train']:,}",
-            *_before_and_after(rows.get(lang)),
-            _interference(rows, lang),
-            record["languages"][lang]["version"][:12],
-        )
+        for number, line in enumerate(run.score_lines(lang)):
+            table.add_row("" if number else f"{language_name(lang)} ({lang})", *line.cells())
+        table.add_section()
     console.print(table)
+    for lang in run.languages:
+        version = record["languages"][lang]["version"][:12]
+        for note in _notes(record["documents"][lang], version):
+            console.print(f"{lang}: {note}", markup=False, soft_wrap=True)
     for lang, reason in run.failed.items():
         console.print(f"{lang}: no adapter: {reason}", markup=False, soft_wrap=True)
     console.print(f"registry: {record['registry']}", markup=False, soft_wrap=True)
 
 
-def _before_and_after(row: dict[str, Any] | None) -> tuple[str, str, str]:
-    if row is None:
-        return "–", "–", "–"
-    change = row["bits_per_byte"] / row["base_bits_per_byte"] - 1
-    return (
-        f"{row['base_perplexity']:,.1f} → {row['perplexity']:,.1f}",
-        f"{row['base_bits_per_byte']:.3f} → {row['bits_per_byte']:.3f}",
-        f"{change:+.1%}",
-    )
-
-
-def _interference(rows: dict[str, dict[str, Any]], lang: str) -> str:
-    """Mean change of the bits per byte of all other languages."""
-    changes = [row["bits_per_byte"] / row["base_bits_per_byte"] - 1 for other, row in rows.items() if other != lang]
-    return f"{sum(changes) / len(changes):+.1%}" if changes else "–"
+def _notes(counts: dict[str, Any], version: str) -> Iterator[str]:
+    """Say what was trained on, and all that was left out of it or of the scores."""
+    inside = counts["in_language"]["train"]
+    left_out = ", ".join(f"{rows:,} × {reason}" for reason, rows in counts["dropped_reasons"].items())
+    told = f"; left out: {left_out}" if left_out else ""
+    yield f"version {version}, trained on {counts['train']:,} documents, {inside:,} in the language{told}"
+    usage = counts["usage"]
+    tried = usage["scored"] + sum(usage["dropped_reasons"].values())
+    if usage["heldout"] > tried:
+        yield f"held-out usage: {tried:,} of {usage['heldout']:,} rows were drawn to be scored"
+    if usage["truncated"]:
+        yield f"held-out usage: {usage['truncated']:,} of {usage['scored']:,} rows were cut at adapt.max_length"
+    for reason, rows in usage["dropped_reasons"].items():
+        yield f"held-out usage: {rows:,} of {tried:,} rows could not be scored: {reason}"
 
 
 def print_preflight(rows: list[dict[str, Any]]) -> None:

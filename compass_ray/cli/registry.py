@@ -55,7 +55,7 @@ def list_command(registry: RegistryUrl, as_json: AsJson = False) -> None:
 @app.command()
 def show(registry: RegistryUrl, adapter: Adapter, as_json: AsJson = False) -> None:
     """Show where a version comes from, what it scored and which files it has."""
-    from compass_ray.pipelines.registry import show_adapter
+    from compass_ray.pipelines.registry import scores_for_people, show_adapter
 
     body = show_adapter(registry, adapter)
     if as_json:
@@ -74,7 +74,7 @@ def show(registry: RegistryUrl, adapter: Adapter, as_json: AsJson = False) -> No
         ("parent", body["parent"]),
         ("selection", body["selection"]),
         *((f"documents: {name}", count) for name, count in body["documents"].items()),
-        *((f"score: {name}", value) for name, value in body["scores"].items()),
+        *((f"score: {name}", value) for name, value in scores_for_people(body["scores"]).items()),
     ):
         facts.add_row(name, _text(value))
     files = Table(title="Files", title_justify="left")

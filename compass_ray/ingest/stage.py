@@ -266,6 +266,13 @@ def document_counts(manifest: Manifest) -> dict[tuple[str, str | None, str], int
     return dict(counts)
 
 
+def shards_with(manifest: Manifest, role: str) -> list[str]:
+    """Keys of the shards that hold a document of a role."""
+    return [
+        key for key, receipt in manifest.receipts.items() if any(row[0] == role for row in receipt.summary["documents"])
+    ]
+
+
 def check_usable(manifest: Manifest, config: IngestConfig, required_roles: Iterable[str]) -> None:
     """Refuse data with too many structural faults, or with a needed role empty.
 

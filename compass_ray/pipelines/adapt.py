@@ -18,10 +18,12 @@ from compass_ray import storage
 from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.adapt.tokenizer import TokenizerSource, base_folder
+from compass_ray.adapt.usage import heldout_usage
 from compass_ray.artifacts import Artifact, open_artifact, to_parquet
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import AdaptationError, CompassError, ConfigError, DataError, ResourcesMissing
+from compass_ray.holdout import Holdout
 from compass_ray.ingest import stage as ingestion
 from compass_ray.models import BaseRef, weights_hash
 from compass_ray.pipelines import publish
@@ -38,15 +40,22 @@ _PACKAGES = ("transformers", "peft", "deepspeed")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What adapters are trained on: documents, perhaps a selection out of them, and the run that made it."""
+    """What adapters are trained on: documents, perhaps a selection out of them, and the run that made it.
+
+    ``holdout`` says which usage among the documents was held out: what the run's certificate measures on.
+    """
 
     documents: Artifact
+    holdout: Holdout
     selection: Artifact | None = None
     run: CurationRun | None = None
 
 
 def train_adapters(config: RunConfig, display: Display | None = None) -> AdaptedRun:
     """Train an adapter for every language that has data, score it, and register it as candidate.
+
+    Scores are of held-out usage in the language, if there is any, of held-out documents of what was trained on, and of
+    other languages, in this order.
 
     The data are the selection of ``adapt.run``, or of this config's own run, which is curated first where that has not
     been done, or without either the sources with role ``current``. Trainings that exist are reused, interrupted ones
@@ -91,9 +100,10 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     if not run.exists():
         _check_room(section, session)  # a run that finds all its artifacts starts no cluster
     trained_on = training_data(config, section, session)
-    gathered = data.gathered(trained_on.documents, trained_on.selection, section.data, session)
+    usage = _heldout_usage(trained_on, session)
+    gathered = data.gathered(trained_on.documents, trained_on.selection, section.data, session, usage=usage)
     languages = _languages(section, data.languages_of(gathered))
-    tokens = data.tokenised(gathered, languages, source, config.seed, session)
+    tokens = data.tokenised(gathered, languages, source, config.seed, session, usage=usage)
     settings = Settings(section, base, config.seed, pad_token, config.name)
     run_identity = _identity(section, base, gathered, source, config.seed)
     run.refuse_other_identity(run_identity)
@@ -162,8 +172,11 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
         run = curate_in(config, session) if made else CurationRun(storage.absolute(str(section.run)))
         cache = storage.join(run.path.rsplit("/", 2)[0], "cache")
         names = {stage: record["artifact"] for stage, record in run.record["stages"].items()}
-        documents, selection = (open_artifact(storage.join(cache, names[stage])) for stage in ("ingest", "select"))
-        return TrainingData(documents, selection, run)
+        documents, sampled, selection = (
+            open_artifact(storage.join(cache, names[stage])) for stage in ("ingest", "sample", "select")
+        )
+        holdout = Holdout(sampled.identity["seed"], sampled.identity["target"]["holdout_fraction"])
+        return TrainingData(documents, holdout, selection, run)
     plan = ingestion.plan(config.sources, config.ingest, config.embed.view, session.output)
     manifest = ingestion.ingest(plan, config.ingest, session)
     quarantined = ingestion.quarantine(plan.artifact, session)
@@ -171,7 +184,13 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     publish.write_quarantine(folder, quarantined)
     publish.write_ingest(folder, plan, manifest)
     ingestion.check_usable(manifest, config.ingest, ("current",))
-    return TrainingData(plan.artifact)
+    return TrainingData(plan.artifact, Holdout(config.seed, config.target.holdout_fraction))
+
+
+def _heldout_usage(trained_on: TrainingData, session: Session) -> Artifact | None:
+    documents = trained_on.documents
+    keys = ingestion.shards_with(documents.manifest(), "target")
+    return heldout_usage(documents, keys, trained_on.holdout, session)
 
 
 def reference_files(config: RunConfig, trained_on: TrainingData, tokens: Artifact, lang: str) -> dict[str, bytes]:
@@ -270,8 +289,9 @@ def _identity(section: AdaptConfig, base: BaseRef, gathered: Artifact, source: T
 def _lineage(
     config: RunConfig, section: AdaptConfig, base: BaseRef, one: Any, trained_on: TrainingData, tokens: Artifact
 ) -> Lineage:
-    scores = {row.pop("lang"): row for row in one.score_table().drop_columns(["adapter"]).to_pylist()}
+    scores = one.score_table().drop_columns(["adapter"]).to_pylist()
     counts = data.counts_of(tokens, one.lang)
+    documents = {name: counts[name] for name in ("train", "heldout", "dropped", "selected", "truncated")}
     return Lineage(
         base=base,
         lang=one.lang,
@@ -281,7 +301,7 @@ def _lineage(
         selection=None if trained_on.selection is None else trained_on.selection.fingerprint,
         config={"adapt": identity(section), "seed": config.seed},
         scores={"heldout": scores, "training": one.adapter.manifest().receipts["curve"].summary},
-        documents={name: counts[name] for name in ("train", "heldout", "dropped", "selected", "truncated")},
+        documents={**documents, "heldout_usage": counts["usage"]["heldout"]},
     )
 
 

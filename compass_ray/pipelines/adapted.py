@@ -11,8 +11,12 @@ import pyarrow as pa
 from compass_ray import storage
 from compass_ray.artifacts import canonical_json, from_parquet
 from compass_ray.errors import ArtifactMissing, ConfigError
+from compass_ray.registry.scores import HEADINGS, ScoreLine, score_lines
 
 _RECORD = "adapt.json"
+
+SCORE_HEADINGS = HEADINGS
+"""Of the cells of :meth:`AdaptedRun.score_lines`."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,16 @@ class AdaptedRun:
         return failed
 
     def scores(self, lang: str) -> pa.Table:
-        """Held-out scores of one language's adapter and its base, schema ``records.SCORE``."""
+        """Held-out scores of one language's adapter and its base, schema ``records.SCORE``.
+
+        The column ``measures`` says of what: ``usage`` in the language, the trained ``mixture``, or an ``other``
+        language's mixture.
+        """
         return self._table(lang, "scores")
+
+    def score_lines(self, lang: str) -> list[ScoreLine]:
+        """The same for people."""
+        return score_lines(self.scores(lang).to_pylist())
 
     def curve(self, lang: str) -> pa.Table:
         """Loss by update, schema ``records.CURVE``."""

@@ -5,6 +5,7 @@ Results are plain dicts, ready for JSON.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from compass_ray.errors import ConfigError
 from compass_ray.models import find_model
 from compass_ray.registry.aliases import Aliases
 from compass_ray.registry.export import Format, export, needs_base
+from compass_ray.registry.scores import HEADINGS, HELDOUT, score_lines
 from compass_ray.registry.store import Registry
 from compass_ray.registry.version import AdapterVersion
 
@@ -27,6 +29,17 @@ def show_adapter(url: str, ref: str) -> dict[str, Any]:
     """The lineage of one adapter, ``[BASE/]LANG[@REF]``, with its folder and aliases."""
     version = Registry(url).open(ref)
     return {"url": version.url, "aliases": list(version.aliases), **asdict(version.lineage)}
+
+
+def scores_for_people(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Say in words what a lineage's scores hold: usage, the trained mixture, other languages, then the rest."""
+    rest = dict(scores)
+    told: dict[str, Any] = {}
+    if isinstance(rest.get(HELDOUT), list):  # versions of older releases have a mapping by language
+        for line in score_lines(rest.pop(HELDOUT)):
+            named = zip(HEADINGS[1:], line.cells()[1:], strict=True)
+            told[line.measured] = ", ".join(f"{name} {value}" for name, value in named if value != "–")
+    return {**told, **rest}
 
 
 def promote_adapter(url: str, ref: str) -> dict[str, Any]:

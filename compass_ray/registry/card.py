@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 
 from compass_ray.languages import language_name
 from compass_ray.registry.lineage import Lineage
+from compass_ray.registry.scores import HEADINGS, HELDOUT, score_lines
 
 _ADAPTER = "LoRA weights alone, to be put on the untouched base model with `PeftModel.from_pretrained`."
 _MERGED = "The base model with a LoRA adapter merged into its weights."
+_MEASURED = (
+    "Base → adapter. Held-out usage is what is asked in this language; nothing trains on it. The trained mixture holds "
+    "all languages that were trained on, other languages are the mixtures of other adapters; their documents were held "
+    "out of all trainings."
+)
 
 
 def model_card(lineage: Lineage, *, merged: bool = False) -> str:
@@ -45,9 +51,20 @@ def model_card(lineage: Lineage, *, merged: bool = False) -> str:
     ]
     if lineage.documents:
         parts += ["## Documents", _table(("part", "documents"), list(_flat(lineage.documents)))]
-    if lineage.scores:
-        parts += ["## Scores", _table(("score", "value"), list(_flat(lineage.scores)))]
+    parts += _scores(lineage)
     return "\n\n".join(parts) + "\n"
+
+
+def _scores(lineage: Lineage) -> Iterator[str]:
+    if not lineage.scores:
+        return
+    yield "## Scores"
+    rest = dict(lineage.scores)
+    if isinstance(rest.get(HELDOUT), list):
+        yield _table(HEADINGS, [line.cells() for line in score_lines(rest.pop(HELDOUT))])
+        yield _MEASURED
+    if rest:
+        yield _table(("score", "value"), list(_flat(rest)))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -59,6 +76,6 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
             yield prefix + name, f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _table(heading: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    lines = [heading, ("---", "---"), *rows]
-    return "\n".join(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in lines)
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

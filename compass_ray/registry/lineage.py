@@ -40,7 +40,7 @@ class Lineage:
     config : dict
         The part of the config that training depended on.
     scores : dict
-        What was measured, by name.
+        What was measured, by name. ``heldout`` is a list of rows as in ``records.SCORE``, in that order.
     documents : dict
         Number of documents by their part in training.
     files : dict

@@ -7,14 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from compass_ray import records
-from compass_ray.adapt import data
+from compass_ray.adapt import data, split
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.adapt.tokenizer import TokenizerSource
 from compass_ray.artifacts import Artifact, artifact
@@ -73,14 +70,26 @@ def gathered(tmp_path: Path) -> Artifact:
     drawn = [{**chosen, "selected_for": owner, "cluster": 0, "rank": 1} for owner in ("sw", "ta")]
     selection = made(tmp_path, "select", {"00001": pa.Table.from_pylist(drawn, schema=records.SELECTION)})
     target = artifact(str(tmp_path), "gather", {"made": "by a test"})
-    target.commit(data._gather_shard(key, documents, selection, True, None, frozenset(), target) for key in shards)
+    target.commit(
+        data._gather_shard(key, documents, selection, True, None, None, frozenset(), target) for key in shards
+    )
     return target
 
 
-def tokenised(gathered: Artifact, base: Path, lang: str, **fields: Any) -> Artifact:
-    source = TokenizerSource(AdaptConfig(base=str(base), **{"max_length": 64, "heldout_fraction": 0.2, **fields}), None)
-    target = artifact(gathered.url.rsplit("/cache/", 1)[0], "tokenise", {"lang": lang, **fields})
-    target.commit(data._tokenise_language(lang, gathered, source, 0, target))
+def tokenised(
+    gathered: Artifact, base: Path, *languages: str, usage: Artifact | None = None, **fields: Any
+) -> Artifact:
+    """The artifact that :func:`data.tokenised` makes, without Ray."""
+    config = AdaptConfig(base=str(base), **{"max_length": 64, "heldout_fraction": 0.2, **fields})
+    source = TokenizerSource(config, None)
+    drawing = 0, config.heldout_fraction, config.heldout_documents
+    held = data._union(split.heldout_contents(lang, gathered, *drawing) for lang in data.languages_of(gathered))
+    target = artifact(gathered.url.rsplit("/cache/", 1)[0], "tokenise", {"languages": languages, **fields})
+    target.commit(
+        receipt
+        for lang in languages
+        for receipt in data._tokenise_language(lang, gathered, usage, held, source, 0, target)
+    )
     return target
 
 
@@ -159,19 +168,3 @@ def test_the_tokenizer_fingerprint_follows_the_tokenizer_and_the_template(tiny_b
     assert TokenizerSource(AdaptConfig(base=str(other)), "{{ messages }}").fingerprint() != first.fingerprint()
     (other / "chat_template.jinja").write_text("{{ messages }}")
     assert TokenizerSource(AdaptConfig(base=str(other)), None).fingerprint() != first.fingerprint()
-
-
-@given(
-    contents=st.lists(st.integers(0, 30), min_size=1, max_size=60), fraction=st.floats(0, 0.9), most=st.integers(1, 20)
-)
-def test_equal_content_is_on_one_side_and_no_more_is_held_out_than_allowed(
-    contents: list[int], fraction: float, most: int
-) -> None:
-    ids = np.frombuffer(b"".join(_id(content) for content in contents), dtype=np.uint8).reshape(-1, 16)
-    held = data.heldout_mask(ids, 3, "sw", fraction, most)
-    sides: dict[int, set[bool]] = {}
-    for content, side in zip(contents, held.tolist(), strict=True):
-        sides.setdefault(content, set()).add(side)
-    assert all(len(found) == 1 for found in sides.values())
-    assert held.sum() <= most
-    assert fraction > 0 or not held.any()

@@ -39,15 +39,19 @@ def test_the_demo_ends_with_gaps_certificate_and_adapters_and_reuses_all_the_sec
     stages = [line.split()[0] for line in again.stderr.splitlines() if line.endswith("reused")]
     assert stages == [
         "ingest", "quarantine", "embed", "codebook", "assign", "sample", "select",
-        "gather", "tokenise", "adapter-sw", "scores-sw", "adapter-ta", "scores-ta",
+        "usage", "gather", "tokenise", "adapter-sw", "scores-sw", "adapter-ta", "scores-ta",
     ]  # fmt: skip
     body = json.loads(again.stdout)
     assert body["selected"] == {"hi": 40, "sw": 40, "ta": 40}
     assert all(stage["reused"] for stage in body["stages"])
     assert list(body["adapters"]["languages"]) == ["sw", "ta"]
     for lang, adapter in body["adapters"]["languages"].items():
-        own = adapter["scores"]["heldout"][lang]
-        assert own["perplexity"] < own["base_perplexity"]
+        scores = adapter["scores"]["heldout"]
+        assert [row["measures"] for row in scores] == ["usage", "mixture", "other"]
+        usage = scores[0]
+        assert usage["lang"] == lang
+        assert usage["documents"] == usage["in_language"] == body["certificate"][lang]["heldout_documents"]
+        assert usage["perplexity"] < usage["base_perplexity"]
 
 
 def test_config_check_says_all_that_is_wrong_and_exits_2(tmp_path: Path) -> None:

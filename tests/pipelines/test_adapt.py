@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import time
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import adapt_config, tree_bytes
+from conftest import DEMO, adapt_config, tree_bytes
 from rich.console import Console
 
 from compass_ray import AdaptedRun, train_adapters
 from compass_ray.errors import AdaptationError, ConfigError, ResourcesMissing
+from compass_ray.holdout import heldout_mask
 from compass_ray.registry.store import Registry
 from compass_ray.runtime.progress import Display
 
@@ -32,6 +36,19 @@ def adapted(
 ) -> AdaptedRun:
     """Adapters of Swahili and Tamil, from one worker start."""
     return train_adapters(adapt_config(tmp_path_factory.mktemp("adapted"), tiny_base))
+
+
+@pytest.fixture(scope="module")
+def scored_on_usage(local_ray: None, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> AdaptedRun:
+    """The same adapters, of a config that has usage too, though nothing is selected by it."""
+    usage = f'{{role: target, path: "{DEMO}/usage.tsv.gz", columns: {{text: question, lang: lang}}}}'
+    return train_adapters(adapt_config(tmp_path_factory.mktemp("usage"), tiny_base, f"sources.usage={usage}"))
+
+
+def measured(run: AdaptedRun, lang: str, measures: str) -> dict[str, Any]:
+    """The one row of a language's scores that is of usage, or of the mixture."""
+    (row,) = (row for row in run.scores(lang).to_pylist() if row["measures"] == measures)
+    return row
 
 
 def output_of(run: AdaptedRun) -> Path:
@@ -54,7 +71,9 @@ def test_every_language_has_a_candidate_in_the_registry_with_its_lineage(adapted
         opened = registry.open(f"{lang}@candidate")
         lineage = opened.lineage
         assert lineage.base.weights_hash == adapted.record["base"]["weights_hash"]
-        assert set(lineage.scores["heldout"]) == {"sw", "ta"}
+        other = {"sw": "ta", "ta": "sw"}[lang]
+        measured = [(row["measures"], row["lang"]) for row in lineage.scores["heldout"]]
+        assert measured == [("usage", lang), ("mixture", lang), ("other", other)]
         assert lineage.config["adapt"]["lora"]["rank"] == 4
         assert {"reference/heldout.parquet", "reference/replay.parquet"} <= set(lineage.files)
         assert (
@@ -64,7 +83,7 @@ def test_every_language_has_a_candidate_in_the_registry_with_its_lineage(adapted
 
 def test_training_lowers_the_loss_on_documents_it_has_not_seen(adapted: AdaptedRun) -> None:
     for lang in ("sw", "ta"):
-        own = next(row for row in adapted.scores(lang).to_pylist() if row["lang"] == lang)
+        own = measured(adapted, lang, "mixture")
         assert own["bits_per_byte"] < own["base_bits_per_byte"]
         losses = adapted.curve(lang)["loss"].to_pylist()
         assert losses[-1] < losses[0]
@@ -72,9 +91,81 @@ def test_training_lowers_the_loss_on_documents_it_has_not_seen(adapted: AdaptedR
 
 
 def test_the_base_is_the_same_before_each_adapter(adapted: AdaptedRun) -> None:
-    rows = [row for lang in ("sw", "ta") for row in adapted.scores(lang).to_pylist()]
+    rows = [row for lang in ("sw", "ta") for row in adapted.scores(lang).to_pylist() if row["measures"] != "usage"]
     for lang in ("sw", "ta"):
         assert len({row["base_loss"] for row in rows if row["lang"] == lang}) == 1
+
+
+def test_without_usage_a_run_says_so_and_shows_no_other_score_in_its_place(adapted: AdaptedRun) -> None:
+    for lang in ("sw", "ta"):
+        usage = measured(adapted, lang, "usage")
+        assert (usage["documents"], usage["loss"], usage["base_loss"]) == (0, None, None)
+        assert [line.measured for line in adapted.score_lines(lang)] == [
+            "no held-out usage", "trained mixture", "other languages",
+        ]  # fmt: skip
+        assert adapted.record["documents"][lang]["usage"]["heldout"] == 0
+
+
+def test_usage_is_scored_as_plain_transformers_and_peft_score_it(
+    scored_on_usage: AdaptedRun, tiny_base: Path, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(tiny_base))
+    (ingested,) = output_of(scored_on_usage).glob("cache/ingest-*")
+    documents = pa.concat_tables([pq.read_table(path) for path in sorted(ingested.glob("*.parquet"))])
+    held = documents.filter(pa.array(heldout_mask(documents, 0, 0.3))).to_pylist()
+    for lang in ("sw", "ta"):
+        texts = [row["text"] for row in held if row["owner"] == lang and row["reject"] is None]
+        row = measured(scored_on_usage, lang, "usage")
+        assert len(texts) == row["documents"] == row["in_language"] > 10
+        Registry(str(output_of(scored_on_usage) / "registry")).open(f"{lang}@candidate").download(tmp_path / lang)
+        model = AutoModelForCausalLM.from_pretrained(str(tiny_base))
+        compare(row, "base_", plain_score(model, tokenizer, texts))
+        compare(row, "", plain_score(PeftModel.from_pretrained(model, str(tmp_path / lang)), tokenizer, texts))
+
+
+def plain_score(model: Any, tokenizer: Any, texts: list[str]) -> tuple[float, int, int]:
+    """Nats, predicted tokens and bytes of texts, one at a time, whole or cut at 64 tokens."""
+    import torch
+
+    nats, tokens, n_bytes = 0.0, 0, 0
+    for text in texts:
+        ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id][:64]
+        with torch.no_grad():
+            loss = model.eval()(input_ids=torch.tensor([ids]), labels=torch.tensor([ids])).loss
+        nats, tokens = nats + float(loss) * (len(ids) - 1), tokens + len(ids) - 1
+        whole = tokenizer(text, return_offsets_mapping=True)["offset_mapping"][: len(ids)]
+        n_bytes += len(text[whole[0][1] : whole[-1][1]].encode())  # the first token is not predicted
+    return nats, tokens, n_bytes
+
+
+def compare(row: dict[str, Any], prefix: str, expected: tuple[float, int, int]) -> None:
+    nats, tokens, n_bytes = expected
+    assert row["tokens"] == tokens
+    assert row["bytes"] == pytest.approx(n_bytes, abs=3 * row["documents"])  # a cut inside of a character
+    assert row[f"{prefix}loss"] == pytest.approx(nats / tokens, rel=1e-4)
+    assert row[f"{prefix}perplexity"] == pytest.approx(math.exp(nats / tokens), rel=1e-3)
+    assert row[f"{prefix}bits_per_byte"] == pytest.approx(nats / math.log(2) / row["bytes"], rel=1e-4)
+
+
+def test_training_helps_on_usage_that_it_has_not_seen(scored_on_usage: AdaptedRun) -> None:
+    for lang in ("sw", "ta"):
+        usage = measured(scored_on_usage, lang, "usage")
+        assert usage["bits_per_byte"] < usage["base_bits_per_byte"]
+        assert scored_on_usage.score_lines(lang)[0].measured == "held-out usage"
+
+
+def test_usage_leaves_the_adapters_what_they_are(adapted: AdaptedRun, scored_on_usage: AdaptedRun) -> None:
+    for lang in ("sw", "ta"):
+        one, other = (run.record["languages"][lang]["version"] for run in (adapted, scored_on_usage))
+        assert one == other
+        assert weights(adapted, lang) == weights(scored_on_usage, lang)
+
+
+def weights(run: AdaptedRun, lang: str) -> bytes:
+    return Registry(str(output_of(run) / "registry")).open(f"{lang}@candidate").read("adapter_model.safetensors")
 
 
 def test_the_base_has_the_same_bytes_and_the_adapter_loads_on_it(
@@ -182,5 +273,6 @@ def test_patience_ends_a_training_and_keeps_the_weights_of_its_best_evaluation(t
     steps = run.curve("sw").num_rows
     assert steps == 3 * len(heldout) < 60 * 4, "it stopped on an evaluation, long before the schedule's end"
     assert heldout.index(min(heldout)) == len(heldout) - 3, "two evaluations after the best one"
-    (score,) = run.scores("sw").to_pylist()
+    assert [row["measures"] for row in run.scores("sw").to_pylist()] == ["usage", "mixture"]
+    score = measured(run, "sw", "mixture")
     assert score["loss"] == pytest.approx(min(heldout), rel=1e-5)

@@ -39,6 +39,29 @@ from compass_ray.runtime.threads import set_threads
 
 CURVE, SCORES = "curve", "scores"
 
+BaseScores = dict[tuple[str, str], Score | None]
+"""Scores of the base by language and part: they are the same for every adapter."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Documents that an adapter is scored on.
+
+    Attributes
+    ----------
+    measures : str
+        One of ``records.MEASURES``.
+    lang, part : str
+        Where their packs are.
+    in_language : int
+        How many of them are in that language.
+    """
+
+    measures: str
+    lang: str
+    part: str
+    in_language: int
+
 
 @dataclass(frozen=True)
 class Job:
@@ -50,15 +73,14 @@ class Job:
     tokens : Artifact
         What ``data.tokenised`` has made.
     adapter, scores : Artifact
-    scored : tuple of str
-        Languages whose held-out documents are scored, its own included.
+    scored : tuple of Scored
     """
 
     lang: str
     tokens: Artifact
     adapter: Artifact
     scores: Artifact
-    scored: tuple[str, ...]
+    scored: tuple[Scored, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +105,7 @@ def train_group(loop: Mapping[str, Any]) -> None:
     if config.device == "cuda" and config.workers.check_memory:
         check_fits(estimate_for(config), torch.cuda.get_device_properties(0).total_memory, config)
     first = dist.get_rank() == 0
-    base_scores: dict[str, Score | None] = {}
+    base_scores: BaseScores = {}
     for job in loop["jobs"]:
         if agreed(first and _finished(job)):
             continue
@@ -110,7 +132,7 @@ def _finished(job: Job) -> bool:
     return job.adapter.exists() and job.scores.exists()
 
 
-def _run(folder: Path, job: Job, settings: Settings, base_scores: dict[str, Score | None], tally: Any) -> None:
+def _run(folder: Path, job: Job, settings: Settings, base_scores: BaseScores, tally: Any) -> None:
     """Train unless the adapter is finished, then score."""
     config = settings.config
     first = dist.get_rank() == 0
@@ -167,28 +189,32 @@ def _train(model: Any, job: Job, settings: Settings, plan: dict[str, Any], tally
     return engine
 
 
-def _score(engine: ZeroEngine, job: Job, settings: Settings, base_scores: dict[str, Score | None]) -> None:
+def _score(engine: ZeroEngine, job: Job, settings: Settings, base_scores: BaseScores) -> None:
     config = settings.config
     rows = []
-    for lang in job.scored:
-        packs = read_packs(job.tokens, lang, HELDOUT)
+    for scored in job.scored:
+        packs = read_packs(job.tokens, scored.lang, scored.part)
 
         def score(packs: Packs = packs) -> Score | None:
             return evaluate(engine, packs, config.workers.micro_batch, settings.pad_token)
 
-        if lang not in base_scores:
+        place = scored.lang, scored.part
+        if place not in base_scores:
             with engine.model.disable_adapter():
-                base_scores[lang] = score()
-        before, after = base_scores[lang], score()
-        if before and after:
-            rows.append({"adapter": job.lang, "lang": lang} | _score_row(before, after))
+                base_scores[place] = score()
+        measured = {"adapter": job.lang, "measures": scored.measures, "lang": scored.lang}
+        rows.append(measured | _score_row(base_scores[place], score(), scored.in_language))
     if dist.get_rank() == 0:
         job.scores.commit([job.scores.write(SCORES, pa.Table.from_pylist(rows, schema=records.SCORE))])
 
 
-def _score_row(before: Score, after: Score) -> dict[str, Any]:
+def _score_row(before: Score | None, after: Score | None, in_language: int) -> dict[str, Any]:
+    """The figures of a row; without documents to measure they are null."""
+    if before is None or after is None:
+        return {"documents": 0, "in_language": 0}
     return {
         "documents": after.documents,
+        "in_language": in_language,
         "tokens": after.tokens,
         "bytes": after.n_bytes,
         **{f"base_{name}": getattr(before, name) for name in ("loss", "perplexity", "bits_per_byte")},
