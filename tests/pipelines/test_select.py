@@ -45,8 +45,8 @@ def by_strategy(rows: list[Compared], owner: str) -> dict[str, Compared]:
 @pytest.mark.slow
 def test_every_strategy_fills_the_same_budget_from_one_set_of_artifacts(demo: Make, features: str) -> None:
     names = [
-        "kl", "deficit", "hybrid", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest",
-        "round_robin", "dsir",
+        "kl", "deficit", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest", "round_robin",
+        "dsir",
     ]  # fmt: skip
     rows = compare(demo(f"sample.language_features={features}"), names)
     assert {row.owner for row in rows} == {"hi", "sw", "ta"}
@@ -104,11 +104,32 @@ def test_caps_and_tokens_hold_in_the_selection(demo: Make) -> None:
 
 def test_a_shortfall_is_refused_or_accepted(demo: Make) -> None:
     with pytest.raises(InfeasibleBudget, match=r"take what there is with sample\.shortfall=accept"):
-        curate(demo("sample.budget=5000"))
+        curate(demo("sample.budget=5000", "sample.shortfall=refuse"))
     run = curate(demo("sample.budget=5000", "sample.shortfall=accept"))
     for body in run.certificate.values():
         assert 0 < body["selected_documents"] < 5000
         assert any("of the budget are not used" in note for note in body["notes"])
+
+
+def test_what_the_pool_lacks_is_stated_and_filled_with_own_language_rows(demo: Make) -> None:
+    run = curate(demo("sample.budget=300"))
+    unmet = run.unmet.to_pylist()
+    assert unmet
+    assert all(row["unmet"] > 0 for row in unmet)
+    for owner, body in run.certificate.items():
+        mine = [row for row in unmet if row["target_lang"] == owner]
+        assert body["unmet"] == sum(row["unmet"] for row in mine)
+        assert any("of that share unfilled" in note for note in body["notes"])
+        rows = rows_of(run, owner)
+        assert len(rows) == body["selected_documents"] == sum(body["languages"].values())
+        filled = [row for row in rows if row["asked_by"] is None]
+        assert {row["lang"] for row in filled} <= {owner}
+        assert all("fills the budget" in row["reason"] for row in filled)
+        moved = [row for row in rows if row["asked_by"] not in (None, row["cluster"])]
+        assert all(row["reason"].startswith("for cluster") for row in moved)
+        gaps = [gap for gap in run.gaps.to_pylist() if gap["owner"] == owner]
+        assert sum(gap["asked"] for gap in gaps) == 300
+        assert sum(gap["moved_in"] for gap in gaps) == sum(gap["moved_out"] for gap in gaps) == len(moved)
 
 
 @pytest.fixture(scope="module")

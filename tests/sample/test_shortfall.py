@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 import pytest
 
 from compass_ray import records
-from compass_ray.errors import ConfigError
+from compass_ray.errors import ConfigError, InfeasibleBudget
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.draw import keep_best
 from compass_ray.sample.gaps import owner_mass
 from compass_ray.sample.near_duplicates import Sameness, duplicates
 from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.sampler import Sampler
 from compass_ray.sample.shortfall import languages_of, shortfall_notes
 from compass_ray.vectors import unit_rows
 
@@ -254,3 +255,34 @@ def test_a_pool_that_repeats_itself_ends_in_unmet_usage_not_in_an_error() -> Non
     assert balance is not None
     assert draw.drawn().num_rows <= CAPACITY.astype(bool).sum()
     assert draw.drawn().num_rows + balance.unmet.sum() == 100
+
+
+def sampler_of(pool: list[tuple[int, str, int]], **fields: Any) -> Sampler:
+    """A sampler of ten Swahili questions in cluster 0 and a pool of (cluster, language, documents)."""
+    rows = [("sw", "target", "sw", 0, 10), *((None, "pool", lang, cluster, count) for cluster, lang, count in pool)]
+    histogram = pa.table(
+        {
+            name: [row[column] for row in rows]
+            for column, name in enumerate(("owner", "role", "lang", "cluster", "documents"))
+        }
+    ).append_column("tokens", pa.array([10 * row[-1] for row in rows]))
+    sampler = Sampler(SampleConfig(**{"budget": 5, **fields}), DISTANCE, 0, sameness=Sameness(np.inf))
+    sampler.add_counts(histogram, None)
+    sampler.add_spread(np.array([10 << 20, 0, 0, 0]))
+    sampler.allocate()
+    return sampler
+
+
+def test_nothing_near_at_all_is_an_error_that_says_what_to_do() -> None:
+    far = sampler_of([(3, "en", 50)], shortfall="stop", transport_reach=0.2)
+    assert far.settle()
+    with pytest.raises(InfeasibleBudget, match=r"nothing is drawn for sw; widen the pool, or .*shortfall=nearest"):
+        far.outcome()
+    assert far.requests().num_rows == 0
+
+
+def test_a_reach_of_nothing_leaves_all_unmet_and_says_so() -> None:
+    near = sampler_of([(0, "sw", 1), (1, "sw", 9)], shortfall="stop", transport_reach=0.0)
+    assert near.requests()["cluster"].to_pylist() == [0]
+    reaching = sampler_of([(0, "sw", 1), (1, "sw", 9)], shortfall="stop", transport_reach=0.2)
+    assert set(reaching.requests()["cluster"].to_pylist()) == {0, 1}
