@@ -49,9 +49,11 @@ from compass_ray.sample.problem import OwnerProblem, build_problems
 from compass_ray.sample.stage import DRAW, HISTOGRAMS, sample
 
 ROOT = Path(__file__).parent.parent
+BY_CLUSTERS_ALONE: dict[str, Any] = {"shortfall": "accept", "language_prior": "none", "max_copies": "off"}
+"""All strategies fill the same budget from a pool of translations, in which no language comes first."""
 STRATEGIES = (
-    "kl", "deficit", "hybrid", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest",
-    "round_robin", "dsir",
+    "kl", "deficit", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest", "round_robin",
+    "dsir",
 )  # fmt: skip
 
 
@@ -138,15 +140,15 @@ def measure(
     clustered = cluster_documents(config, run, session)
     missing = None if topics is None else _missing_ids(clustered.inputs.documents, topics)
     unseen = {} if topics is None else unseen_usage(config, run.device, clustered, session)
-    n_clusters = clustered.inputs.n_clusters
+    n_clusters, distance = clustered.inputs.n_clusters, clustered.inputs.distance
     nothing = np.zeros(n_clusters)  # the certificate does not ask what selections go by
     rows = []
     for name in strategies:
         for budget in budgets if name != "all" else [0]:
-            given = SampleConfig(budget=budget or 1, language_features=features, shortfall="accept")
+            given = SampleConfig(budget=budget or 1, language_features=features, **BY_CLUSTERS_ALONE)
             sampled = sample(clustered.inputs, config.target, with_strategy(given, name), session)
             drawn = sampled.read(DRAW)
-            problems = {p.owner: p for p in build_problems(sampled.read(HISTOGRAMS), nothing, n_clusters)}
+            problems = {p.owner: p for p in build_problems(sampled.read(HISTOGRAMS), nothing, distance)}
             for found in compared(name, sampled, session.stages[-1]):
                 mine = drawn.filter(pc.equal(drawn["owner"], found.owner))
                 ids = mine["doc_id"].to_pylist()

@@ -80,5 +80,6 @@ def language_mix(counts: Mapping[str, int], shown: int = 5) -> str:
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [(language_name(lang), count) for lang, count in ranked[:shown]]
     if rest := sum(count for _, count in ranked[shown:]):
-        named.append((f"{len(ranked) - shown} other languages", rest))
+        others = len(ranked) - shown
+        named.append((f"{others} other language{'s' if others > 1 else ''}", rest))
     return ", ".join(f"{name} {100 * count / total:.0f} %" for name, count in named)

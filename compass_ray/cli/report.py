@@ -92,7 +92,7 @@ def print_rejected_run(config: RunConfig) -> None:
 def _gap_table(owner: str, gaps: list[dict[str, Any]]) -> Table:
     table = Table(title=f"Largest gaps of {language_name(owner)} ({owner})", title_justify="left")
     table.add_column("cluster", max_width=44, overflow="ellipsis", no_wrap=True)
-    for heading in ("usage", "95 % interval", "current", "gap", "available", "selected"):
+    for heading in ("usage", "95 % interval", "current", "gap", "asked", "available", "selected", "unmet"):
         table.add_column(heading, justify="right", no_wrap=True)
     for gap in gaps[:_GAPS_SHOWN]:
         table.add_row(
@@ -101,10 +101,16 @@ def _gap_table(owner: str, gaps: list[dict[str, Any]]) -> Table:
             f"{gap['p_target_low']:.1%} – {gap['p_target_high']:.1%}",
             "–" if gap["p_current"] is None else f"{gap['p_current']:.1%}",
             f"{gap['deficit']:.1%}",
+            _count(gap["asked"]),
             f"{gap['capacity']:,}",
             f"{gap['drawn']:,}",
+            _count(gap["unmet"]),
         )
     return table
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
 
 
 def _certificate_table(certificate: dict[str, Any]) -> Table:

@@ -20,6 +20,9 @@ from compass_ray.embed.encoder import Encoder
 MAX_FALSE_FRACTION = 0.01
 """Sentences that may be taken for a translation of another one, when the threshold is fitted."""
 
+PARALLEL_TEXTS = 72 * 14
+"""Texts of the parallel text that the package carries."""
+
 _BATCH = 64
 
 

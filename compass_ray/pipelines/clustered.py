@@ -68,8 +68,7 @@ def _cluster_gpus(config: RunConfig) -> float:
 
 def _fit_copies(config: RunConfig, session: Session) -> Meaning | None:
     """Fit how translations are told, where the config looks for them and does not say."""
-    chosen = config.sample
-    if chosen is None or chosen.max_copies == "off" or chosen.copy_similarity is not None:
+    if config.sample is None or not config.sample.fits_copies:
         return None
     fitted = fit_meaning(config.embed, session)
     session.display.say(

@@ -32,6 +32,7 @@ from compass_ray.config import RunConfig
 from compass_ray.embed import stage as embedding
 from compass_ray.embed.batching import token_batches
 from compass_ray.embed.encoder import encoder_from
+from compass_ray.embed.meaning import PARALLEL_TEXTS
 from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import MinHash
 from compass_ray.ingest.contamination import merged
@@ -64,6 +65,7 @@ _STARTS = {
     "ingest": 0.2,
     "embed": 0.8,
     "codebook": 0.7,
+    "meaning": 0.5,
     "assign": 0.07,
     "sample": 1.3,
     "select": 0.07,
@@ -273,6 +275,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         "codebook": _ROUND * costs.start * (n_clusters + passes)
         + (sweep + 1.5 * rows * (compare + costs.write)) / workers
         + 1.5 * fitted * (n_clusters * costs.race + 1.7 * passes * compare) / fitters,
+        "meaning": costs.load + PARALLEL_TEXTS * costs.encode,
         "assign": rows * (compare + 7.5 * costs.write) / workers,
         "sample": (46 if towards_usage else 31) * rows * costs.write / workers,
         "select": rows * costs.write / workers,
@@ -289,11 +292,14 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         "ingest": reading + 30 * workers * shard_bytes,
         "embed": _BASE_BYTES + encoders + 30 * embedders * shard_bytes + (cpus - embedders) * _READER_BYTES,
         "codebook": left_over + fitters * _READER_BYTES + 1.3 * 4 * costs.dim * fitted,
+        "meaning": left_over,
         "assign": left_over,
         "sample": left_over + 1_300 * rows,
         "select": left_over,
     }
-    stages = [stage for stage in work if stage != "codebook" or config.cluster.codebook == "fit"]
+    left_out = {"codebook"} if config.cluster.codebook != "fit" else set()
+    left_out |= set() if config.sample is not None and config.sample.fits_copies else {"meaning"}
+    stages = [stage for stage in work if stage not in left_out]
     seconds = {stage: _STARTS[stage] * costs.start + work[stage] for stage in stages}
     found = [Prediction(stage, seconds[stage], int(memory[stage])) for stage in stages]
     if near is None:  # what is read is what is ingested

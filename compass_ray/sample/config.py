@@ -221,6 +221,11 @@ class SampleConfig(Config):
         return self.on_shortfall not in ("refuse", "accept")
 
     @property
+    def fits_copies(self) -> bool:
+        """Whether translations are looked for, and from which cosine on has to be fitted."""
+        return self.strategy != "all" and self.max_copies != "off" and self.copy_similarity is None
+
+    @property
     def named_languages(self) -> list[str]:
         """The languages that have bounds of their own."""
         return sorted({*_fractions(self.max_language_fraction), *_fractions(self.min_language_fraction)} - {""})

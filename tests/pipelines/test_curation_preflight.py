@@ -43,7 +43,8 @@ def test_twice_the_rows_take_longer_and_more_memory_in_stages_that_hold_them(
 ) -> None:
     twice = [replace(one, rows=2 * one.rows, files=one.files * 2) for one in surveys]
     less, more = (by_stage(predict(config, some, 64, 4, COSTS)) for some in (surveys, twice))
-    assert all(more[stage].seconds > less[stage].seconds for stage in less)
+    assert more["meaning"].seconds == less["meaning"].seconds, "of a text that the package carries"
+    assert all(more[stage].seconds > less[stage].seconds for stage in less if stage != "meaning")
     assert all(more[stage].peak_bytes >= less[stage].peak_bytes for stage in less)
     assert more["ingest"].peak_bytes > less["ingest"].peak_bytes
     assert more["sample"].peak_bytes > less["sample"].peak_bytes

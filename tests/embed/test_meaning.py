@@ -1,0 +1,72 @@
+"""From which cosine on texts of two languages say the same: fitted on text that the package carries."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from compass_ray.embed.encoder import load_encoder
+from compass_ray.embed.meaning import (
+    MAX_FALSE_FRACTION,
+    PARALLEL_TEXTS,
+    meaning_threshold,
+    parallel_text,
+    parallel_vectors,
+)
+from compass_ray.vectors import unit_rows
+
+
+def aligned(noise: float, languages: int = 5, sentences: int = 80, d: int = 64, seed: int = 0) -> np.ndarray:
+    """Sentences as directions; a translation is the same with some noise."""
+    rng = np.random.default_rng(seed)
+    said = rng.normal(size=(sentences, d))
+    return np.stack([unit_rows(said + noise * rng.normal(size=said.shape)) for _ in range(languages)])
+
+
+def test_an_encoder_that_aligns_languages_finds_all_translations_and_takes_none_for_another() -> None:
+    found = meaning_threshold(aligned(0.1))
+    assert found.found_fraction == 1.0
+    assert found.false_fraction <= MAX_FALSE_FRACTION
+    assert (found.sentences, found.languages) == (80, 5)
+
+
+def test_an_encoder_that_knows_no_translations_finds_hardly_any() -> None:
+    rng = np.random.default_rng(1)
+    found = meaning_threshold(unit_rows(rng.normal(size=(5 * 80, 64))).reshape(5, 80, 64))
+    assert found.found_fraction < 0.02
+    assert found.false_fraction <= MAX_FALSE_FRACTION
+
+
+def test_the_threshold_is_the_lowest_that_keeps_to_the_false_fraction() -> None:
+    vectors = aligned(1.0)
+    found = meaning_threshold(vectors)
+    nearest = []
+    for one in range(5):
+        for row in range(80):
+            others = np.delete(np.delete(vectors, one, axis=0), row, axis=1)
+            nearest.append(float((others @ vectors[one, row]).max()))
+    above = sorted(nearest, reverse=True)
+    allowed = int(MAX_FALSE_FRACTION * len(above))
+    assert sum(value > found.similarity for value in above) <= allowed
+    assert sum(value > found.similarity - 1e-3 for value in above) >= allowed
+
+
+def test_the_packages_text_is_whole_and_says_each_thing_once() -> None:
+    rows = list(csv.DictReader(parallel_text().decode().splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+    languages = [name for name in rows[0] if name not in ("group", "story")]
+    assert len(rows) * len(languages) == PARALLEL_TEXTS
+    assert [row["group"] for row in rows] == [str(number) for number in range(len(rows))]
+    for lang in languages:
+        texts = [row[lang].strip() for row in rows]
+        assert all(texts)
+        assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("model", ["bundled", "hashing"])
+def test_fitting_twice_gives_the_same(model: str) -> None:
+    encoder = load_encoder(model)
+    first, again = (meaning_threshold(parallel_vectors(encoder)) for _ in range(2))
+    assert first == again
+    assert 0 < first.similarity < 1
