@@ -186,7 +186,7 @@ def measure(work: Work, target: Target, arm: str, seed: int) -> dict[str, Any]:
     folder = work.data(target.lang)
     tokenizer = AutoTokenizer.from_pretrained(str(work.base))
     heldout = tokenize(tokenizer, [row["text"] for row in read_rows(folder / "heldout.jsonl")])
-    body: dict[str, Any] = {"target": target.lang, "arm": arm, "seed": seed, "protocol": _commit(Path(__file__))}
+    body: dict[str, Any] = {"target": target.lang, "arm": arm, "seed": seed, "protocol": _commit(Path(__file__).parent)}
     if arm == "none":
         model: Any = AutoModelForCausalLM.from_pretrained(str(work.base), dtype="float32")
     else:
@@ -239,15 +239,16 @@ def _counter(base: Path) -> Callable[[str], int]:
 
 @cache
 def _commit(path: Path | None = None) -> str:
-    """The commit of the engine in use, or of a file, and whether something else than it lies there."""
+    """The last commit that changed the engine in use, or a folder, and whether it has been changed since."""
     import compass_ray
 
-    folder = str(Path(compass_ray.__file__).parent if path is None else path.parent)
+    folder = str(Path(compass_ray.__file__).parent if path is None else path)
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
+        command = ["git", "-C", folder, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    return git("rev-parse", "HEAD") + (" and changes" if git("status", "--porcelain", ".") else "")
+    return git("log", "-1", "--format=%H", "--", ".") + (" and changes" if git("status", "--porcelain", ".") else "")
 
 
 def _files_hash(folder: Path) -> str:
