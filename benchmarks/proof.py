@@ -157,14 +157,13 @@ def _overrides(target: Target, arm: str) -> dict[str, Any]:
 
 
 def run(work: Work, cells: Sequence[tuple[str, str, int]], threads: int) -> None:
-    """Train and score every cell that has no file yet and is in nobody's hands."""
+    """Train and score every cell that has no file yet, has its selection, and is in nobody's hands."""
     import torch
 
     torch.set_num_threads(threads)
     for lang, arm, seed in cells:
         path = work.cell(lang, arm, seed)
         if arm in ARMS and not work.selection(lang, arm, seed).exists():
-            print(f"{lang} {arm} {seed}: no selection yet", flush=True)
             continue
         with _claimed(path) as mine:
             if mine and not path.exists():
