@@ -183,7 +183,7 @@ def test_another_config_under_the_same_name_is_refused(demo: Make) -> None:
 
 def test_a_budget_above_the_eligible_pool_says_how_many_there_are(demo: Make) -> None:
     with pytest.raises(InfeasibleBudget, match=r"'hi' asks for 999999 documents but only \d{3,4} of the pool"):
-        curate(demo("sample.budget=999999"))
+        curate(demo("sample.budget=999999", "sample.shortfall=refuse"))
 
 
 def test_too_many_bad_rows_stop_the_run_after_all_that_was_found_is_written(

@@ -38,6 +38,7 @@ def drawing(keys: np.ndarray, drawn: np.ndarray, strategy: StrategyName = "kl", 
         },
         schema=records.CANDIDATE,
     ).append_column("rank", pa.array(np.arange(1, len(drawn) + 1)))
+    rows = rows.append_column("asked_by", pa.array(changed.pop("asked_by", [4] * len(drawn)), pa.int32()))
     gaps = pa.Table.from_pylist([{**GAP, **changed.pop("gap", {})}])
     config = SampleConfig(strategy=strategy, budget=DRAWN, **changed)
     return Drawing(rows, records.SUPPRESSED.empty_table(), gaps, {"sw": DIRECTION}, config, SEED)
@@ -131,3 +132,45 @@ def test_what_is_not_asked_for_and_outliers_are_told_with_units() -> None:
         "not eligible: an outlier; it lies at cosine 0.250 to the nearest cluster, below the 0.300 that documents in "
         "Hausa need"
     )
+
+
+def test_a_chosen_row_names_the_cluster_that_asks_for_it() -> None:
+    keys = np.arange(40.0)[::-1]
+    order = np.arange(DRAWN)
+    asked_by = [4, 4, 4, 5, 5, None, None, None]
+    of = drawing(keys, order, asked_by=asked_by)
+    other = {**GAP, "cluster": 5, "label": "prices", "p_target": 0.4}
+    of = Drawing(
+        of.drawn, of.suppressed, pa.concat_tables([of.gaps, pa.Table.from_pylist([other])]), {}, of.config, SEED
+    )
+    own, near, fills = (told(of, number) for number in (0, 3, 5))
+    assert own == "cluster “maize”: 20.0% of usage, no current data; rank 1 of quota 8 documents"
+    assert near.startswith("for cluster “prices”: 40.0% of usage, no current data, which the pool lacks; near to it")
+    assert near.endswith("cluster “maize”: 20.0% of usage, no current data; rank 4 of quota 8 documents")
+    assert fills.startswith("fills the budget with Swahili, nearest to its usage first; no quota asks for it")
+
+
+def test_rows_that_fill_the_budget_do_not_compete_with_those_of_the_cell() -> None:
+    odds = VECTORS.astype(np.float64) @ DIRECTION.vector
+    order = np.argsort(-odds)
+    of = drawing(odds, order[:DRAWN], asked_by=[None] * DRAWN)
+    number = int(order[DRAWN])
+    mine = told(of, number, lang="sw")
+    assert mine.startswith(
+        f"outranked: no cluster quota took it, and {DRAWN} documents in Swahili that fill the budget lie nearer to"
+    )
+    assert f"log odds {odds[number]:.3f}, the lowest drawn {odds[order[DRAWN - 1]]:.3f}" in mine
+    assert told(of, number).startswith("not asked for: cluster “maize”"), "Hausa fills no budget of Swahili"
+
+
+def test_a_copy_is_told_from_a_near_duplicate() -> None:
+    of = drawing(np.arange(40.0)[::-1], np.arange(DRAWN))
+    better = IDS[0].tobytes()
+    for copy, words in (
+        (True, f"passed over: it says in another language what document {better.hex()} says, and 2 documents of"),
+        (False, f"passed over: it nearly repeats document {better.hex()} (cosine above 0.95)"),
+    ):
+        row = of.drawn.slice(0, 1).select(records.CANDIDATE.names).to_pylist()[0]
+        passed_over = {**row, "doc_id": IDS[20].tobytes(), "duplicate_of": better, "copy": copy}
+        rows = pa.Table.from_pylist([passed_over], schema=records.SUPPRESSED)
+        assert told(Drawing(of.drawn, rows, of.gaps, of.directions, of.config, SEED), 20).startswith(words)
