@@ -44,6 +44,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/adapt.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/selection.py --data $(COMPASS_DATA)
+	$(BIN)/python benchmarks/practitioner.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/ingest.py --data $(COMPASS_DATA) --ray
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt datasketch
 	$(BIN)/python benchmarks/near_duplicates.py --data $(COMPASS_DATA)
