@@ -59,6 +59,7 @@ class OwnerDraw:
         self._cells = CellDraw(problem.owner, config.unit, sameness, self._tier)
         self._fill: CellDraw | None = None  # of own-language rows, once quotas are settled
         self._solutions = 0
+        self._moved: Moves | None = None  # behind the quotas of the last solution; a linear program
         self._solve(problem)
 
     @property
@@ -133,7 +134,7 @@ class OwnerDraw:
 
     def _solve(self, problem: OwnerProblem) -> None:
         self._solutions += 1
-        self.problem = problem
+        self.problem, self._moved = problem, None
         self.quotas = self._strategy.quotas(problem, self.mass, self._config)
         self._check(int(self.quotas.sum()))
         table = quota_table(problem.owner, problem.languages, self.quotas)
@@ -150,6 +151,7 @@ class OwnerDraw:
             _shrink(capacity, cell, self.problem.languages, amount)
         if self._solutions > MAX_SOLUTIONS and self._config.on_shortfall != "refuse":
             self.quotas = np.minimum(self.quotas, capacity) if self.quotas.ndim == 2 else self.quotas
+            self._moved = None
             return False
         self._solve(self.problem.with_capacity(capacity))
         return True
@@ -203,7 +205,9 @@ class OwnerDraw:
         if self._asked is None or not self._config.transports:
             nothing = np.zeros(0, dtype=np.int64)
             return Moves(nothing, nothing, nothing)
-        return moves_behind(self.quotas.sum(axis=1), self._asked, self.problem, self._config)
+        if self._moved is None:
+            self._moved = moves_behind(self.quotas.sum(axis=1), self._asked, self.problem, self._config)
+        return self._moved
 
     def _asked_by(self, rows: pa.Table) -> pa.Array:
         """Name the cluster that asks for each row: the first of a cluster are for itself, the next for the nearest."""
