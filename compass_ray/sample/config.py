@@ -221,6 +221,15 @@ class SampleConfig(Config):
         return self.on_shortfall not in ("refuse", "accept")
 
     @property
+    def own_before_others(self) -> bool:
+        """Whether own-language rows of all clusters come before other languages, and not inside each cluster alone.
+
+        Where one language may take no more than a part of a cluster, the others are asked for.
+        """
+        wherever = self.on_shortfall == "own_language" and self.language_prior != "none"
+        return wherever and self.max_cluster_language_fraction is None
+
+    @property
     def fits_copies(self) -> bool:
         """Whether translations are looked for, and from which cosine on has to be fitted."""
         return self.strategy != "all" and self.max_copies != "off" and self.copy_similarity is None

@@ -1,12 +1,15 @@
-"""Drawing for one target language: quotas, the candidates that fill them, and what goes on where these end.
+"""Drawing for one target language: whose rows come first, what quotas ask for, and what goes on where these end.
 
-A cell that has no more distinct documents gives its quota back, whereupon quotas are solved again. What near clusters
-cannot serve either is filled up with the target language's own rows, if the config says so.
+Draws follow one another, and each keeps away from what those before it have drawn. With ``own_language``, the target
+language's own rows come first: those that quotas ask for, then any, nearest to usage first. Other languages serve what
+is then left of the quotas.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +17,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import records
-from compass_ray.errors import InfeasibleBudget
 from compass_ray.sample.allocation import Counts, proportional_quotas
-from compass_ray.sample.cell_draw import Cell, CellDraw
+from compass_ray.sample.cell_draw import CellDraw
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.draw import in_rank_order, quota_table, ranks, sum_in_run
+from compass_ray.sample.draw import ranks
 from compass_ray.sample.gaps import OwnerMass
 from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.nearness import language_tiers
 from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.quota_draw import QuotaDraw
 from compass_ray.sample.strategies import STRATEGIES
-from compass_ray.sample.strategies.clusters import moves_behind
-from compass_ray.sample.transport import Moves
+from compass_ray.sample.strategies.clusters import served_quotas
 
-MAX_SOLUTIONS = 10
+_LAST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -44,60 +46,108 @@ class Balance:
     unmet: Counts
 
 
+class FillDraw:
+    """Drawing one language's rows wherever they lie, nearest to usage first."""
+
+    def __init__(self, cells: CellDraw, lang: str, amount: int, sameness: Sameness) -> None:
+        self.cells = cells
+        self._sameness = sameness
+        cells.want({(None, lang): amount})
+
+    def settle(self) -> bool:
+        """Say whether there are enough candidates, or no more."""
+        return not self._sameness.looked_for or self.cells.exhausted() is not None
+
+    def drawn(self) -> pa.Table:
+        """List the drawn documents: schema CANDIDATE, ``tier`` and ``asked_by``, which is null."""
+        rows = self.cells.drawn()
+        last = pa.array(np.full(rows.num_rows, _LAST), pa.int64())  # after all that quotas drew
+        rows = rows.set_column(rows.schema.get_field_index("tier"), "tier", last)
+        return rows.append_column("asked_by", pa.nulls(rows.num_rows, pa.int32()))
+
+
+Draw = QuotaDraw | FillDraw
+
+
 class OwnerDraw:
-    """The state of one target language's draw."""
+    """The state of one target language's draws."""
 
     def __init__(self, problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, sameness: Sameness) -> None:
-        self.problem, self.mass = problem, mass
-        self.quotas: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._config, self._sameness = config, sameness
+        self.mass = mass
+        self._problem, self._config, self._sameness = problem, config, sameness
         self._strategy = STRATEGIES[config.strategy]
         self._asked = self._strategy.asked(problem, mass, config)
-        self._eligible = problem.capacity
         tiers = language_tiers(problem.owner, problem.languages, config).tolist()
         self._tier = dict(zip(problem.languages, tiers, strict=True))
-        self._cells = CellDraw(problem.owner, config.unit, sameness, self._tier)
-        self._fill: CellDraw | None = None  # of own-language rows, once quotas are settled
-        self._solutions = 0
-        self._moved: Moves | None = None  # behind the quotas of the last solution; a linear program
-        self._solve(problem)
+        self._own = np.array(problem.languages, dtype=object) == problem.owner
+        self._draws: list[Draw] = []  # the last is going on
+        self._next: list[Callable[[], Draw | None]] = self._plan()
+        self._begin()
+
+    def _plan(self) -> list[Callable[[], Draw | None]]:
+        """The draws, one after another, each None where it has nothing to draw."""
+        config, own, others = self._config, self._own, ~self._own
+        if config.on_shortfall != "own_language" or not own.any():
+            return [partial(self._by_quotas, own | others)]
+        if not config.own_before_others:
+            return [partial(self._by_quotas, own | others), self._fill]
+        aside = self._set_aside()
+        plan = [partial(self._by_quotas, own, aside), partial(self._fill, aside), partial(self._by_quotas, others)]
+        return [*plan, self._fill] if aside else plan
+
+    def _begin(self) -> bool:
+        """Begin the next draw that has something to draw; False where there is none."""
+        while self._next:
+            draw = self._next.pop(0)()
+            if draw is not None:
+                self._draws.append(draw)
+                return True
+        return False
+
+    @property
+    def problem(self) -> OwnerProblem:
+        """The problem, with the capacity that is known by now to be distinct."""
+        capacity = self._problem.capacity.copy()
+        for draw in self._quota_draws:
+            capacity[:, draw.among] = draw.problem.capacity[:, draw.among]
+        return self._problem.with_capacity(capacity)
+
+    @property
+    def quotas(self) -> NDArray[np.int64]:
+        """What quotas ask for in all; the shape says how far the strategy decides."""
+        total: NDArray[np.int64] = np.sum([draw.quotas for draw in self._quota_draws], axis=0)
+        return total
 
     @property
     def depth(self) -> int:
         """How many candidates have been asked for in all."""
-        return self._cells.depth
+        return sum(draw.cells.depth for draw in self._draws)
 
     def requests(self) -> pa.Table:
         """List the cells whose candidates are needed, and how many of each; see :meth:`CellDraw.requests`."""
-        return self._drawing.requests()
+        return self._cells.requests()
 
     def add(self, candidates: pa.Table) -> None:
         """Take one shard's candidates."""
-        self._drawing.add(candidates)
+        self._cells.add(candidates)
 
     def undecided(self) -> pa.Table:
         """List the candidates that have to be compared; see :meth:`CellDraw.undecided`."""
-        return self._drawing.undecided()
+        return self._cells.undecided()
 
     def decide(self, position: NDArray[np.int64], duplicate_of: pa.Array) -> None:
         """Take decisions about the rows of :meth:`undecided`: null, or for which row one is passed over."""
-        self._drawing.decide(position, duplicate_of)
+        self._cells.decide(position, duplicate_of)
 
     def settle(self) -> bool:
-        """Say whether all cells have what they should; otherwise more candidates are wanted.
+        """Say whether all draws have what they should; otherwise more candidates are wanted.
 
         Raises
         ------
         InfeasibleBudget
             Under ``refuse``, if the distinct documents do not suffice, or no quotas are found that they fill.
         """
-        if self._fill is not None:
-            return not self._sameness.looked_for or self._fill.exhausted() is not None
-        if self._sameness.looked_for:
-            exhausted = self._cells.exhausted()
-            if exhausted is None or (exhausted and self._solve_without(exhausted)):
-                return False
-        return not self._begin_to_fill()
+        return self._draws[-1].settle() and not self._begin()
 
     def drawn(self) -> pa.Table:
         """List the drawn documents: schema CANDIDATE, ``asked_by`` and ``rank``.
@@ -105,135 +155,87 @@ class OwnerDraw:
         ``asked_by`` is the cluster whose usage asks for a document, its own or one near to it; null for rows that fill
         the budget, and where no cluster asks.
         """
-        rows = self._cells.drawn()
-        rows = rows.append_column("asked_by", self._asked_by(rows))
-        if self._fill is not None:
-            more = self._fill.drawn()
-            last = pa.array(np.full(more.num_rows, np.iinfo(np.int64).max), pa.int64())
-            more = more.set_column(more.schema.get_field_index("tier"), "tier", last)  # after all that quotas drew
-            rows = pa.concat_tables([rows, more.append_column("asked_by", pa.nulls(more.num_rows, pa.int32()))])
-        return ranks(rows)
+        return ranks(pa.concat_tables([draw.drawn() for draw in self._draws]))
 
     def suppressed(self) -> pa.Table:
-        """List the candidates that were passed over, schema SUPPRESSED."""
-        draws = [self._cells] if self._fill is None else [self._cells, self._fill]
-        return pa.concat_tables([draw.suppressed() for draw in draws])
+        """List the candidates that were passed over, schema SUPPRESSED: each once, with what was found first."""
+        rows = pa.concat_tables([draw.cells.suppressed() for draw in self._draws])
+        ids = rows["doc_id"].combine_chunks()
+        first = pc.equal(pc.index_in(ids, value_set=ids), pa.array(np.arange(len(ids)), pa.int32()))
+        return rows.filter(pc.and_(first, pc.invert(pc.is_in(ids, value_set=self._drawn_so_far()["doc_id"]))))
 
     def balance(self) -> Balance | None:
         """Weigh what clusters ask for against what they get; None for a strategy without cluster quotas."""
         if self._asked is None:
             return None
-        quota, moves = self.quotas.sum(axis=1), self._moves()
-        moved_in, moved_out = moves.into(len(quota)), moves.out_of(len(quota))
-        unmet = np.maximum(0, self._asked - quota) - moved_out
-        return Balance(self._asked, moved_in, moved_out, unmet)
+        count = len(self._asked)
+        served, moved_in, moved_out = np.zeros((3, count), dtype=np.int64)
+        for draw in self._quota_draws:
+            served += draw.served
+            moved_in += draw.moves.into(count)
+            moved_out += draw.moves.out_of(count)
+        return Balance(self._asked, moved_in, moved_out, self._asked - served - moved_out)
 
     @property
-    def _drawing(self) -> CellDraw:
-        return self._cells if self._fill is None else self._fill
+    def _cells(self) -> CellDraw:
+        return self._draws[-1].cells
 
-    def _solve(self, problem: OwnerProblem) -> None:
-        self._solutions += 1
-        self.problem, self._moved = problem, None
-        self.quotas = self._strategy.quotas(problem, self.mass, self._config)
-        self._check(int(self.quotas.sum()))
-        table = quota_table(problem.owner, problem.languages, self.quotas)
-        cells = zip(table["cluster"].to_pylist(), table["lang"].to_pylist(), strict=True)
-        self._cells.want(dict(zip(cells, table["quota"].to_pylist(), strict=True)))
+    @property
+    def _quota_draws(self) -> list[QuotaDraw]:
+        return [draw for draw in self._draws if isinstance(draw, QuotaDraw)]
 
-    def _solve_without(self, exhausted: dict[Cell, int]) -> bool:
-        """Solve again with what cells really hold; False where that has been done often enough.
+    def _by_quotas(self, among: NDArray[np.bool_], aside: int = 0) -> QuotaDraw | None:
+        """Draw what clusters still ask for from rows of some languages, with so much of the budget set aside."""
+        wanted = self._wanted()
+        if self._draws and (wanted is None or not wanted.any()):
+            return None
 
-        Then the quotas stand as what was drawn.
-        """
-        capacity = self.problem.capacity.copy()
-        for cell, amount in exhausted.items():
-            _shrink(capacity, cell, self.problem.languages, amount)
-        if self._solutions > MAX_SOLUTIONS and self._config.on_shortfall != "refuse":
-            self.quotas = np.minimum(self.quotas, capacity) if self.quotas.ndim == 2 else self.quotas
-            self._moved = None
-            return False
-        self._solve(self.problem.with_capacity(capacity))
-        return True
+        def solve(problem: OwnerProblem) -> NDArray[np.int64]:
+            if wanted is None or not self._config.transports:
+                return self._strategy.quotas(problem, self.mass, self._config)
+            return served_quotas(wanted, problem, self._config, aside)
 
-    def _check(self, total: int) -> None:
-        config, owner = self._config, self.problem.owner
-        if config.amount is None or config.on_shortfall != "refuse":
-            return
-        if total < config.amount:
-            available = int(self.problem.capacity.sum())
-            what = "eligible (not outliers, and not already in its current or any target data)"
-            if self._solutions > 1:
-                what = (
-                    f"eligible and say nothing again (near-duplicates: similarity {config.near_duplicate_similarity})"
-                )
-            if available >= config.amount:
-                what += f", and the caps on languages leave room for {total}"
-            raise InfeasibleBudget(
-                f"sample.budget: owner '{owner}' asks for {config.amount} {config.unit} but only {available} of the "
-                f"pool are {what}; lower the budget, add pool data, or take what there is with sample.shortfall=accept"
-            )
-        if self._solutions > MAX_SOLUTIONS:
-            raise InfeasibleBudget(
-                f"sample.near_duplicates: owner '{owner}': no quotas that the distinct documents fill were found in "
-                f"{MAX_SOLUTIONS} attempts; lower the budget, raise sample.near_duplicate_similarity or "
-                "sample.max_copies, or take what there is with sample.shortfall=accept"
-            )
+        problem = self._problem.with_capacity(np.where(among, self._problem.capacity, 0))
+        return QuotaDraw(problem, solve, wanted, among, self._new_cells(), self._config, self._sameness)
 
-    def _begin_to_fill(self) -> bool:
-        """Ask for own-language rows from wherever they lie, if the budget has room and the config says so."""
-        config, owner = self._config, self.problem.owner
-        if config.on_shortfall != "own_language" or config.amount is None or owner not in self.problem.languages:
-            return False
-        rows = self._cells.drawn()
-        own = rows.filter(pc.equal(rows["lang"], owner))
+    def _fill(self, aside: int = 0) -> FillDraw | None:
+        """Draw own-language rows from wherever they lie, if the budget has room."""
+        config, owner = self._config, self._problem.owner
+        if config.amount is None:
+            return None
+        rows = self._drawn_so_far()
+        drawn, own = self._amount(rows), self._amount(rows.filter(pc.equal(rows["lang"], owner)))
         most = int(np.ceil(config.cap_of(owner) * config.amount - 1e-9))
-        room = min(config.amount - self._amount(rows), most - self._amount(own))
-        left = int(self._eligible[:, self.problem.languages.index(owner)].sum()) - self._amount(own)
-        if min(room, left) <= 0:
-            return False
-        kept = rows.select(records.CANDIDATE.names)
-        self._fill = CellDraw(owner, config.unit, self._sameness, self._tier, nearest=True, kept=kept)
-        self._fill.want({(None, owner): min(room, left)})
-        return True
+        left = int(self._problem.capacity[:, self._own].sum()) - own
+        amount = min(config.amount - aside - drawn, most - own, left)
+        return FillDraw(self._new_cells(nearest=True), owner, amount, self._sameness) if amount > 0 else None
+
+    def _wanted(self) -> Counts | None:
+        """What clusters still ask for, as far as the budget goes."""
+        balance, amount = self.balance(), self._config.amount
+        if balance is None or amount is None:
+            return None
+        left = balance.unmet
+        room = amount - self._amount(self._drawn_so_far())
+        return proportional_quotas(left.astype(np.float64), left, min(room, int(left.sum())))
+
+    def _set_aside(self) -> int:
+        """What other languages should have at least, as far as the pool holds them."""
+        amount, owner = self._config.amount or 0, self._problem.owner
+        held = self._problem.capacity.sum(axis=0)
+        floors = [int(self._config.floor_of(lang, owner) * amount + 1e-9) for lang in self._problem.languages]
+        return int(np.minimum(floors, held)[~self._own].sum())
+
+    def _new_cells(self, *, nearest: bool = False) -> CellDraw:
+        kept = self._drawn_so_far().select(records.CANDIDATE.names)
+        return CellDraw(
+            self._problem.owner, self._config.unit, self._sameness, self._tier, nearest=nearest, kept=kept
+        )
+
+    def _drawn_so_far(self) -> pa.Table:
+        empty = records.CANDIDATE.empty_table()
+        return pa.concat_tables([empty, *(draw.cells.drawn().select(empty.column_names) for draw in self._draws)])
 
     def _amount(self, rows: pa.Table) -> int:
         """Documents or tokens."""
         return rows.num_rows if self._config.unit == "documents" else int(pc.sum(rows["tokens"]).as_py() or 0)
-
-    def _moves(self) -> Moves:
-        if self._asked is None or not self._config.transports:
-            nothing = np.zeros(0, dtype=np.int64)
-            return Moves(nothing, nothing, nothing)
-        if self._moved is None:
-            self._moved = moves_behind(self.quotas.sum(axis=1), self._asked, self.problem, self._config)
-        return self._moved
-
-    def _asked_by(self, rows: pa.Table) -> pa.Array:
-        """Name the cluster that asks for each row: the first of a cluster are for itself, the next for the nearest."""
-        if self._asked is None or not self._config.transports:
-            return pa.nulls(rows.num_rows, pa.int32())
-        moves, cluster = self._moves(), rows["cluster"].to_numpy()
-        order = in_rank_order(rows)
-        amount = rows["tokens"].to_numpy() if self._config.unit == "tokens" else np.ones(len(cluster), dtype=np.int64)
-        before = np.zeros(len(cluster), dtype=np.int64)
-        before[order] = sum_in_run(cluster[order], amount[order]) - amount[order]
-        own = np.minimum(self._asked, self.quotas.sum(axis=1))
-        asked_by = cluster.astype(np.int32).copy()
-        for to in np.unique(moves.to).tolist():
-            mine = np.flatnonzero(moves.to == to)
-            mine = mine[np.argsort(self.problem.distance[moves.source[mine], to], kind="stable")]
-            ends = own[to] + np.cumsum(moves.amount[mine])
-            here = np.flatnonzero((cluster == to) & (before >= own[to]))
-            number = np.minimum(np.searchsorted(ends, before[here], side="right"), len(mine) - 1)
-            asked_by[here] = moves.source[mine][number]
-        return pa.array(asked_by, pa.int32())
-
-
-def _shrink(capacity: NDArray[np.int64], cell: Cell, languages: tuple[str, ...], amount: int) -> None:
-    """Lower the capacity of a cell to an amount, in place and in proportion where it spans several."""
-    clusters = slice(None) if cell[0] is None else slice(cell[0], cell[0] + 1)
-    column = slice(None) if cell[1] is None else slice(languages.index(cell[1]), languages.index(cell[1]) + 1)
-    part = capacity[clusters, column]
-    shrunk = proportional_quotas(part.ravel().astype(np.float64), part.ravel(), min(amount, int(part.sum())))
-    capacity[clusters, column] = shrunk.reshape(part.shape)

@@ -35,13 +35,22 @@ def _unmet(draw: OwnerDraw, config: SampleConfig) -> list[str]:
     if balance is None or not balance.unmet.any():
         return []
     lacking, unit = balance.unmet > 0, config.unit
-    held = int(draw.problem.cluster_capacity[lacking].sum())
+    own = np.array(draw.problem.languages, dtype=object) == draw.problem.owner
+    held, drawn = draw.problem.capacity[lacking], draw.quotas[lacking]
+    passed_by = int((held - drawn)[:, ~own].sum()) if config.own_before_others else 0
     name, share = language_name(draw.problem.owner), float(draw.mass.target[lacking].sum())
     near = f", {int(balance.moved_out[lacking].sum()):,} more come from near clusters" if config.transports else ""
-    return [
-        f"the pool holds {held:,} distinct {unit} for {100 * share:.0f} % of {name} usage{near}; "
+    what = f"{int(held[:, own].sum()):,} distinct {name}" if passed_by else f"{int(held.sum()):,} distinct"
+    note = (
+        f"the pool holds {what} {unit} for {100 * share:.0f} % of {name} usage{near}; "
         f"{int(balance.unmet.sum()):,} of that share unfilled"
-    ]
+    )
+    if passed_by:
+        note += (
+            f", though other languages hold {passed_by:,} more there: {name} of other clusters comes before them "
+            "(sample.shortfall: own_language)"
+        )
+    return [note]
 
 
 def _language_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> list[str]:

@@ -137,9 +137,14 @@ def _is_outranked(
 ) -> str:
     if why := _fill_went_to_others(assignment, vector, owner, of):
         return why
+    rivals, among = _rivals(assignment, owner, cluster, of)
+    if not rivals.num_rows and _own_came_first(assignment["lang"], owner, gap, of):
+        return (
+            f"not asked for: {language_name(owner)} of any cluster comes before other languages (sample.shortfall: "
+            f"own_language), and left too little of the budget; {about(gap)}"
+        )
     if of.config.has_cluster_quotas and not gap["quota"]:
         return f"not asked for: {about(gap)}; its quota is {amount(0, of.config.unit)}"
-    rivals, among = _rivals(assignment, owner, cluster, of)
     if not rivals.num_rows:
         lang = language_name(assignment["lang"])
         if not of.config.has_cluster_quotas:
@@ -170,6 +175,14 @@ def _fill_went_to_others(
         f"outranked: no cluster quota took it, and {amount(nearer, 'documents')} in {name} that fill the budget lie "
         f"nearer to {name} usage (log odds {own:.3f}, the lowest drawn {pc.min(fill['key']).as_py():.3f})"
     )
+
+
+def _own_came_first(lang: str, owner: str, gap: Mapping[str, Any], of: Drawing) -> bool:
+    """Whether own-language rows of other clusters took what a cluster asks for and other languages hold."""
+    if not of.config.own_before_others or lang == owner or not gap["unmet"]:
+        return False
+    mine = of.drawn.filter(pc.equal(of.drawn["owner"], owner))
+    return bool(pc.any(pc.equal(mine["lang"], owner)).as_py())
 
 
 def _rivals(assignment: Mapping[str, Any], owner: str, cluster: pa.Table, of: Drawing) -> tuple[pa.Table, str]:

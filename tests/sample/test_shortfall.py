@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from compass_ray import records
 from compass_ray.errors import ConfigError, InfeasibleBudget
+from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.draw import keep_best
 from compass_ray.sample.gaps import owner_mass
@@ -97,6 +99,11 @@ def settled(capacity: np.ndarray = CAPACITY, sameness: Sameness | None = None, *
     raise AssertionError("never settled")
 
 
+def notes_of(draw: OwnerDraw, **fields: Any) -> list[str]:
+    config = SampleConfig(**{"budget": 100, "transport_reach": 0.2, **fields})
+    return shortfall_notes(draw, draw.drawn(), config)
+
+
 def by_cluster(draw: OwnerDraw) -> list[int]:
     return np.bincount(draw.drawn()["cluster"].to_numpy(), minlength=4).tolist()
 
@@ -134,17 +141,64 @@ def test_nearest_goes_on_beyond_the_reach() -> None:
     assert {0, 1} < set(for_the_first["cluster"].to_pylist())
 
 
-def test_own_language_fills_the_rest_with_own_rows_nearest_first() -> None:
-    stop, fill = settled(shortfall="stop"), settled()
-    filled = fill.drawn().filter(fill.drawn()["asked_by"].is_null())
-    before = set(stop.drawn()["doc_id"].to_pylist())
-    assert set(filled["lang"].to_pylist()) == {"sw"}
-    assert not before & set(filled["doc_id"].to_pylist())
-    assert before <= set(fill.drawn()["doc_id"].to_pylist())
+def test_own_language_draws_own_rows_that_are_asked_for_then_any_nearest_first() -> None:
+    draw = settled(budget=20)
+    rows = draw.drawn()
+    assert set(rows["lang"].to_pylist()) == {"sw"}, "the pool holds enough"
+    asked = rows.filter(rows["asked_by"].is_valid())
+    assert sorted(asked["cluster"].to_pylist()) == [0] * 2 + [1] * 5, "all of the cluster and of the one near to it"
+    before = set(asked["doc_id"].to_pylist())
     left = [row for row in pool_rows(CAPACITY).to_pylist() if row["lang"] == "sw" and row["doc_id"] not in before]
-    best = sorted(left, key=lambda row: -row["key"])[: filled.num_rows]
+    best = sorted(left, key=lambda row: -row["key"])[:13]
+    filled = rows.filter(rows["asked_by"].is_null())
     assert {row["doc_id"] for row in best} == set(filled["doc_id"].to_pylist())
-    assert filled.num_rows == min(100 - len(before), len(left))
+    assert draw.balance().unmet.sum() == 13, "which no document of the kind that is asked for serves"
+
+
+def test_other_languages_serve_what_clusters_ask_for_once_own_rows_are_all_drawn() -> None:
+    draw = settled()
+    rows = draw.drawn()
+    own = rows.filter(pc.equal(rows["lang"], "sw"))
+    assert own.num_rows == CAPACITY[:, 2].sum()
+    others = rows.filter(pc.not_equal(rows["lang"], "sw"))
+    assert others["asked_by"].null_count == 0
+    balance = draw.balance()
+    for cluster, held in enumerate([3, 10, 50, 60]):
+        assert pc.sum(pc.equal(others["cluster"], cluster)).as_py() <= held
+    assert rows.num_rows == min(100, own.num_rows + others.num_rows)
+    asked = np.bincount(rows["asked_by"].drop_null().to_numpy(), minlength=4)
+    assert (asked == balance.asked - balance.unmet).all()
+    assert not any(language_name(lang) in note for lang in ("en", "rw") for note in notes_of(draw))
+
+
+def test_rows_of_other_languages_give_way_and_the_note_says_so() -> None:
+    draw = settled(budget=20)
+    (note,) = notes_of(draw, budget=20)
+    assert re.fullmatch(
+        r"the pool holds \d+ distinct Swahili documents for \d+ % of Swahili usage, \d+ more come from near clusters; "
+        r"13 of that share unfilled, though other languages hold \d+ more there: Swahili of other clusters comes before "
+        r"them \(sample\.shortfall: own_language\)",
+        note,
+    )
+
+
+def test_without_a_prior_own_rows_only_fill_what_is_left() -> None:
+    stop, fill = (settled(shortfall=how, language_prior="none") for how in ("stop", "own_language"))
+    drawn = set(fill.drawn()["doc_id"].to_pylist())
+    assert set(stop.drawn()["doc_id"].to_pylist()) < drawn
+    assert len(drawn) == stop.drawn().num_rows + fill.drawn()["asked_by"].null_count
+
+
+def test_a_floor_of_another_language_is_set_aside_from_own_rows() -> None:
+    draw = settled(budget=20, min_language_fraction={"en": 0.5})
+    assert languages_of(draw.drawn()) == {"en": 10, "sw": 10}
+
+
+def test_a_cap_inside_clusters_keeps_their_quotas() -> None:
+    draw = settled(budget=40, max_cluster_language_fraction=0.5)
+    quotas = draw.quotas
+    assert (quotas[:, 2] <= np.ceil(quotas.sum(axis=1) / 2)).all()
+    assert quotas[:, 0].sum() > 0
 
 
 def test_a_fill_keeps_to_the_cap_on_its_language() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from compass_ray.sample.verdict import Drawing, verdict
 from compass_ray.vectors import unit_rows
 
 SEED, TEMPERATURE, DRAWN = 3, 0.35, 8
-GAP = {"owner": "sw", "cluster": 4, "label": "maize", "p_target": 0.2, "p_current": None, "quota": DRAWN}
+GAP = {"owner": "sw", "cluster": 4, "label": "maize", "p_target": 0.2, "p_current": None, "quota": DRAWN, "unmet": 0}
 IDS = np.random.default_rng(0).integers(0, 256, (40, 16), dtype=np.uint8)
 VECTORS = unit_rows(np.random.default_rng(1).normal(size=(40, 6)))
 DIRECTION = Direction(np.array([1.5, 0, 0, 0, 0, 0]))
@@ -174,3 +175,14 @@ def test_a_copy_is_told_from_a_near_duplicate() -> None:
         passed_over = {**row, "doc_id": IDS[20].tobytes(), "duplicate_of": better, "copy": copy}
         rows = pa.Table.from_pylist([passed_over], schema=records.SUPPRESSED)
         assert told(Drawing(of.drawn, rows, of.gaps, of.directions, of.config, SEED), 20).startswith(words)
+
+
+def test_a_row_that_gave_way_to_own_rows_of_other_clusters_is_told_so() -> None:
+    odds = VECTORS.astype(np.float64) @ DIRECTION.vector
+    order = np.argsort(-odds)
+    of = drawing(odds, order[:DRAWN], gap={"unmet": 5})
+    assert told(of, int(order[DRAWN]), lang="en").startswith("not asked for: cluster"), "no Swahili rows were drawn"
+    place = of.drawn.schema.get_field_index("lang")
+    swahili = of.drawn.set_column(place, "lang", pa.array(["sw"] * DRAWN))
+    mine = told(replace(of, drawn=swahili), int(order[DRAWN]), lang="en")
+    assert mine.startswith("not asked for: Swahili of any cluster comes before other languages (sample.shortfall: own")

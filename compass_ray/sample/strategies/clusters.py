@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,10 +17,28 @@ from compass_ray.sample.transport import Moves, reach_of, transport
 
 
 def by_cluster_and_language(allocate: Allocate, problem: OwnerProblem, config: SampleConfig) -> NDArray[np.int64]:
-    """Give clusters quotas, and share these among languages by the rules of the config."""
-    if config.transports:
-        allocate = _with_near_clusters(asked(allocate, problem, config), problem, config)
+    """Give clusters quotas by what they hold, and share these among languages by the rules of the config."""
     return capped_quotas(allocate, problem.capacity, language_rules(problem, config), config.amount or 0)
+
+
+def served_quotas(wanted: Counts, problem: OwnerProblem, config: SampleConfig, aside: int = 0) -> NDArray[np.int64]:
+    """Serve what clusters ask for from them and near ones, and share that among languages by the rules of the config.
+
+    Parameters
+    ----------
+    wanted : ndarray of shape (n_clusters,), int64
+        In the unit of the budget, as ``aside``.
+    aside : int
+        What is kept of the budget for languages that have no capacity here.
+
+    Returns
+    -------
+    ndarray of shape (n_clusters, n_languages), int64
+    """
+    budget = (config.amount or 0) - aside
+    rules = language_rules(problem, config)
+    rules = replace(rules, at_most=np.minimum(rules.at_most, budget))
+    return capped_quotas(_with_near_clusters(wanted, problem, config), problem.capacity, rules, budget)
 
 
 def asked(allocate: Allocate, problem: OwnerProblem, config: SampleConfig) -> Counts:
