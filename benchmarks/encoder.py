@@ -25,7 +25,7 @@ import pyarrow as pa
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
-from compass_ray.cluster.centering import LanguageMeans
+from compass_ray.centering import LanguageMeans
 from compass_ray.embed import load_encoder
 from compass_ray.embed.evaluation import language_entropy, parallel_scores
 from compass_ray.embed.sentence_transformer import BUNDLED

@@ -30,6 +30,7 @@ SHARED = (
     "mass",
     "divergence",
     "holdout",
+    "centering",
     "runtime",
 )
 LEAVES = ("records", "shards", "seeding", "errors", "languages", "text", "vectors", "mass", "divergence", "configbase")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from compass_ray import records, seeding
 from compass_ray.artifacts import Artifact
+from compass_ray.centering import LanguageMeans
 from compass_ray.cluster import kernels
-from compass_ray.cluster.centering import LanguageMeans
 from compass_ray.cluster.fit import ShardRows
 from compass_ray.holdout import heldout_mask
 from compass_ray.runtime.threads import set_threads

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from compass_ray import records, seeding, storage
+from compass_ray import centering, records, seeding, storage
 from compass_ray.artifacts import Artifact, Receipt, artifact
-from compass_ray.cluster import centering, outliers, sweep
+from compass_ray.cluster import outliers, sweep
 from compass_ray.cluster.actors import fit_on_actors
 from compass_ray.cluster.codebook import KEY, Codebook, Fitted, open_codebook, read_codebook
 from compass_ray.cluster.config import ClusterConfig, HdbscanConfig
@@ -31,7 +31,7 @@ from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
-VERSION = 6
+VERSION = 7
 SWEEP = "sweep"
 
 
@@ -51,8 +51,7 @@ class Fitting:
     """What a codebook is fitted with.
 
     ``space`` says what makes vectors comparable: the encoder's identity, and ``center``. ``holdout_fraction`` is the
-    share of target documents that nothing is chosen by: they shape k-means and language means like all others, and are
-    in no threshold and in no sample of the sweep or HDBSCAN.
+    share of target documents that nothing is chosen by: clusters, language means and thresholds know nothing of them.
     """
 
     config: ClusterConfig
@@ -142,7 +141,7 @@ def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, f
     means = centering.LanguageMeans({})
     if fitting.space["center"] == "language":
         keys = list(embeddings.manifest().receipts)
-        means = centering.language_means(map_keys(_language_sums, keys, embeddings))
+        means = centering.language_means(map_keys(_language_sums, keys, embeddings, fitting))
     if centering.KEY in missing:
         yield means.write(target)
     if KEY not in missing:
@@ -181,9 +180,9 @@ def _kmeans(
             f"cluster.fit_rows: {n_clusters} clusters cannot be fitted on {config.fit_rows} rows "
             f"(of {rows} documents); raise it or lower cluster.n_clusters"
         )
-    design = design_sample(groups, config.fit_rows, fitting.seed)
-    fit = fit_on_actors(embeddings, means, design, config, n_clusters, fitting.device)
-    found = Codebook(fit.centroids, means, {}, -1.0, Fitted(design, fit.lengths))
+    design, fraction = fitting.known_sample(groups, config.fit_rows), fitting.holdout_fraction
+    fit = fit_on_actors(embeddings, means, design, fraction, config, n_clusters, fitting.device)
+    found = Codebook(fit.centroids, means, {}, -1.0, Fitted(design, fraction, fit.lengths))
     return found, {"inertia": fit.inertia, "converged": fit.converged}
 
 
@@ -242,9 +241,10 @@ def _sweep_row(sample: Sample, centers: list[Any], n_clusters: int, seed: int) -
     return sweep.sweep_row(sample, centers, n_clusters, seed)
 
 
-def _language_sums(key: str, embeddings: Artifact) -> centering.Sums:
+def _language_sums(key: str, embeddings: Artifact, fitting: Fitting) -> centering.Sums:
     set_threads(1)
-    return centering.language_sums(finite_rows(embeddings.read(key, ["lang", "vector"])))
+    table = embeddings.read(key, ["doc_id", "role", "lang", "vector"])
+    return centering.language_sums(known_rows(table, fitting.seed, fitting.holdout_fraction))
 
 
 def _group_totals(embeddings: Artifact) -> Counter[Group]:

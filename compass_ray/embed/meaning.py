@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.embed.encoder import Encoder
+from compass_ray.vectors import unit_rows
 
-MAX_FALSE_FRACTION = 0.01
-"""Sentences that may be taken for a translation of another one, when the threshold is fitted."""
+MAX_FALSE_FRACTION = 0.001
+"""Sentences that may be taken for a translation of another one, when the threshold is fitted: a tenth of what may be in
+a pool, which is larger and in more languages."""
 
 PARALLEL_TEXTS = 72 * 14
 """Texts of the parallel text that the package carries."""
@@ -52,6 +54,8 @@ class Meaning:
 def meaning_threshold(vectors: NDArray[np.float32]) -> Meaning:
     """Find the lowest cosine at which hardly any sentence is taken for a translation of another one.
 
+    Language means are subtracted first, as where documents are compared (:mod:`compass_ray.centering`).
+
     Parameters
     ----------
     vectors : ndarray of shape (n_languages, n_sentences, d), float32
@@ -63,6 +67,9 @@ def meaning_threshold(vectors: NDArray[np.float32]) -> Meaning:
         At most ``MAX_FALSE_FRACTION`` of all texts have a text of another language *and* meaning above the threshold.
     """
     languages, sentences, _ = vectors.shape
+    vectors = unit_rows((vectors - vectors.mean(axis=1, keepdims=True)).reshape(languages * sentences, -1)).reshape(
+        vectors.shape
+    )
     nearest_other = np.full((languages, sentences), -1.0)
     translations = []
     for one in range(languages):

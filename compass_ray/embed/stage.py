@@ -38,7 +38,7 @@ from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import to_column
 
 VERSION = 1
-MEANING = "meaning"
+MEANING, MEANING_VERSION = "meaning", 2
 ROWS_EACH = 2_000
 """Documents that are worth the start of another actor, which loads a model."""
 
@@ -83,7 +83,7 @@ def encoder_identity(config: EmbedConfig) -> dict[str, str]:
 def fit_meaning(config: EmbedConfig, session: Session) -> Meaning:
     """Fit from which cosine on texts of two languages say the same, or read it where it has been fitted before."""
     body = {
-        "version": VERSION,
+        "version": MEANING_VERSION,
         "encoder": encoder_identity(config),
         "text": digest(parallel_text()),
         "max_false_fraction": MAX_FALSE_FRACTION,

@@ -1,7 +1,8 @@
 """Documents that say again what a better candidate says are passed over.
 
 In one language a document repeats another if their cosine lies above one threshold. In two languages they are copies
-of one meaning above another, lower threshold, and a few copies are let through. Greedy in the order in which candidates
+of one meaning if the cosine without what their languages add (:mod:`compass_ray.centering`) lies above another, lower
+threshold, and a few copies are let through. Greedy in the order in which candidates
 are drawn, so what becomes of a document depends on better ones alone.
 """
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from compass_ray import records
+from compass_ray.centering import LanguageMeans
 from compass_ray.sample.draw import Unit
 
 TILE_ROWS = 256
@@ -32,7 +34,8 @@ class Sameness:
     near_duplicate : float
         Cosine above which documents of one language are near-duplicates; ``inf`` looks for none.
     copy : float
-        Cosine above which documents of different languages are copies of one meaning; ``inf`` looks for none.
+        Cosine, without language means, above which documents of different languages are copies of one meaning; ``inf``
+        looks for none.
     max_copies : int
         Documents of one meaning that are drawn at most.
     """
@@ -87,7 +90,9 @@ def group_codes(rows: pa.Table, sameness: Sameness) -> NDArray[np.int64]:
     return codes
 
 
-def duplicates(rows: pa.Table, x: NDArray[np.float32], sameness: Sameness, unit: Unit) -> pa.Array:
+def duplicates(
+    rows: pa.Table, x: NDArray[np.float32], means: LanguageMeans, sameness: Sameness, unit: Unit
+) -> pa.Array:
     """Find what each candidate says again.
 
     Parameters
@@ -96,6 +101,8 @@ def duplicates(rows: pa.Table, x: NDArray[np.float32], sameness: Sameness, unit:
         Schema CANDIDATE with ``order``, ``cell``, ``room`` and ``kept``; whole groups, in any order.
     x : ndarray of shape (n, d), float32
         Their unit vectors.
+    means : LanguageMeans
+        Subtracted before languages are compared.
     sameness : Sameness
 
     Returns
@@ -110,16 +117,19 @@ def duplicates(rows: pa.Table, x: NDArray[np.float32], sameness: Sameness, unit:
     size = rows["tokens"].to_numpy() if unit == "tokens" else np.ones(len(cell), dtype=np.int64)
     group = group_codes(rows, sameness)
     ranked = np.lexsort((order, group))
+    centred = means.subtracted(x, rows["lang"].to_pylist()) if sameness.across else x
     found: list[bytes | None] = [None] * len(cell)
     for members in np.split(ranked, np.flatnonzero(np.diff(group[ranked])) + 1):
         places = Places(lang[members], cell[members], room[members], size[members], kept[members])
-        for row, of in enumerate(keep_distinct(x[members], places, sameness)):
+        for row, of in enumerate(keep_distinct(x[members], centred[members], places, sameness)):
             if of >= 0:
                 found[members[row]] = ids[members[of]].tobytes()
     return pa.array(found, records.ID)
 
 
-def keep_distinct(x: NDArray[np.float32], places: Places, sameness: Sameness) -> NDArray[np.int64]:
+def keep_distinct(
+    x: NDArray[np.float32], centred: NDArray[np.float32], places: Places, sameness: Sameness
+) -> NDArray[np.int64]:
     """Pass over rows that say again what accepted rows before them say; rows come best first.
 
     A row is passed over if an accepted row of its language lies above ``near_duplicate``, or if one of another language
@@ -129,8 +139,8 @@ def keep_distinct(x: NDArray[np.float32], places: Places, sameness: Sameness) ->
 
     Parameters
     ----------
-    x : ndarray of shape (n, d), float32
-        Unit rows.
+    x, centred : ndarray of shape (n, d), float32
+        Unit rows, as they are and without the means of their languages.
     places : Places
     sameness : Sameness
 
@@ -138,18 +148,23 @@ def keep_distinct(x: NDArray[np.float32], places: Places, sameness: Sameness) ->
     -------
     ndarray of shape (n,), int64
         The accepted row for which a row is passed over, -1 where there is none. Cost ``2·n·a·d`` FLOP for a accepted
-        rows, memory ``(a + TILE_ROWS)·d``.
+        rows, twice that where languages are compared; memory ``(a + TILE_ROWS)·d``.
     """
     duplicate_of = np.full(len(x), -1, dtype=np.int64)
-    said = _Said(x, places, sameness)
+    said = _Said(x, centred, places, sameness)
+    spaces = (x, centred) if sameness.across else (x,)
     rows = iter(range(len(x)))
     while tile := list(islice(said.with_room(rows), TILE_ROWS)):
-        earlier, inside = x[tile] @ x[said.rows].T, x[tile] @ x[tile].T
+        earlier = [rows @ accepted.T for rows, accepted in ((v[tile], v[said.rows]) for v in spaces)]
+        inside = [rows @ rows.T for rows in (v[tile] for v in spaces)]
         fresh: list[int] = []  # accepted ones of the tile
         for number, row in enumerate(tile):
             if places.cell[row] in said.full:
                 continue
-            passed_over_for, joins = said.judge(row, np.concatenate([earlier[number], inside[number, fresh]]))
+            similarity = [
+                np.r_[before[number], now[number, fresh]] for before, now in zip(earlier, inside, strict=True)
+            ]
+            passed_over_for, joins = said.judge(row, similarity[0], similarity[-1])
             duplicate_of[row] = passed_over_for
             if passed_over_for < 0 and said.accept(row, joins):
                 fresh.append(number)
@@ -159,8 +174,10 @@ def keep_distinct(x: NDArray[np.float32], places: Places, sameness: Sameness) ->
 class _Said:
     """What accepted rows say, and which cells are full."""
 
-    def __init__(self, x: NDArray[np.float32], places: Places, sameness: Sameness) -> None:
-        self._x, self._places, self._sameness = x, places, sameness
+    def __init__(
+        self, x: NDArray[np.float32], centred: NDArray[np.float32], places: Places, sameness: Sameness
+    ) -> None:
+        self._x, self._centred, self._places, self._sameness = x, centred, places, sameness
         self._accepted = np.empty(len(x), dtype=np.int64)
         self._langs = np.empty(len(x), dtype=np.int64)
         self._count = 0
@@ -178,18 +195,20 @@ class _Said:
         """Leave out rows whose cells are full."""
         return (row for row in rows if self._places.cell[row] not in self.full)
 
-    def judge(self, row: int, similarity: NDArray[np.float32]) -> tuple[int, int]:
+    def judge(self, row: int, as_is: NDArray[np.float32], centred: NDArray[np.float32]) -> tuple[int, int]:
         """Find the accepted row for which this one is passed over, or else the meaning that it joins; -1 for none.
 
-        ``similarity`` is with the accepted rows, in their order.
+        Similarities are with the accepted rows, in their order: those of one language count as they are.
         """
         kept = self._places.kept[row]
         same = self._langs[: self._count] == self._places.lang[row]
         limits = np.where(same, self._sameness.near_duplicate, self._sameness.copy)
+        similarity = np.where(same, as_is, centred)
         joins, best = -1, -np.inf
         for index in np.flatnonzero(similarity > limits - _BORDERLINE).tolist():
             other = int(self._accepted[index])
-            cosine = float(np.dot(self._x[row].astype(np.float64), self._x[other].astype(np.float64)))
+            space = self._x if same[index] else self._centred
+            cosine = float(np.dot(space[row].astype(np.float64), space[other].astype(np.float64)))
             if cosine <= limits[index]:
                 continue
             meaning = self._meaning[index]

@@ -92,7 +92,8 @@ class OwnerDraw:
         if not config.own_before_others:
             return [partial(self._by_quotas, own | others), self._fill]
         aside = self._set_aside()
-        plan = [partial(self._by_quotas, own, aside), partial(self._fill, aside), partial(self._by_quotas, others)]
+        plan: list[Callable[[], Draw | None]] = [partial(self._by_quotas, own, aside), partial(self._fill, aside)]
+        plan.append(partial(self._by_quotas, others))
         return [*plan, self._fill] if aside else plan
 
     def _begin(self) -> bool:
@@ -228,9 +229,7 @@ class OwnerDraw:
 
     def _new_cells(self, *, nearest: bool = False) -> CellDraw:
         kept = self._drawn_so_far().select(records.CANDIDATE.names)
-        return CellDraw(
-            self._problem.owner, self._config.unit, self._sameness, self._tier, nearest=nearest, kept=kept
-        )
+        return CellDraw(self._problem.owner, self._config.unit, self._sameness, self._tier, nearest=nearest, kept=kept)
 
     def _drawn_so_far(self) -> pa.Table:
         empty = records.CANDIDATE.empty_table()

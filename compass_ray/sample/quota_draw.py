@@ -87,7 +87,8 @@ class QuotaDraw:
         """What clusters get of what they ask for from their own documents, shape (n_clusters,)."""
         if self._wanted is None:
             raise ValueError("a strategy without cluster quotas serves no clusters")
-        return np.minimum(self._wanted, self.quotas.sum(axis=1))
+        served: Counts = np.minimum(self._wanted, self.quotas.sum(axis=1))
+        return served
 
     @property
     def moves(self) -> Moves:

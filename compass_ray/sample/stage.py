@@ -3,9 +3,9 @@
 Passes of tasks over shards: counts to the sampler actor, then usage shared among clusters by them; what the strategy
 wants to know, if anything; candidates to the sampler actor; the vectors of candidates, to pass over near-duplicates;
 and, once it has drawn, the chosen rows out of the document shards. Cost: assignments are read three times and, where
-documents are drawn towards usage, five times, vectors three times then; vectors of candidates once more where
-near-duplicates are passed over; documents in shards that name clusters or hold chosen rows. The driver sees counts and
-a few times ``budget`` keys per owner.
+documents are drawn towards usage, five times, vectors three times then; vectors of the pool once more where languages
+are compared, and those of candidates where near-duplicates are passed over; documents in shards that name clusters or
+hold chosen rows. The driver sees counts and a few times ``budget`` keys per owner.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.artifacts import Artifact, Receipt, artifact
+from compass_ray.centering import LanguageMeans, Sums, language_means, language_sums
 from compass_ray.configbase import identity
 from compass_ray.errors import FingerprintMismatch
 from compass_ray.runtime.stage import Session, exchange, map_keys
@@ -39,7 +40,7 @@ from compass_ray.sample.strategies import STRATEGIES
 from compass_ray.sample.usage_contrast import from_table
 from compass_ray.sample.verdict import Drawing
 from compass_ray.shards import shard_key
-from compass_ray.vectors import from_column, unit_rows
+from compass_ray.vectors import finite_rows, from_column, unit_rows
 
 VERSION = 7
 GAPS, HISTOGRAMS, DRAW, SUPPRESSED, DIRECTIONS = "gaps", "histograms", "draw", "suppressed", "directions"
@@ -189,6 +190,7 @@ def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, sameness: Sa
     from compass_ray.runtime.cluster import cluster_cpus
 
     scorer = STRATEGIES[config.strategy].scorer(config)
+    means = language_means(map_keys(_language_sums, keys, inputs)) if sameness.across else LanguageMeans({})
     settled = False
     while not settled:
         requests = ray.get(sampler.requests.remote())
@@ -203,10 +205,17 @@ def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, sameness: Sa
         if undecided.num_rows:
             parts = len(inputs.owners) if sameness.across else min(2 * cluster_cpus(), inputs.n_clusters)
             undecided = undecided.append_column("part", _parts(undecided, sameness, parts))
-            shared = (inputs.embeddings, undecided, sameness, config.unit)
+            shared = (inputs.embeddings, undecided, means, sameness, config.unit)
             decisions = exchange(_vectors_of_shard, _keys_of(undecided), _decide, parts, *shared)
             ray.get([sampler.decide.remote(table) for table in decisions])
         settled = ray.get(sampler.settle.remote())
+
+
+def _language_sums(key: str, inputs: SampleInputs) -> Sums:
+    """Sums of the pool's vectors by language."""
+    set_threads(1)
+    table = inputs.embeddings.read(key, ["role", "lang", "vector"])
+    return language_sums(finite_rows(table.filter(pc.equal(table["role"], "pool"))))
 
 
 def _shard(key: str, inputs: SampleInputs) -> Shard:
@@ -248,7 +257,13 @@ def _parts(undecided: pa.Table, sameness: Sameness, parts: int) -> pa.Array:
 
 
 def _vectors_of_shard(
-    key: str, parts: int, embeddings: Artifact, undecided: pa.Table, sameness: Sameness, unit: Unit
+    key: str,
+    parts: int,
+    embeddings: Artifact,
+    undecided: pa.Table,
+    means: LanguageMeans,
+    sameness: Sameness,
+    unit: Unit,
 ) -> list[pa.Table]:
     """The vectors of a shard's candidates, by the part that will compare them."""
     mine = undecided.filter(pc.equal(undecided["shard"], int(key))).select(["owner", "position", "part", "doc_id"])
@@ -265,6 +280,7 @@ def _decide(
     pieces: list[pa.Table],
     embeddings: Artifact,
     undecided: pa.Table,
+    means: LanguageMeans,
     sameness: Sameness,
     unit: Unit,
 ) -> pa.Table:
@@ -275,7 +291,7 @@ def _decide(
     rows, vectors = rows.sort_by(order), pa.concat_tables(pieces).sort_by(order)
     if not rows.num_rows:
         return rows.select(["owner", "position"]).append_column("duplicate_of", pa.nulls(0, records.ID))
-    found = duplicates(rows, unit_rows(from_column(vectors["vector"])), sameness, unit)
+    found = duplicates(rows, unit_rows(from_column(vectors["vector"])), means, sameness, unit)
     return rows.select(["owner", "position"]).append_column("duplicate_of", found)
 
 

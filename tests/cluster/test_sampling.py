@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray import records
+from compass_ray.centering import LanguageMeans
 from compass_ray.cluster import kernels
-from compass_ray.cluster.centering import LanguageMeans
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.sampling import ROLE_MASS, Design, Group, design_sample, known_rows, sample_rows
 from compass_ray.cluster.stage import Fitting

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import re
 from collections import Counter
@@ -10,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from conftest import DEMO, tree_bytes
 
-from compass_ray import CurationRun, RunConfig, curate
+from compass_ray import CurationRun, RunConfig, curate, records
 from compass_ray.artifacts import _read_manifest
 from compass_ray.cli.report import print_rejected_run
 from compass_ray.errors import (
@@ -24,6 +28,9 @@ from compass_ray.errors import (
     ResourcesMissing,
     TooManyBadRows,
 )
+from compass_ray.holdout import heldout_mask
+from compass_ray.ingest.cleaning import key_of
+from compass_ray.ingest.hashes import content_ids, doc_ids, text_hashes
 from compass_ray.pipelines.run import run_of
 
 Make = Callable[..., RunConfig]
@@ -75,6 +82,54 @@ def test_an_interrupted_embedding_does_only_the_missing_shards(fresh: Make, fini
     embed = next(stage for stage in again.stages if stage.stage == "embed")
     assert (embed.reused, embed.resumed_keys) == (False, len(manifest["files"]) - 2)
     assert tree_bytes(f"{again.path}/selection") == tree_bytes(f"{finished_demo.path}/selection")
+
+
+@pytest.mark.slow
+def test_what_held_out_usage_says_changes_nothing_that_is_chosen(
+    fresh: Make, finished_demo: CurationRun, tmp_path: Path
+) -> None:
+    rows = list(
+        csv.DictReader(io.StringIO(gzip.decompress((DEMO / "usage.tsv.gz").read_bytes()).decode()), delimiter="\t")
+    )
+    rng = np.random.default_rng(0)
+    cache = Path(finished_demo.path).parent.parent / "cache" / finished_demo.record["stages"]["ingest"]["artifact"]
+    columns = ["doc_id", "role", "content_id"]
+    documents = pa.concat_tables([pq.read_table(path, columns=columns) for path in cache.glob("*.parquet")])
+    known = set(documents["doc_id"].to_pylist())
+    others = set(documents.filter(pc.not_equal(documents["role"], "target"))["content_id"].to_pylist())
+
+    def id_of(lang: str, text: str) -> bytes:
+        return doc_ids("target", [lang], [lang], text_hashes([key_of(text).encode()]))[0]
+
+    def held_out(lang: str, text: str) -> bool:
+        rows = pa.table({"doc_id": pa.array([id_of(lang, text)], records.ID), "role": ["target"]})
+        return bool(heldout_mask(rows, 0, 0.3)[0])
+
+    def in_pool(text: str) -> bool:
+        """Then the pool row may not be drawn, and is drawn once the usage is another."""
+        return content_ids([key_of(text).encode()])[0] in others
+
+    def anything(lang: str) -> str:
+        while True:
+            text = " ".join("".join(rng.choice(list("abcdefghijklmno"), 6)) for _ in range(8))
+            if held_out(lang, text):
+                return text
+
+    selections = []
+    for number in range(2):
+        path = tmp_path / f"usage-{number}.jsonl"
+        path.write_text("".join(json.dumps({"question": row["question"], "lang": row["lang"]}) + "\n" for row in rows))
+        run = curate(fresh(f"name=run-{number}", f"sources.usage.path={path}", "embed.center=language"))
+        tables = [pq.read_table(file) for file in sorted(Path(run.path).glob("selection/*/*.parquet"))]
+        # the last bits of a cosine follow the height of the matrix in which it is computed
+        selections.append([table.drop_columns(["similarity"]).to_pylist() for table in tables])
+        changed = 0
+        for row in rows:
+            lang, text = row["lang"], row["question"]
+            if id_of(lang, text) in known and held_out(lang, text) and not in_pool(text):
+                row["question"], changed = anything(lang), changed + 1
+        assert number or changed > 40
+    assert selections[0] == selections[1]
 
 
 def test_every_input_row_is_a_document_a_reject_or_a_duplicate(finished_demo: CurationRun) -> None:

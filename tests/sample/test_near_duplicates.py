@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray import records
+from compass_ray.centering import LanguageMeans
 from compass_ray.errors import InfeasibleBudget
 from compass_ray.sample import near_duplicates
 from compass_ray.sample.config import SampleConfig
@@ -25,6 +26,7 @@ LANGUAGES = ("en", "sw")
 LIMIT = 0.95
 WITHIN = Sameness(LIMIT)
 NOTHING = Sameness(np.inf)
+UNMOVED = LanguageMeans({})
 ACROSS = Sameness(LIMIT, copy=0.9, max_copies=1)
 
 
@@ -36,7 +38,7 @@ def places(cell: np.ndarray, room: np.ndarray, lang: np.ndarray | None = None, k
 
 
 def distinct(x: np.ndarray, limit: float, cell: np.ndarray, room: np.ndarray) -> np.ndarray:
-    return keep_distinct(x, places(cell, room), Sameness(limit))
+    return keep_distinct(x, x, places(cell, room), Sameness(limit))
 
 
 def planted(count: int, families: int, seed: int = 0, d: int = 16) -> np.ndarray:
@@ -142,11 +144,28 @@ def test_a_copy_in_another_language_and_cluster_is_passed_over_only_across_langu
     for name, value in (("order", [1, 0]), ("cell", [0, 1]), ("room", [9, 9]), ("kept", [False, False])):
         rows = rows.append_column(name, pa.array(value))
     x = unit_rows(np.ones((2, 4)))
-    assert duplicates(rows, x, WITHIN, "documents").to_pylist() == [None, None]
+    assert duplicates(rows, x, UNMOVED, WITHIN, "documents").to_pylist() == [None, None]
     better = rows["doc_id"][1].as_py()
-    assert duplicates(rows, x, ACROSS, "documents").to_pylist() == [better, None]
+    assert duplicates(rows, x, UNMOVED, ACROSS, "documents").to_pylist() == [better, None]
     twice = Sameness(LIMIT, copy=0.9, max_copies=2)
-    assert duplicates(rows, x, twice, "documents").to_pylist() == [None, None]
+    assert duplicates(rows, x, UNMOVED, twice, "documents").to_pylist() == [None, None]
+
+
+def test_languages_are_compared_without_their_means_and_one_language_as_it_is() -> None:
+    """English and Swahili lean apart: a translation has a low cosine, and two Swahili texts a high one."""
+    leaning = {"": np.zeros(4), "en": np.array([1.5, 0, 0, 0]), "sw": np.array([0, 1.5, 0, 0])}
+    means = LanguageMeans({lang: mean.astype(np.float32) for lang, mean in leaning.items()})
+    said = np.array([[0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0.6, 0.8]])
+    langs = ["en", "sw", "sw"]
+    x = (said + [leaning[lang] for lang in langs]).astype(np.float32)
+    rows = candidate_rows(3).set_column(2, "lang", pa.array(langs))
+    for name, value in (("order", [0, 1, 2]), ("cell", [0] * 3), ("room", [9] * 3), ("kept", [False] * 3)):
+        rows = rows.append_column(name, pa.array(value))
+    first = rows["doc_id"][0].as_py()
+    rule = Sameness(3.0, copy=0.9, max_copies=1)
+    assert duplicates(rows, x, means, rule, "documents").to_pylist() == [None, first, None]
+    within = Sameness(2.8, copy=3.0, max_copies=1)  # 0.6 + 2.25
+    assert duplicates(rows, x, means, within, "documents").to_pylist() == [None, None, rows["doc_id"][1].as_py()]
 
 
 def copies_one_by_one(x: np.ndarray, lang: np.ndarray, sameness: Sameness) -> list[bool]:
@@ -177,7 +196,7 @@ def test_copies_are_counted_row_by_row(tile: int, max_copies: int, monkeypatch: 
     x, lang = planted(300, 30), np.random.default_rng(3).integers(0, 6, 300)
     sameness = Sameness(0.99, copy=0.9, max_copies=max_copies)
     none, room = np.zeros(300, dtype=np.int64), np.full(300, 999)
-    found = keep_distinct(x, places(none, room, lang), sameness)
+    found = keep_distinct(x, x, places(none, room, lang), sameness)
     expected = copies_one_by_one(x, lang, sameness)
     assert (found < 0).tolist() == expected
     assert not all(expected)
@@ -187,8 +206,8 @@ def test_what_is_drawn_already_stays_and_counts_as_copies() -> None:
     x, lang = unit_rows(np.ones((4, 3))), np.array([0, 1, 2, 3])
     none, room = np.zeros(4, dtype=np.int64), np.full(4, 9)
     sameness = Sameness(LIMIT, copy=0.9, max_copies=2)
-    assert keep_distinct(x, places(none, room, lang), sameness).tolist() == [-1, -1, 0, 0]
-    assert keep_distinct(x, places(none, room, lang, kept=3), sameness).tolist() == [-1, -1, -1, 0]
+    assert keep_distinct(x, x, places(none, room, lang), sameness).tolist() == [-1, -1, 0, 0]
+    assert keep_distinct(x, x, places(none, room, lang, kept=3), sameness).tolist() == [-1, -1, -1, 0]
 
 
 # The whole draw of one owner
@@ -233,7 +252,7 @@ def run(
         undecided = draw.undecided()
         if undecided.num_rows:
             x = np.stack([vectors[doc] for doc in undecided["doc_id"].to_pylist()])
-            found = duplicates(undecided, x, sameness, config.unit)
+            found = duplicates(undecided, x, UNMOVED, sameness, config.unit)
             draw.decide(undecided["position"].to_numpy(), found)
         if draw.settle():
             return asked

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from compass_ray import records
+from compass_ray.centering import LanguageMeans
 from compass_ray.errors import ConfigError, InfeasibleBudget
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
@@ -93,7 +94,9 @@ def settled(capacity: np.ndarray = CAPACITY, sameness: Sameness | None = None, *
         undecided = draw.undecided()
         if undecided.num_rows:
             x = np.stack([vectors[doc] for doc in undecided["doc_id"].to_pylist()]).astype(np.float32)
-            draw.decide(undecided["position"].to_numpy(), duplicates(undecided, x, rule, config.unit))
+            draw.decide(
+                undecided["position"].to_numpy(), duplicates(undecided, x, LanguageMeans({}), rule, config.unit)
+            )
         if draw.settle():
             return draw
     raise AssertionError("never settled")
@@ -176,8 +179,8 @@ def test_rows_of_other_languages_give_way_and_the_note_says_so() -> None:
     (note,) = notes_of(draw, budget=20)
     assert re.fullmatch(
         r"the pool holds \d+ distinct Swahili documents for \d+ % of Swahili usage, \d+ more come from near clusters; "
-        r"13 of that share unfilled, though other languages hold \d+ more there: Swahili of other clusters comes before "
-        r"them \(sample\.shortfall: own_language\)",
+        r"13 of that share unfilled, though other languages hold \d+ more there: Swahili of other clusters comes "
+        r"before them \(sample\.shortfall: own_language\)",
         note,
     )
 

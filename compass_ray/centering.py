@@ -1,13 +1,14 @@
-"""Language means, subtracted so that clusters follow what is said and not in which language (``embed.center``).
+"""Language means, subtracted so that vectors tell what is said and not in which language.
 
-The means belong to the codebook: documents that come later are moved by the same vectors. They are sums in fixed
-point, so their bits do not depend on how shards are spread. Cost: one pass over the vectors; a language costs
-``8·d`` bytes a shard on the way to the driver.
+Clusters are made without them under ``embed.center: language``, where the means belong to the codebook and documents
+that come later are moved by the same vectors; and documents of two languages are compared without them, to find copies
+of one meaning. Sums are in fixed point, so their bits do not depend on how shards are spread. Cost: one pass over the
+vectors; a language costs ``8·d`` bytes a shard on the way to the driver.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,13 @@ class LanguageMeans:
 
     def unit_rows(self, embeddings: pa.Table) -> NDArray[np.float32]:
         """The vectors of an embedding table without nulls, moved and scaled to length one, shape (n, d)."""
-        rows = unit_rows(from_column(embeddings["vector"]))
+        return self.subtracted(unit_rows(from_column(embeddings["vector"])), embeddings["lang"].to_pylist())
+
+    def subtracted(self, rows: NDArray[np.float32], langs: Sequence[str]) -> NDArray[np.float32]:
+        """Unit rows of these languages, moved and scaled to length one, shape (n, d)."""
         if not self.by_language or not len(rows):
             return rows
-        names, codes = np.unique(embeddings["lang"].to_pylist(), return_inverse=True)
+        names, codes = np.unique(langs, return_inverse=True)
         everyone = self.by_language[""]
         return unit_rows(rows - np.stack([self.by_language.get(str(name), everyone) for name in names])[codes])
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray.artifacts import artifact
-from compass_ray.cluster.centering import KEY, MIN_DOCUMENTS, LanguageMeans, language_means, language_sums, read_means
+from compass_ray.centering import KEY, MIN_DOCUMENTS, LanguageMeans, language_means, language_sums, read_means
 from compass_ray.cluster.codebook import Codebook, open_codebook, read_codebook
 from compass_ray.errors import FingerprintMismatch
 from compass_ray.vectors import from_column, to_column, unit_rows
