@@ -91,8 +91,9 @@ class SampleConfig(Config):
         default=None,
         description="What happens where the pool lacks what usage asks for, even in near clusters: refuse is an error "
         "unless the budget is filled anyhow; stop draws no more; nearest goes on to clusters farther away; "
-        "own_language fills up with the target language's own rows, nearest to usage first; accept fills the budget "
-        "from whatever clusters have documents. Unless given: own_language with cluster quotas, else refuse",
+        "own_language draws the target language's own rows wherever they lie, nearest to usage first, and before other "
+        "languages unless language_prior is none; accept fills the budget from whatever clusters have documents. Unless "
+        "given: own_language with cluster quotas, else refuse",
     )
     transport_reach: float = Field(
         default=0.05,
@@ -102,7 +103,7 @@ class SampleConfig(Config):
     )
     language_prior: Literal["own", "near", "none"] = Field(
         default="own",
-        description="Which rows of a cluster go first: the target language's own, then the rest; own, then languages "
+        description="Which rows go first: the target language's own, then the rest; own, then languages "
         "near to it, then the rest; or all languages alike, by the square root of their capacity",
     )
     max_language_fraction: Fractions = Field(
