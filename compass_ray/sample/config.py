@@ -92,8 +92,8 @@ class SampleConfig(Config):
         description="What happens where the pool lacks what usage asks for, even in near clusters: refuse is an error "
         "unless the budget is filled anyhow; stop draws no more; nearest goes on to clusters farther away; "
         "own_language draws the target language's own rows wherever they lie, nearest to usage first, and before other "
-        "languages unless language_prior is none; accept fills the budget from whatever clusters have documents. Unless "
-        "given: own_language with cluster quotas, else refuse",
+        "languages unless language_prior is none; accept fills the budget from whatever clusters have documents. "
+        "Unless given: own_language with cluster quotas, else refuse",
     )
     transport_reach: float = Field(
         default=0.05,

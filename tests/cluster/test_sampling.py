@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from compass_ray import records
 from compass_ray.centering import LanguageMeans
 from compass_ray.cluster import kernels
+from compass_ray.cluster.codebook import Fitted
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.sampling import ROLE_MASS, Design, Group, design_sample, known_rows, sample_rows
 from compass_ray.cluster.stage import Fitting
@@ -105,3 +106,12 @@ def test_known_rows_have_a_vector_and_are_not_held_out_and_a_sample_of_them_keep
 def test_a_design_survives_json() -> None:
     made = design_sample(GROUPS, rows=1000, seed=3)
     assert Design.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+def test_rows_that_are_held_out_weigh_nothing_in_a_codebook_and_others_as_they_were_fitted() -> None:
+    table, design = embeddings(GROUPS), design_sample(GROUPS, rows=1000, seed=3)
+    held = heldout_mask(table, 3, 0.3)
+    weights = Fitted(design, 0.3, np.zeros(2)).weights_of(table)
+    assert held.any()
+    assert not weights[held].any()
+    assert weights[~held].tolist() == design.weights_of(table)[~held].tolist()
