@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
+from draws import UNMOVED, finish
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from compass_ray.centering import LanguageMeans
 from compass_ray.errors import InfeasibleBudget
 from compass_ray.sample import near_duplicates
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.draw import keep_best
 from compass_ray.sample.gaps import owner_mass
 from compass_ray.sample.near_duplicates import Places, Sameness, duplicates, group_codes, keep_distinct
 from compass_ray.sample.owner_draw import OwnerDraw
@@ -26,7 +26,6 @@ LANGUAGES = ("en", "sw")
 LIMIT = 0.95
 WITHIN = Sameness(LIMIT)
 NOTHING = Sameness(np.inf)
-UNMOVED = LanguageMeans({})
 ACROSS = Sameness(LIMIT, copy=0.9, max_copies=1)
 
 
@@ -235,30 +234,6 @@ def problem_of(rows: pa.Table) -> OwnerProblem:
     )
 
 
-def run(
-    draw: OwnerDraw,
-    shards: list[pa.Table],
-    vectors: dict[bytes, np.ndarray],
-    config: SampleConfig,
-    sameness: Sameness = WITHIN,
-) -> list[int]:
-    """What the stage does, in this process; returns how many candidates each round asked for."""
-    asked = []
-    for _ in range(30):
-        requests = draw.requests()
-        asked.append(sum(requests["quota"].to_pylist()))
-        for shard in shards:
-            draw.add(keep_best(shard, requests, config.unit))
-        undecided = draw.undecided()
-        if undecided.num_rows:
-            x = np.stack([vectors[doc] for doc in undecided["doc_id"].to_pylist()])
-            found = duplicates(undecided, x, UNMOVED, sameness, config.unit)
-            draw.decide(undecided["position"].to_numpy(), found)
-        if draw.settle():
-            return asked
-    raise AssertionError("never settled")
-
-
 def cut(rows: pa.Table, edges: list[int]) -> list[pa.Table]:
     return [rows.slice(a, b - a) for a, b in pairwise([0, *edges, rows.num_rows])]
 
@@ -287,7 +262,7 @@ def test_drawn_documents_are_distinct_fill_the_budget_and_do_not_depend_on_shard
             config,
             sameness,
         )
-        run(draw, cut(rows, edges)[::-1], vectors, config, sameness)
+        finish(draw, cut(rows, edges)[::-1], vectors, config, sameness)
         answers.append(draw.drawn())
     assert answers[0].equals(answers[1])
     assert answers[0].equals(answers[2])
@@ -306,7 +281,7 @@ def test_random_is_the_first_distinct_documents_of_the_sorted_pool() -> None:
     rows, vectors = of_families(800, 35)
     config = SampleConfig(strategy="random", budget=120)
     draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config, WITHIN)
-    asked = run(draw, [rows], vectors, config)
+    asked = finish(draw, [rows], vectors, config, WITHIN)
     assert len(asked) > 1, "the pool repeats itself: the first depth cannot suffice"
     taken: list[dict[str, object]] = []
     for row in sorted(rows.to_pylist(), key=lambda row: -row["key"]):
@@ -324,7 +299,7 @@ def test_what_an_exhausted_cell_cannot_give_is_asked_of_the_others() -> None:
     config = SampleConfig(budget=200, shortfall="refuse")
     draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config, WITHIN)
     first = draw.quotas.copy()
-    run(draw, [rows], vectors, config)
+    finish(draw, [rows], vectors, config, WITHIN)
     drawn = draw.drawn().to_pylist()
     assert len(drawn) == 200
     assert first[0, 0] > 1
@@ -336,10 +311,10 @@ def test_too_few_distinct_documents_are_refused_or_accepted() -> None:
     mass = owner_mass(problem_of(rows))
     config = SampleConfig(budget=390, shortfall="refuse")
     with pytest.raises(InfeasibleBudget, match=r"asks for 390 documents but only \d+ .* say nothing again"):
-        run(OwnerDraw(problem_of(rows), mass, config, WITHIN), [rows], vectors, config)
+        finish(OwnerDraw(problem_of(rows), mass, config, WITHIN), [rows], vectors, config, WITHIN)
     accepting = SampleConfig(budget=390, shortfall="accept")
     draw = OwnerDraw(problem_of(rows), mass, accepting, WITHIN)
-    run(draw, [rows], vectors, accepting)
+    finish(draw, [rows], vectors, accepting, WITHIN)
     assert 5 <= draw.drawn().num_rows < 390
 
 
@@ -347,5 +322,5 @@ def test_without_suppression_copies_are_drawn() -> None:
     rows, vectors = of_families(400, 5)
     config = SampleConfig(budget=390, near_duplicates="off", shortfall="refuse")
     draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config, NOTHING)
-    assert run(draw, [rows], vectors, config, NOTHING) == [390]
+    assert finish(draw, [rows], vectors, config, NOTHING) == [390]
     assert draw.drawn().num_rows == 390

@@ -9,15 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from draws import finish
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from compass_ray import records
-from compass_ray.centering import LanguageMeans
 from compass_ray.errors import ConfigError, InfeasibleBudget
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.draw import keep_best
 from compass_ray.sample.gaps import owner_mass
-from compass_ray.sample.near_duplicates import Sameness, duplicates
+from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.sampler import Sampler
@@ -87,19 +88,8 @@ def settled(capacity: np.ndarray = CAPACITY, sameness: Sameness | None = None, *
             strict=True,
         )
     )
-    for _ in range(50):
-        requests = draw.requests()
-        if requests.num_rows:
-            draw.add(keep_best(rows, requests, config.unit))
-        undecided = draw.undecided()
-        if undecided.num_rows:
-            x = np.stack([vectors[doc] for doc in undecided["doc_id"].to_pylist()]).astype(np.float32)
-            draw.decide(
-                undecided["position"].to_numpy(), duplicates(undecided, x, LanguageMeans({}), rule, config.unit)
-            )
-        if draw.settle():
-            return draw
-    raise AssertionError("never settled")
+    finish(draw, [rows], vectors, config, rule)
+    return draw
 
 
 def notes_of(draw: OwnerDraw, **fields: Any) -> list[str]:
@@ -172,6 +162,29 @@ def test_other_languages_serve_what_clusters_ask_for_once_own_rows_are_all_drawn
     asked = np.bincount(rows["asked_by"].drop_null().to_numpy(), minlength=4)
     assert (asked == balance.asked - balance.unmet).all()
     assert not any(language_name(lang) in note for lang in ("en", "rw") for note in notes_of(draw))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    capacity=st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_size=4, max_size=4),
+    budget=st.integers(1, 60),
+    reach=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
+)
+def test_whatever_the_pool_own_rows_are_used_up_first_and_the_balance_adds_up(
+    capacity: list[list[int]], budget: int, reach: float
+) -> None:
+    held = np.array(capacity)
+    draw = settled(held, budget=budget, transport_reach=reach)
+    rows, balance = draw.drawn(), draw.balance()
+    assert balance is not None
+    own = languages_of(rows).get("sw", 0)
+    assert own == min(budget, held[:, 2].sum())
+    assert len(set(rows["doc_id"].to_pylist())) == rows.num_rows <= budget
+    assert balance.asked.sum() == budget
+    assert (balance.unmet >= 0).all()
+    asked_by = np.bincount(rows["asked_by"].drop_null().to_numpy(), minlength=4)
+    assert (asked_by == balance.asked - balance.unmet).all()
+    assert (draw.quotas.sum(axis=1) <= balance.asked + balance.moved_in).all()
 
 
 def test_rows_of_other_languages_give_way_and_the_note_says_so() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from compass_ray.errors import ConfigError
+from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.nearness import NEAR, OTHER, OWN, language_tiers
 from compass_ray.sample.uriel import fingerprint, iso_codes, read_features
 
 DATA = Path(os.environ.get("COMPASS_DATA", Path(__file__).parents[3] / "shared" / "data")) / "linguistic"
@@ -47,6 +49,15 @@ def test_similarity_is_the_mean_over_sets_of_the_cosine_over_known_features(fold
 def test_a_language_of_which_nothing_is_known_is_not_a_number(folder: str) -> None:
     found = read_features(folder).similarity("sw", ["ta", "xh"])
     assert np.isnan(found).all()
+
+
+def test_languages_are_near_by_their_features_where_these_are_given(folder: str) -> None:
+    languages = ("en", "pl", "sw", "ta", "xh", "zu")
+    by_features = SampleConfig(budget=1, language_prior="near", language_features=folder)
+    assert language_tiers("sw", languages, by_features).tolist() == [OTHER, OTHER, OWN, OTHER, OTHER, NEAR]
+    by_cldr = SampleConfig(budget=1, language_prior="near")
+    assert language_tiers("sw", languages, by_cldr).tolist() == [NEAR, OTHER, OWN, OTHER, OTHER, OTHER]
+    assert not language_tiers("sw", languages, SampleConfig(budget=1, language_prior="none")).any()
 
 
 def test_macro_languages_are_found_under_their_main_member() -> None:
