@@ -19,6 +19,7 @@ from compass_ray.artifacts import Artifact, _read_manifest, open_artifact
 from compass_ray.cluster.codebook import read_codebook
 from compass_ray.cluster.kernels import row_weights
 from compass_ray.errors import FingerprintMismatch, TooFewSamples
+from compass_ray.holdout import heldout_mask
 from compass_ray.vectors import from_column, unit_rows
 
 Make = Callable[..., RunConfig]
@@ -68,8 +69,9 @@ def test_centring_reuses_the_embeddings_and_fits_and_assigns_what_is_left_withou
     whole = pa.concat_tables([embeddings.read(key) for key in keys])
     langs = np.array(whole["lang"].to_pylist())
     rows = unit_rows(from_column(whole["vector"])).astype(np.float64)
+    known = ~heldout_mask(whole, 0, 0.3)
     for lang in set(langs):
-        rows[langs == lang] -= rows[langs == lang].mean(axis=0)
+        rows[langs == lang] -= rows[(langs == lang) & known].mean(axis=0)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     codebook = read_codebook(_artifact(centred, "codebook"))
     similarity = rows @ codebook.centroids.T.astype(np.float64)
@@ -86,16 +88,17 @@ def test_centring_reuses_the_embeddings_and_fits_and_assigns_what_is_left_withou
 
 
 def test_usage_is_assigned_as_if_the_codebook_had_been_fitted_without_it(finished_demo: CurationRun) -> None:
-    """Against sums of all rows, by role and the root of a language's size; held-out usage is no exception."""
+    """Against sums of all rows but held-out usage, by role and the root of a language's size."""
     embeddings, assignments = _artifact(finished_demo, "embed"), _artifact(finished_demo, "assign")
     keys = list(embeddings.manifest().receipts)
     whole = pa.concat_tables([embeddings.read(key) for key in keys])
     assigned = pa.concat_tables([assignments.read(key) for key in keys])
     x = unit_rows(from_column(whole["vector"])).astype(np.float64)
     groups = list(zip(whole["role"].to_pylist(), whole["lang"].to_pylist(), strict=True))
-    of_row = row_weights(Counter(groups), {"pool": 0.5, "target": 0.25, "current": 0.25})
+    counts = {group: count * (0.7 if group[0] == "target" else 1) for group, count in Counter(groups).items()}
+    of_row = row_weights(counts, {"pool": 0.5, "target": 0.25, "current": 0.25})
     is_usage = np.array([role == "target" for role, _ in groups])
-    weights = np.array([of_row[group] for group in groups])
+    weights = np.where(heldout_mask(whole, 0, 0.3), 0.0, [of_row[group] for group in groups])
     centroids = read_codebook(_artifact(finished_demo, "codebook")).centroids.astype(np.float64)
     labels = (x @ centroids.T).argmax(axis=1)
     moved, off = 0, []

@@ -179,7 +179,12 @@ def test_the_selection_fills_the_budget_and_explains_each_row(finished_demo: Cur
         assert len(rows) == 40
         assert len({row["doc_id"] for row in rows}) == 40
         assert all(row["role"] == "pool" and row["selected_for"] == owner for row in rows)
-        assert all("of usage" in row["reason"] and f"rank {row['rank']} of quota" in row["reason"] for row in rows)
+        assert all("of usage" in row["reason"] for row in rows)
+        of_quotas = [row for row in rows if row["asked_by"] is not None]
+        assert len(of_quotas) > 20
+        assert all(f"rank {row['rank']} of quota" in row["reason"] for row in of_quotas)
+        filled = [row for row in rows if row["asked_by"] is None]
+        assert all(row["lang"] == owner and "fills the budget" in row["reason"] for row in filled)
 
 
 def test_gaps_certificate_and_selection_agree(finished_demo: CurationRun) -> None:
