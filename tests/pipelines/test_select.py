@@ -20,6 +20,7 @@ from compass_ray.pipelines.compare import Compared, compare, label, with_strateg
 from compass_ray.pipelines.explain import explain, open_run
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.stage import drawing_of
+from compass_ray.sample.usage_contrast import products
 from compass_ray.sample.verdict import key_of
 from compass_ray.vectors import from_column, unit_rows
 
@@ -195,12 +196,19 @@ def test_the_key_that_is_explained_is_the_one_of_the_draw(finished_demo: Curatio
     vectors = dict(zip(rows["doc_id"].to_pylist(), unit_rows(from_column(rows["vector"])), strict=True))
     drawing = drawing_of(sampled, finished_demo.record["seed"])
     assert set(drawing.directions) == set(drawing.owners)
+    filled = 0
     for row in drawing.drawn.to_pylist():
-        assert key_of(row["doc_id"], vectors[row["doc_id"]], row["owner"], drawing) == row["key"]
+        vector, owner = vectors[row["doc_id"]], row["owner"]
+        if row["asked_by"] is None:  # it fills the budget: nearest to usage first, and chance has no part
+            expected, filled = float(products(vector[None], drawing.directions[owner].vector)[0]), filled + 1
+        else:
+            expected = key_of(row["doc_id"], vector, owner, drawing)
+        assert row["key"] == expected
+    assert filled
 
     chosen = {row["doc_id"] for row in drawing.drawn.to_pylist()}
     reasons = (explain(finished_demo, doc_id.hex()).verdicts for doc_id in vectors if doc_id not in chosen)
-    outranked = next(v.reason for verdicts in reasons for v in verdicts if v.reason.startswith("outranked"))
+    outranked = next(v.reason for verdicts in reasons for v in verdicts if "(key" in v.reason)
     own, lowest = (float(re.search(rf"{words} (-?[0-9.]+)", outranked)[1]) for words in ("key", "lowest drawn"))
     assert own < lowest
 
