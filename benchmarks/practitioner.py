@@ -27,12 +27,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from compass_ray import CurationRun, curate, load_config
 from compass_ray.centering import LanguageMeans, language_means, language_sums
 from compass_ray.embed.encoder import Encoder, load_encoder
-from compass_ray.embed.meaning import meaning_threshold, parallel_vectors
+from compass_ray.embed.meaning import encode_all, meaning_threshold, parallel_vectors
 from compass_ray.languages import canonical_language
 from compass_ray.sample.near_duplicates import Places, Sameness, keep_distinct
 from compass_ray.vectors import to_column
@@ -158,12 +157,11 @@ def false_merges(data: Path) -> list[Row]:
         names = sorted(texts)
         order = rng.permutation(min(map(len, texts.values())))[:count]
         chosen = [texts[names[column]][row] for column, row in zip(lang, order, strict=True)]
-        x = _encode(encoder, chosen)
-        means = _means(encoder, {name: texts[name] for name in names})
+        x = encode_all(encoder, chosen)
+        centred = _means(encoder, texts).subtracted(x, [names[column] for column in lang])
         one, room = np.zeros(count, dtype=np.int64), np.full(count, count)
         places = Places(lang, one, room, np.ones(count, dtype=np.int64), np.zeros(count, dtype=bool))
         for copies in (1, 2):
-            centred = means.subtracted(x, [names[column] for column in lang])
             merged = keep_distinct(x, centred, places, Sameness(np.inf, fitted, copies)) >= 0
             found.append(
                 {
@@ -177,16 +175,12 @@ def false_merges(data: Path) -> list[Row]:
     return found
 
 
-def _encode(encoder: Encoder, texts: list[str]) -> NDArray[np.float32]:
-    return np.concatenate([encoder.encode(texts[start : start + 64]) for start in range(0, len(texts), 64)])
-
-
 def _means(encoder: Encoder, texts: dict[str, list[str]]) -> LanguageMeans:
     """The means of languages, each of 200 of its texts: neighbours in a corpus are of one article."""
     parts = []
     for lang, mine in texts.items():
         places = np.random.default_rng(1).permutation(len(mine))[:200]
-        vectors = _encode(encoder, [mine[place] for place in places])
+        vectors = encode_all(encoder, [mine[place] for place in places])
         parts.append(language_sums(pa.table({"lang": [lang] * len(vectors), "vector": to_column(vectors)})))
     return language_means(parts)
 

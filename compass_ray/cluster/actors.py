@@ -11,8 +11,9 @@ from compass_ray.centering import LanguageMeans
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.device import Device, nearest_on
 from compass_ray.cluster.fit import Fit, RowGroup, lloyd, seed_centroids
-from compass_ray.cluster.sampling import Design, fitting_rows, known_rows
+from compass_ray.cluster.sampling import Design, fitting_rows
 from compass_ray.runtime.threads import set_threads
+from compass_ray.vectors import finite_rows
 
 ROWS_EACH = 20_000
 """Fitting rows that are worth the start of another actor, which takes seconds."""
@@ -22,12 +23,11 @@ def fit_on_actors(
     embeddings: Artifact,
     means: LanguageMeans,
     design: Design,
-    holdout_fraction: float,
     config: ClusterConfig,
     n_clusters: int,
     device: Device,
 ) -> Fit:
-    """Seed and fit to a sample of the rows that are not held out; the same bytes for any number of actors.
+    """Seed and fit to a sample of the rows; the same bytes for any number of actors.
 
     Raises
     ------
@@ -45,9 +45,7 @@ def fit_on_actors(
     count = worthwhile(len(keys), rows, ROWS_EACH, room, config.actors)
     remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_restarts=-1, max_task_retries=-1)(FitActor)
     shared = ray.put(means)
-    actors = [
-        remote.remote(embeddings, keys[part::count], design, holdout_fraction, shared, device) for part in range(count)
-    ]
+    actors = [remote.remote(embeddings, keys[part::count], design, shared, device) for part in range(count)]
 
     def broadcast(method: str, *args: Any) -> list[Any]:
         given = [ray.put(value) if isinstance(value, np.ndarray) else value for value in args]
@@ -65,17 +63,10 @@ class FitActor:
     """A Ray actor around :class:`RowGroup`; a restarted one reads its shards again."""
 
     def __init__(
-        self,
-        embeddings: Artifact,
-        keys: list[str],
-        design: Design,
-        holdout_fraction: float,
-        means: LanguageMeans,
-        device: Device,
+        self, embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans, device: Device
     ) -> None:
         set_threads(1)
-        columns = ["doc_id", "role", "lang", "vector"]
-        tables = (known_rows(embeddings.read(key, columns), design.seed, holdout_fraction) for key in keys)
+        tables = (finite_rows(embeddings.read(key, ["doc_id", "role", "lang", "vector"])) for key in keys)
         self._group = RowGroup([fitting_rows(table, design, means)[0] for table in tables], nearest_on(device))
 
     def call(self, method: str, *args: Any) -> Any:

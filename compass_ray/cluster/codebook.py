@@ -16,7 +16,6 @@ from compass_ray.centering import LanguageMeans, read_means
 from compass_ray.cluster import kernels
 from compass_ray.cluster.sampling import Design
 from compass_ray.errors import FingerprintMismatch
-from compass_ray.holdout import heldout_mask
 
 KEY = "codebook"
 
@@ -29,20 +28,12 @@ class Fitted:
     ----------
     design : Design
         Which rows are in these sums, and with what weight.
-    holdout_fraction : float
-        Share of the target documents that are in none.
     lengths : ndarray of shape (n_clusters,), float64
         Of the sums; 0 for a centroid that is none.
     """
 
     design: Design
-    holdout_fraction: float
     lengths: NDArray[np.float64]
-
-    def weights_of(self, rows: pa.Table) -> NDArray[np.float64]:
-        """What rows weigh in the sums, 0 where they are in none, shape (n,); columns doc_id, role and lang."""
-        held_out = heldout_mask(rows, self.design.seed, self.holdout_fraction)
-        return np.where(held_out, 0.0, self.design.weights_of(rows))
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ class Codebook:
         """
         if self.fitted is None:
             return kernels.nearest_left_out(x, np.zeros(len(x)), self.centroids, np.zeros(len(self.centroids)))
-        return kernels.nearest_left_out(x, self.fitted.weights_of(rows), self.centroids, self.fitted.lengths)
+        return kernels.nearest_left_out(x, self.fitted.design.weights_of(rows), self.centroids, self.fitted.lengths)
 
     def write(self, target: Artifact, summary: Mapping[str, Any]) -> Receipt:
         """Write centroids and thresholds; the means are written before, as the fit needs them."""
@@ -97,7 +88,7 @@ class Codebook:
         body = {**summary, "thresholds": dict(self.thresholds), "default_threshold": self.default_threshold}
         if self.fitted is not None:
             table = table.append_column("length", pa.array(self.fitted.lengths))
-            body |= {"design": self.fitted.design.to_json(), "holdout_fraction": self.fitted.holdout_fraction}
+            body["design"] = self.fitted.design.to_json()
         return target.write(KEY, table, body)
 
 
@@ -111,7 +102,7 @@ def read_codebook(source: Artifact) -> Codebook:
     summary = receipts[KEY].summary
     fitted = None
     if "design" in summary:
-        fitted = Fitted(Design.from_json(summary["design"]), summary["holdout_fraction"], table["length"].to_numpy())
+        fitted = Fitted(Design.from_json(summary["design"]), table["length"].to_numpy())
     return Codebook(centroids, means, summary["thresholds"], summary["default_threshold"], fitted)
 
 

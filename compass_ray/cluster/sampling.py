@@ -41,51 +41,57 @@ class Design:
     chances : mapping of (role, language) to float
         The chance that it is in the sample, in (0, 1].
     seed : int
+    holdout_fraction : float
+        Share of the target documents that are never in it.
     """
 
     weights: Mapping[Group, float]
     chances: Mapping[Group, float]
     seed: int
+    holdout_fraction: float
 
     def weights_of(self, rows: pa.Table) -> NDArray[np.float64]:
-        """What each row weighs in the sample, 0 if it is not in it, shape (n,)."""
+        """What each row weighs in the sample, 0 if it is not in it, shape (n,); columns doc_id, role and lang."""
         draws = seeding.uniform(records.ids_to_numpy(rows["doc_id"]), self.seed, "fit")
-        return np.where(draws < by_group(rows, self.chances), by_group(rows, self.weights), 0.0)
+        drawn = (draws < by_group(rows, self.chances)) & ~heldout_mask(rows, self.seed, self.holdout_fraction)
+        return np.where(drawn, by_group(rows, self.weights), 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         groups = [[*group, weight, self.chances[group]] for group, weight in self.weights.items()]
-        return {"groups": groups, "seed": self.seed}
+        return {"groups": groups, "seed": self.seed, "holdout_fraction": self.holdout_fraction}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Design:
         """The design that :meth:`to_json` gave the values of."""
         weights = {(role, lang): weight for role, lang, weight, _ in body["groups"]}
         chances = {(role, lang): chance for role, lang, _, chance in body["groups"]}
-        return cls(weights, chances, body["seed"])
+        return cls(weights, chances, body["seed"], body["holdout_fraction"])
 
 
-def design_sample(groups: Mapping[Group, float], rows: int, seed: int) -> Design:
-    """All rows, or about ``rows`` of them if there are more: each by a chance that follows its weight.
+def design_sample(groups: Mapping[Group, int], rows: int, seed: int, holdout_fraction: float = 0.0) -> Design:
+    """All rows that are not held out, or about ``rows`` of them: each by a chance that follows its weight.
 
     So usage is not lost in a large pool: of ten million pool documents and a few hundred of usage a sample of a
     million holds all the usage. A row weighs more for those of its group that are not taken.
 
     Parameters
     ----------
-    groups : mapping of (role, language) to float
-        How many rows there are.
+    groups : mapping of (role, language) to int
+        How many rows there are, held-out ones too.
     """
-    weights = kernels.row_weights(groups, ROLE_MASS)
+    known = {group: count * (1 - holdout_fraction if group[0] == "target" else 1.0) for group, count in groups.items()}
+    weights = kernels.row_weights(known, ROLE_MASS)
     rate, room, left = np.inf, float(rows), 1.0
-    if rows < sum(groups.values()):
+    if rows < sum(known.values()):
         for weight, group in sorted(((weight, group) for group, weight in weights.items()), reverse=True):
             rate = room / left
             if weight * rate < 1:
                 break
-            room, left = room - groups[group], left - groups[group] * weight  # all rows of the group are taken
+            room, left = room - known[group], left - known[group] * weight  # all rows of the group are taken
     chances = {group: min(1.0, weight * rate) for group, weight in weights.items()}
-    return Design({group: weight / chances[group] for group, weight in weights.items()}, chances, seed)
+    weights = {group: weight / chances[group] for group, weight in weights.items()}
+    return Design(weights, chances, seed, holdout_fraction)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Sample:
     owners: NDArray[np.str_]  # (n,), empty for the pool
 
 
-def collect(embeddings: Artifact, means: LanguageMeans, design: Design, holdout_fraction: float) -> tuple[Any, int]:
+def collect(embeddings: Artifact, means: LanguageMeans, design: Design) -> tuple[Any, int]:
     """Draw a sample by Ray tasks.
 
     Returns
@@ -115,7 +121,7 @@ def collect(embeddings: Artifact, means: LanguageMeans, design: Design, holdout_
     count = min(len(keys), cluster_cpus())
     read, joined = (ray.remote(num_cpus=1, max_retries=5)(task) for task in (_read, _joined))
     shared = ray.put(means)
-    parts = [read.remote(embeddings, keys[part::count], design, shared, holdout_fraction) for part in range(count)]
+    parts = [read.remote(embeddings, keys[part::count], design, shared) for part in range(count)]
     sample, found = joined.options(num_returns=2).remote(*parts)
     return sample, ray.get(found)
 
@@ -135,12 +141,10 @@ def join(parts: Sequence[Sample]) -> Sample:
     )
 
 
-def _read(
-    embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans, holdout_fraction: float
-) -> Sample:
+def _read(embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans) -> Sample:
     set_threads(1)
     columns = ["doc_id", "role", "owner", "lang", "vector"]
-    tables = (known_rows(embeddings.read(key, columns), design.seed, holdout_fraction) for key in keys)
+    tables = (finite_rows(embeddings.read(key, columns)) for key in keys)
     return join([sample_rows(table, design, means) for table in tables])
 
 

@@ -67,9 +67,7 @@ class Fitting:
 
     def known_sample(self, groups: Counter[Group], rows: int) -> Design:
         """How about so many rows are drawn of those that are not held out."""
-        kept = {"target": 1 - self.holdout_fraction}
-        known = {group: count * kept.get(group[0], 1.0) for group, count in groups.items()}
-        return design_sample(known, rows, self.seed)
+        return design_sample(groups, rows, self.seed, self.holdout_fraction)
 
     def identity(self) -> dict[str, Any]:
         """What decides the codebook's content, beside the embeddings."""
@@ -180,9 +178,9 @@ def _kmeans(
             f"cluster.fit_rows: {n_clusters} clusters cannot be fitted on {config.fit_rows} rows "
             f"(of {rows} documents); raise it or lower cluster.n_clusters"
         )
-    design, fraction = fitting.known_sample(groups, config.fit_rows), fitting.holdout_fraction
-    fit = fit_on_actors(embeddings, means, design, fraction, config, n_clusters, fitting.device)
-    found = Codebook(fit.centroids, means, {}, -1.0, Fitted(design, fraction, fit.lengths))
+    design = fitting.known_sample(groups, config.fit_rows)
+    fit = fit_on_actors(embeddings, means, design, config, n_clusters, fitting.device)
+    found = Codebook(fit.centroids, means, {}, -1.0, Fitted(design, fit.lengths))
     return found, {"inertia": fit.inertia, "converged": fit.converged}
 
 
@@ -194,7 +192,7 @@ def _dense(
 
     config = fitting.config.hdbscan
     design = fitting.known_sample(groups, config.rows)
-    sample, found = collect(embeddings, means, design, fitting.holdout_fraction)
+    sample, found = collect(embeddings, means, design)
     dense: DenseClusters = ray.get(ray.remote(num_cpus=1, max_retries=5)(_dense_clusters).remote(sample, config))
     why = (
         f"{len(dense.medoids)} clusters: HDBSCAN over {found:,} rows, DBCV {dense.dbcv:.2f}; "
@@ -221,7 +219,7 @@ def _sweep(
 
     config, seed = fitting.config.sweep, fitting.seed
     design = fitting.known_sample(groups, config.rows)
-    sample, found = collect(embeddings, means, design, fitting.holdout_fraction)
+    sample, found = collect(embeddings, means, design)
     draw, score = (ray.remote(num_cpus=1, max_retries=5)(task) for task in (_starts, _sweep_row))
     seeds = [seeding.child_seed(seed, "sweep", str(number)) for number in range(sweep.SEEDS)]
     starts: list[Any] = ray.get([draw.remote(sample, max(config.clusters), one) for one in seeds])

@@ -89,10 +89,11 @@ def parallel_vectors(encoder: Encoder) -> NDArray[np.float32]:
     """Encode the parallel text that the package carries, shape (n_languages, n_sentences, d)."""
     rows = list(csv.DictReader(parallel_text().decode().splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
     languages = [name for name in rows[0] if name not in ("group", "story")]
-    return np.stack([_encode(encoder, [row[lang] for row in rows]) for lang in languages])
+    return np.stack([encode_all(encoder, [row[lang] for row in rows]) for lang in languages])
 
 
-def _encode(encoder: Encoder, texts: list[str]) -> NDArray[np.float32]:
+def encode_all(encoder: Encoder, texts: list[str]) -> NDArray[np.float32]:
+    """Encode texts a batch at a time, shape (n, d)."""
     parts = [encoder.encode(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
     return np.concatenate(parts).astype(np.float32)
 

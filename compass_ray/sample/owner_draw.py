@@ -79,14 +79,13 @@ class OwnerDraw:
         self._asked = self._strategy.asked(problem, mass, config)
         tiers = language_tiers(problem.owner, problem.languages, config).tolist()
         self._tier = dict(zip(problem.languages, tiers, strict=True))
-        self._own = np.array(problem.languages, dtype=object) == problem.owner
         self._draws: list[Draw] = []  # the last is going on
         self._next: list[Callable[[], Draw | None]] = self._plan()
         self._begin()
 
     def _plan(self) -> list[Callable[[], Draw | None]]:
         """The draws, one after another, each None where it has nothing to draw."""
-        config, own, others = self._config, self._own, ~self._own
+        config, own, others = self._config, self._problem.own, ~self._problem.own
         if config.on_shortfall != "own_language" or not own.any():
             return [partial(self._by_quotas, own | others)]
         if not config.own_before_others:
@@ -207,7 +206,7 @@ class OwnerDraw:
         rows = self._drawn_so_far()
         drawn, own = self._amount(rows), self._amount(rows.filter(pc.equal(rows["lang"], owner)))
         most = int(np.ceil(config.cap_of(owner) * config.amount - 1e-9))
-        left = int(self._problem.capacity[:, self._own].sum()) - own
+        left = int(self._problem.capacity[:, self._problem.own].sum()) - own
         amount = min(config.amount - aside - drawn, most - own, left)
         return FillDraw(self._new_cells(nearest=True), owner, amount, self._sameness) if amount > 0 else None
 
@@ -225,11 +224,11 @@ class OwnerDraw:
         amount, owner = self._config.amount or 0, self._problem.owner
         held = self._problem.capacity.sum(axis=0)
         floors = [int(self._config.floor_of(lang, owner) * amount + 1e-9) for lang in self._problem.languages]
-        return int(np.minimum(floors, held)[~self._own].sum())
+        return int(np.minimum(floors, held)[~self._problem.own].sum())
 
     def _new_cells(self, *, nearest: bool = False) -> CellDraw:
-        kept = self._drawn_so_far().select(records.CANDIDATE.names)
-        return CellDraw(self._problem.owner, self._config.unit, self._sameness, self._tier, nearest=nearest, kept=kept)
+        owner, unit, kept = self._problem.owner, self._config.unit, self._drawn_so_far()
+        return CellDraw(owner, unit, self._sameness, self._tier, nearest=nearest, kept=kept)
 
     def _drawn_so_far(self) -> pa.Table:
         empty = records.CANDIDATE.empty_table()

@@ -38,6 +38,11 @@ class OwnerProblem:
         by_cluster: NDArray[np.int64] = self.capacity.sum(axis=1)
         return by_cluster
 
+    @property
+    def own(self) -> NDArray[np.bool_]:
+        """Which of the pool's languages is the owner's, shape (L,); none if the pool lacks it."""
+        return np.array([lang == self.owner for lang in self.languages], dtype=bool)
+
     def in_tokens(self) -> OwnerProblem:
         """The same with current data and capacities in tokens; target and held-out documents stay documents."""
         return replace(self, current=self.current_tokens, capacity=self.capacity_tokens)

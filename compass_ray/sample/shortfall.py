@@ -35,8 +35,7 @@ def _unmet(draw: OwnerDraw, config: SampleConfig) -> list[str]:
     if balance is None or not balance.unmet.any():
         return []
     lacking, unit = balance.unmet > 0, config.unit
-    own = np.array(draw.problem.languages, dtype=object) == draw.problem.owner
-    held, drawn = draw.problem.capacity[lacking], draw.quotas[lacking]
+    own, held, drawn = draw.problem.own, draw.problem.capacity[lacking], draw.quotas[lacking]
     passed_by = int((held - drawn)[:, ~own].sum()) if config.own_before_others else 0
     name, share = language_name(draw.problem.owner), float(draw.mass.target[lacking].sum())
     near = f", {int(balance.moved_out[lacking].sum()):,} more come from near clusters" if config.transports else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from compass_ray import records
 from compass_ray.centering import LanguageMeans
 from compass_ray.cluster import kernels
-from compass_ray.cluster.codebook import Fitted
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.sampling import ROLE_MASS, Design, Group, design_sample, known_rows, sample_rows
 from compass_ray.cluster.stage import Fitting
@@ -108,10 +108,11 @@ def test_a_design_survives_json() -> None:
     assert Design.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
-def test_rows_that_are_held_out_weigh_nothing_in_a_codebook_and_others_as_they_were_fitted() -> None:
-    table, design = embeddings(GROUPS), design_sample(GROUPS, rows=1000, seed=3)
+def test_rows_that_are_held_out_weigh_nothing_and_others_what_they_did() -> None:
+    table, design = embeddings(GROUPS), design_sample(GROUPS, 1000, 3, holdout_fraction=0.3)
     held = heldout_mask(table, 3, 0.3)
-    weights = Fitted(design, 0.3, np.zeros(2)).weights_of(table)
+    weights = design.weights_of(table)
     assert held.any()
     assert not weights[held].any()
-    assert weights[~held].tolist() == design.weights_of(table)[~held].tolist()
+    everybody = replace(design, holdout_fraction=0.0).weights_of(table)
+    assert weights[~held].tolist() == everybody[~held].tolist()
