@@ -248,7 +248,7 @@ def test_a_row_without_a_known_language_is_refused(
 ) -> None:
     reject = only([{"text": "a", **row}], **source)["reject"]
     assert reject["reason"] == reason
-    assert reject["message"].endswith(message)
+    assert message in reject["message"]
 
 
 @given(st.text(st.sampled_from("abenxqi-_ 1239\0é"), max_size=12))
