@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from compass_ray import records
 from compass_ray.artifacts import artifact, to_parquet
+from compass_ray.cli.report import print_rows
 from compass_ray.config import RunConfig, load_config
 from compass_ray.errors import ConfigError
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.adapt import training_data
+from compass_ray.pipelines.run import CurationRun
 
 TEMPLATE = (
     "{% for tool in tools or [] %}{{ tool | tojson + '\n' }}{% endfor %}"
@@ -91,3 +96,18 @@ def test_a_run_whose_records_are_of_another_version_is_not_trained_on(
         ConfigError, match=r"^adapt\.run: .*former holds records of version \d+, this compass_ray reads "
     ):
         training_data(given, given.adapt, None)  # type: ignore[arg-type]
+
+
+def test_what_is_noted_of_documents_is_added_up_and_shown_by_source(tmp_path: Path) -> None:
+    note = "a message has stamp, which is not read"
+    documents = artifact(str(tmp_path), "ingest", {"made": "by a test"})
+    rows = {"rows": [["pool", "document", 3]], "mojibake": [], "documents": []}
+    notes = {"00000": [["pool", note, 2]], "00001": [["pool", note, 1], ["usage", "the row has no tools", 1200]]}
+    empty = records.INGESTED.empty_table()
+    manifest = documents.commit(documents.write(key, empty, {**rows, "notes": said}) for key, said in notes.items())
+    run = CurationRun(f"{tmp_path}/runs/chats")
+    publish.write_ingest(run.path, SimpleNamespace(evaluations=None), manifest)  # type: ignore[arg-type]
+    assert run.ingested["notes"] == {"pool": {note: 3}, "usage": {"the row has no tools": 1200}}
+    shown = io.StringIO()
+    print_rows(run, Console(file=shown, width=120))
+    assert shown.getvalue().endswith(f"pool: 3 documents: {note}\nusage: 1,200 documents: the row has no tools\n")
