@@ -48,6 +48,9 @@ def print_dry_run(found: Preflight) -> None:
         outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in one.outcomes.items())
         table.add_row(one.source, f"{len(one.files):,}", f"{size:,.1f}", rows, f"{one.documents:,}", outcomes)
     console.print(table)
+    for one in found.surveys:
+        for note, count in one.notes.items():
+            console.print(f"{one.source}: {count:,} of the documents looked at: {note}", markup=False)
     for looked in found.evaluations:
         counts = looked.counts
         console.print(
@@ -79,5 +82,6 @@ def _as_json(one: Survey) -> dict[str, Any]:
         "counted": one.counted,
         "documents": one.documents,
         "outcomes": one.outcomes,
+        "notes": one.notes,
         "first": first,
     }

@@ -72,6 +72,9 @@ def print_rows(run: CurationRun, console: Console) -> None:
     console.print(table)
     for source, rows in ingested["mojibake"].items():
         console.print(f"{source}: {rows:,} documents look like mojibake and were left as they are", markup=False)
+    for source, notes in ingested.get("notes", {}).items():
+        for note, rows in notes.items():
+            console.print(f"{source}: {rows:,} documents: {note}", markup=False)
     for file, rows in ingested.get("contaminated", {}).items():
         console.print(f"{file}: {rows:,} pool rows share a passage with this evaluation file", markup=False)
     for name, counts in ingested.get("evaluations", {}).items():

@@ -31,29 +31,35 @@ class Limits(NamedTuple):
 class Columns(Config):
     """Which columns hold the content: ``text``, or ``prompt`` and ``completion``, or ``messages``.
 
-    Columns are names or dotted paths (``question.stem``, ``choices.0.text``); ``text``, ``prompt`` and ``completion``
-    may also be templates over several of them (``"{title}: {body}"``).
+    Columns are names or dotted paths (``question.stem``, ``choices.0.text``); ``text``, ``prompt``, ``completion`` and
+    ``system`` may also be templates over several of them (``"{title}: {body}"``).
     """
 
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
-    messages: str | None = Field(default=None, description="Chat as OpenAI (role, content) or ShareGPT (from, value)")
+    messages: str | None = Field(
+        default=None, description="Chat as OpenAI, ShareGPT and their kin write it, or its JSON"
+    )
+    system: str | None = Field(default=None, description="What the system says first; beside messages or prompt")
+    tools: str | None = Field(
+        default=None, description="What the assistant may call, a list or its JSON; beside messages or prompt"
+    )
     lang: str | None = None
     timestamp: str | None = Field(default=None, description="ISO 8601, RFC 2822 or Unix time; UTC unless it says")
 
-    @field_validator("text", "prompt", "completion")
+    @field_validator("text", "prompt", "completion", "system")
     @classmethod
     def _sound_template(cls, value: str | None) -> str | None:
         if value is not None and not fields_of(value):
             raise ValueError(f"'{value}': a template needs a field in braces")
         return value
 
-    @field_validator("messages", "lang", "timestamp")
+    @field_validator("messages", "tools", "lang", "timestamp")
     @classmethod
     def _no_template(cls, value: str | None) -> str | None:
         if value is not None and is_template(value):
-            raise ValueError(f"'{value}': expected one column; templates are for text, prompt and completion")
+            raise ValueError(f"'{value}': expected one column; templates are for text, prompt, completion and system")
         return value
 
     @model_validator(mode="after")
@@ -66,12 +72,15 @@ class Columns(Config):
             )
         if self.completion and not self.prompt:
             raise ValueError("completion needs prompt beside it")
+        if self.text and (beside := [kind for kind in ("system", "tools") if getattr(self, kind)]):
+            raise ValueError(f"{' and '.join(beside)} beside text: name messages or prompt in place of text")
         return self
 
     @property
     def wanted(self) -> list[str]:
         """The columns to read, each once."""
-        specs = (self.text, self.prompt, self.completion, self.messages, self.lang, self.timestamp)
+        content = (self.text, self.prompt, self.completion, self.messages, self.system, self.tools)
+        specs = (*content, self.lang, self.timestamp)
         return list(dict.fromkeys(field for spec in specs if spec for field in fields_of(spec)))
 
 

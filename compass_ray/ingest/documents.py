@@ -196,7 +196,9 @@ def _documents(content: Content, whole: list[pa.Array], name: str, source: Sourc
         "row": rows,
         "text": content.texts,
         "messages": content.messages,
+        "tools": None if content.tools is None else pa.array(content.tools, pa.string()),
         "timestamp": times,
+        "notes": None if content.notes is None else pa.array(content.notes, records.INGESTED.field("notes").type),
     }
     return _table(columns, n_rows)
 

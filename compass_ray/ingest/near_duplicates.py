@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Receipt, artifact
+from compass_ray.ingest.chats import whole_text
 from compass_ray.ingest.config import MinHash
 from compass_ray.ingest.minhash import ALGORITHM, Banding, banding, bucket_hashes
 from compass_ray.ingest.ngrams import Hashes, Lengths
@@ -26,7 +27,7 @@ from compass_ray.ingest.shuffle import as_rejects, count_rows, in_order
 from compass_ray.runtime.stage import Session, exchange
 from compass_ray.runtime.threads import set_threads
 
-VERSION = 1
+VERSION = 2
 _SHARDS_EACH = 8
 _MAX_PARTS = 256
 _PIECES = 16
@@ -111,11 +112,22 @@ def _buckets(key: str, plan: NearDuplicates) -> pa.Table:
 
 def whole_texts(documents: pa.Table) -> pa.ChunkedArray:
     """All content of each document, every turn of a conversation, in one line."""
-    turns = documents["messages"].combine_chunks()
+    chats = documents["messages"].combine_chunks()
     said = pa.ListArray.from_arrays(
-        turns.offsets, pc.struct_field(turns.values, "content"), mask=turns.is_null() if turns.null_count else None
+        chats.offsets, _said(chats.values), mask=chats.is_null() if chats.null_count else None
     )
     return pc.replace_substring(pc.coalesce(pc.binary_join(said, " "), documents["text"]), "\n", " ")
+
+
+def _said(turns: pa.StructArray) -> pa.StringArray:
+    """All that each message says."""
+    content = pc.struct_field(turns, "content")
+    calls, reasoning = (pc.struct_field(turns, name) for name in ("tool_calls", "reasoning_content"))
+    more = pc.or_(calls.is_valid(), reasoning.is_valid())
+    if not pc.any(more).as_py():
+        return content
+    whole = [whole_text(turn["content"], turn) for turn in turns.filter(more).to_pylist()]
+    return pc.replace_with_mask(content, more, pa.array(whole, pa.string()))
 
 
 def _write_found(part: int, parts: int, pieces: list[pa.Table], plan: NearDuplicates, missing: list[str]) -> Receipt:

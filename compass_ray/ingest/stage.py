@@ -38,8 +38,8 @@ from compass_ray.ingest.readers import read
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 2
-EVALUATIONS_VERSION = 1
+VERSION = 3
+EVALUATIONS_VERSION = 2
 _TASKS_PER_CPU = 4
 _NOT_QUARANTINED = frozenset({"document", "duplicate", "near_duplicate", "filtered"})
 
@@ -241,6 +241,18 @@ def mojibake_counts(manifest: Manifest) -> dict[str, int]:
     for receipt in manifest.receipts.values():
         counts.update(dict(receipt.summary["mojibake"]))
     return dict(sorted(counts.items()))
+
+
+def note_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Documents by source and what is noted of them: what was not read, or not there."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for receipt in manifest.receipts.values():
+        for source, note, documents in receipt.summary["notes"]:
+            counts[source, note] += documents
+    found: dict[str, dict[str, int]] = {}
+    for (source, note), documents in sorted(counts.items()):
+        found.setdefault(source, {})[note] = documents
+    return found
 
 
 def contaminated_counts(manifest: Manifest) -> dict[str, int]:

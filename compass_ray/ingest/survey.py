@@ -27,6 +27,7 @@ from compass_ray.ingest.readers import Limits, Unreadable, read
 from compass_ray.ingest.readers.arrow import rows_at_the_beginning
 from compass_ray.ingest.readers.parquet import read_footer
 from compass_ray.ingest.readers.streams import chunks, decompressed
+from compass_ray.ingest.shuffle import notes_of
 
 FILES = 16
 _SAMPLED_FILES = 4
@@ -67,6 +68,11 @@ class Survey:
         reasons = pc.struct_field(self.sample["reject"].combine_chunks(), "reason")
         outcome = pc.if_else(self.sample["reject"].is_null().combine_chunks(), "document", reasons)
         return dict(sorted(Counter(outcome.to_pylist()).items()))
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """Sampled documents by what is noted of them."""
+        return dict(sorted(Counter(note for _, said in notes_of(self.sample) for note in said).items()))
 
     @property
     def documents(self) -> int:

@@ -89,7 +89,7 @@ def test_templates_hold_names_and_no_code(template: str) -> None:
 
 
 def test_only_content_may_be_a_template() -> None:
-    with pytest.raises(ValidationError, match="templates are for text, prompt and completion"):
+    with pytest.raises(ValidationError, match="templates are for text, prompt, completion and system"):
         Columns(text="t", lang="{a}")
 
 
@@ -162,24 +162,6 @@ def test_times_of_typed_columns_are_kept() -> None:
     zoned, _ = timestamps(pa.array([LEAP, None], pa.timestamp("ns", tz="Asia/Kolkata")))
     assert days.to_pylist() == [datetime(2024, 2, 29, tzinfo=UTC), None]
     assert zoned.to_pylist() == [LEAP, None]
-
-
-# --- chats --------------------------------------------------------------------------------------
-
-
-def test_sharegpt_and_openai_chats_that_say_the_same_are_one_document() -> None:
-    openai = [{"role": "developer", "content": "S"}, {"role": "user", "content": [{"type": "text", "text": "Q"}]}]
-    openai += [{"role": "assistant", "content": "A"}]
-    sharegpt = [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}, {"from": "GPT", "value": "A"}]
-    found = documents([{"m": openai}, {"m": sharegpt}, {"m": [sharegpt]}], columns={"messages": "m"})
-    assert len({row["doc_id"] for row in found}) == 1
-    assert [turn["role"] for turn in found[0]["messages"]] == ["system", "user", "assistant"]
-
-
-def test_a_picture_is_not_text() -> None:
-    content = [{"type": "text", "text": "Q"}, {"type": "image_url", "image_url": {}}]
-    reject = only([{"m": [{"role": "user", "content": content}]}], columns={"messages": "m"})["reject"]
-    assert (reject["reason"], reject["message"]) == ("wrong_type", "content: expected text, found list")
 
 
 # --- detection ----------------------------------------------------------------------------------

@@ -141,6 +141,7 @@ def test_the_summary_counts_rows_by_outcome_and_documents_by_group() -> None:
     assert count_rows(finish_shard(table)) == {
         "contaminated": [],
         "mojibake": [],
+        "notes": [],
         "rows": [
             ["data", "document", 1],
             ["pool", "broken_json", 2],

@@ -107,3 +107,15 @@ def test_a_dry_run_in_which_no_row_is_a_document_says_what_became_of_them(tmp_pa
     shown = CliRunner().invoke(app, ["curate", json.dumps(body), "--dry-run"])
     assert isinstance(shown.exception, ConfigError)
     assert "'usage': {'empty': 3}" in str(shown.exception)
+
+
+def test_what_is_not_read_of_messages_is_counted_in_the_sample(tmp_path: Path) -> None:
+    turn = {"role": "user", "content": "Habari?", "stamp": 7}
+    rows = [{"messages": [{**turn, "content": f"Habari {number}?"}]} for number in range(3)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"messages": "messages", "tools": "tools"}
+    source = SourceConfig(role="pool", path=str(tmp_path / "a.jsonl"), lang="sw", columns=columns)
+    assert survey("pool", source, "prompt").notes == {
+        "a message has stamp, which is not read": 3,
+        "the row has no tools": 3,
+    }
