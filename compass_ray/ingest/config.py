@@ -11,6 +11,7 @@ from compass_ray import storage
 from compass_ray.configbase import EXECUTION, Config
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.templates import fields_of, is_template
+from compass_ray.ingest.values import Scalar, written
 from compass_ray.languages import canonical_language
 
 Role = Literal["pool", "current", "target"]
@@ -84,7 +85,9 @@ class FilesConfig(Config):
     exclude: list[str] = Field(default=[], description="Globs over uri (path below the source's root) to leave out")
     format: Format = Field(default="auto", description="By file name unless given")
     columns: Columns = Columns(text="text")
-    where: dict[str, list[str]] = Field(default={}, description="Keep only rows whose column has one of these values")
+    where: dict[str, list[Scalar]] = Field(
+        default={}, description="Keep only rows whose column has one of these values, spelled as in JSON"
+    )
 
     @property
     def paths(self) -> list[str]:
@@ -104,9 +107,17 @@ class FilesConfig(Config):
     @field_validator("where", mode="before")
     @classmethod
     def _one_value_or_several(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return {key: item if isinstance(item, list) else [item] for key, item in value.items()}
-        return value
+        if not isinstance(value, dict):
+            return value
+        several = {key: item if isinstance(item, list) else [item] for key, item in value.items()}
+        for key, items in several.items():
+            if not items:
+                raise ValueError(f"{key}: an empty list keeps no row; name values, or remove the column")
+            for item in items:
+                if not isinstance(item, Scalar) or written(item) is None:
+                    found = f"{written(item) or item} ({type(item).__name__})"
+                    raise ValueError(f"{key}: expected text, a number, true, false or null, found {found}; quote text")
+        return several
 
 
 class SourceConfig(FilesConfig):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,8 +16,10 @@ from compass_ray import records
 from compass_ray.ingest import hashes
 from compass_ray.ingest.cleaning import clean
 from compass_ray.ingest.config import Columns, View
-from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, is_text
+from compass_ray.ingest.filling import fill
+from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, as_values, is_text
 from compass_ray.ingest.templates import is_template, parts
+from compass_ray.ingest.values import kind_of
 
 _ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
     "developer": "system",
@@ -209,21 +211,14 @@ def _strings(batch: RawBatch, spec: str, verdicts: Verdicts) -> pa.StringArray:
     if not is_template(spec):
         return strings(batch.columns[spec], spec, verdicts).fill_null("")
     joined: list[Any] = []
-    for literal, field in parts(spec):
+    for literal, slot in parts(spec):
         joined.append(pa.scalar(literal))
-        if field is not None:
-            column = batch.columns[field]
-            values = column if is_text(column) else _written(batch.values(field))
-            joined.append(strings(values, field, verdicts, null=""))
+        if slot is not None:
+            column = batch.columns[slot.column]
+            is_plain = is_text(column) and not slot.every
+            texts = column if is_plain else pa.array(fill(slot, as_values(column), verdicts.refuse), pa.string())
+            joined.append(texts.fill_null(""))
     return pc.binary_join_element_wise(*joined, "")
-
-
-def _written(values: Sequence[Any]) -> list[Any]:
-    """Numbers and truth values as JSON writes them."""
-    return [
-        str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
-        for value in values
-    ]
 
 
 def strings(column: Column, name: str, verdicts: Verdicts, null: str | None = None) -> pa.StringArray:
@@ -257,5 +252,5 @@ def _from_values(values: list[Any], name: str, verdicts: Verdicts) -> pa.StringA
         if value is MISSING:
             verdicts.refuse(row, "missing_column", f"the row has no {name}")
         elif value is not None and not isinstance(value, str):
-            verdicts.refuse(row, "wrong_type", f"{name}: expected text, found {type(value).__name__}")
+            verdicts.refuse(row, "wrong_type", f"{name}: expected text, found {kind_of(value)}")
     return pa.array([value if isinstance(value, str) else None for value in values], pa.string())

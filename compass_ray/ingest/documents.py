@@ -20,8 +20,10 @@ from compass_ray.ingest.config import DETECT, SourceConfig, View
 from compass_ray.ingest.contamination import Evaluations
 from compass_ray.ingest.content import Content, Verdicts, content_of, strings
 from compass_ray.ingest.language import detected_languages, language_from_path, languages_of
-from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, is_text
+from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, as_value, is_text
 from compass_ray.ingest.timestamps import UTC_MICROSECONDS, timestamps
+from compass_ray.ingest.values import Scalar, kind_of, written
+from compass_ray.ingest.where import Allowed
 
 FILTERS = frozenset(
     {
@@ -81,7 +83,7 @@ def to_documents(
     return table.append_column("shard", pa.array(shard))
 
 
-def select_rows(batch: RawBatch, where: Mapping[str, list[str]]) -> tuple[RawBatch, list[Fault]]:
+def select_rows(batch: RawBatch, where: Mapping[str, list[Scalar]]) -> tuple[RawBatch, list[Fault]]:
     """The rows whose columns have one of the allowed values, and the faults of the batch with those left out."""
     faults = batch.faults
     for column, allowed in where.items():
@@ -110,20 +112,22 @@ def _judge(
     return documents, [_refused(batch, row, *verdicts[row]) for row in sorted(verdicts)]
 
 
-def _where(batch: RawBatch, name: str, allowed: list[str]) -> tuple[RawBatch, list[Fault]]:
+def _where(batch: RawBatch, name: str, values: list[Scalar]) -> tuple[RawBatch, list[Fault]]:
     column = batch.columns[name]
-    if is_text(column):
-        mask = pc.is_in(column.fill_null("None"), pa.array(allowed, pa.string())).to_numpy(zero_copy_only=False)
-    else:
-        wanted = frozenset(allowed)
-        mask = np.array([value is not MISSING and str(value) in wanted for value in batch.values(name)], dtype=bool)
+    allowed = Allowed(values)
+    mask = allowed.mask(column)
     if mask.all():
         return batch, []
-    message = f"{name} is not one of {', '.join(allowed)}"
+    message = f"{name} is not one of {allowed.shown}"
     faults = []
     for row in np.flatnonzero(~mask).tolist():
-        if column[row] is MISSING:
+        value = None if is_text(column) else as_value(column[row])
+        if value is MISSING:
             faults.append(_refused(batch, row, "missing_column", f"the row has no {name}"))
+        elif written(value) is None:
+            wanted = "text, a number, a date, true, false or null"
+            found = kind_of(value)
+            faults.append(_refused(batch, row, "wrong_type", f"{name}: expected {wanted}, found {found}"))
         else:
             faults.append(Fault(batch.rows[row], "filtered", message))
     return batch.take(np.flatnonzero(mask)), faults
