@@ -41,7 +41,9 @@ class Columns(Config):
     completion: str | None = None
     messages: str | None = Field(default=None, description="Chat as OpenAI (role, content) or ShareGPT (from, value)")
     lang: str | None = None
-    timestamp: str | None = Field(default=None, description="ISO 8601, RFC 2822 or Unix time; UTC unless it says")
+    timestamp: str | None = Field(
+        default=None, description="ISO 8601, RFC 2822, a number such as 20240229, or Unix time; UTC unless it says"
+    )
 
     @field_validator("text", "prompt", "completion")
     @classmethod

@@ -165,9 +165,11 @@ def _times(batch: RawBatch, source: SourceConfig, verdicts: Verdicts) -> pa.Arra
         for row in [row for row, value in enumerate(column) if value is MISSING]:
             verdicts.refuse(row, "missing_column", f"the row has no {name}")
     times, bad = timestamps(column)
-    for row in bad:
-        found = column[row].as_py() if isinstance(column, pa.Array) else column[row]
-        verdicts.refuse(row, "bad_timestamp", f"{name}: expected ISO 8601, RFC 2822 or Unix time, found {found!r:.60}")
+    for row, why in bad.items():
+        found = as_value(column[row])
+        shown = repr(found) if isinstance(found, str) else written(found) or found
+        message = f"{name}: expected ISO 8601, RFC 2822 or Unix time, found {shown!s:.60}"
+        verdicts.refuse(row, "bad_timestamp", f"{message}; {why}" if why else message)
     return times
 
 
