@@ -8,11 +8,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compass_ray import storage
-from compass_ray.configbase import EXECUTION, Config
+from compass_ray.configbase import AS_TYPED, EXECUTION, Config
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.templates import fields_of, is_template
-from compass_ray.ingest.values import Scalar, written
 from compass_ray.languages import canonical_language
+from compass_ray.values import Scalar, written
 
 Role = Literal["pool", "current", "target"]
 Format = Literal["auto", "jsonl", "json", "parquet", "arrow", "csv", "tsv", "lines", "text", "markdown"]
@@ -87,7 +87,7 @@ class FilesConfig(Config):
     exclude: list[str] = Field(default=[], description="Globs over uri (path below the source's root) to leave out")
     format: Format = Field(default="auto", description="By file name unless given")
     columns: Columns = Columns(text="text")
-    where: dict[str, list[Scalar]] = Field(
+    where: Annotated[dict[str, list[Scalar]], AS_TYPED] = Field(
         default={}, description="Keep only rows whose column has one of these values, spelled as in JSON"
     )
 

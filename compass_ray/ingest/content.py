@@ -19,7 +19,7 @@ from compass_ray.ingest.config import Columns, View
 from compass_ray.ingest.filling import fill
 from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, as_values, is_text
 from compass_ray.ingest.templates import is_template, parts
-from compass_ray.ingest.values import kind_of
+from compass_ray.values import kind_of
 
 _ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
     "developer": "system",
@@ -215,9 +215,9 @@ def _strings(batch: RawBatch, spec: str, verdicts: Verdicts) -> pa.StringArray:
         joined.append(pa.scalar(literal))
         if slot is not None:
             column = batch.columns[slot.column]
-            is_plain = is_text(column) and not slot.every
-            texts = column if is_plain else pa.array(fill(slot, as_values(column), verdicts.refuse), pa.string())
-            joined.append(texts.fill_null(""))
+            if slot.every or not is_text(column):
+                column = pa.array(fill(slot, as_values(column), verdicts.refuse), pa.string())
+            joined.append(column.fill_null(""))
     return pc.binary_join_element_wise(*joined, "")
 
 

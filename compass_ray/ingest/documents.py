@@ -22,8 +22,8 @@ from compass_ray.ingest.content import Content, Verdicts, content_of, strings
 from compass_ray.ingest.language import detected_languages, language_from_path, languages_of
 from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, as_value, is_text
 from compass_ray.ingest.timestamps import UTC_MICROSECONDS, timestamps
-from compass_ray.ingest.values import Scalar, kind_of, written
 from compass_ray.ingest.where import Allowed
+from compass_ray.values import Scalar, kind_of, written
 
 FILTERS = frozenset(
     {

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from compass_ray.ingest.readers.batch import MISSING
 from compass_ray.ingest.readers.fields import find
 from compass_ray.ingest.templates import Slot
-from compass_ray.ingest.values import kind_of, written
+from compass_ray.values import kind_of, written
 
 Refuse: TypeAlias = Callable[[int, str, str], None]
 """Takes a row, the reason and the message."""

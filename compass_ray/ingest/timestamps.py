@@ -99,6 +99,7 @@ def timestamps(column: Column) -> tuple[pa.Array, dict[int, str]]:
     """
     if isinstance(column, pa.Array) and (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
         return _in_calendar(column)
+    exact = _BITS_EXACT.get(column.type) if isinstance(column, pa.Array) else None
     texts = column if is_text(column) else None
     if texts is None and isinstance(column, list) and all(type(value) is str for value in column):
         texts = pa.array(column, pa.string())
@@ -106,7 +107,6 @@ def timestamps(column: Column) -> tuple[pa.Array, dict[int, str]]:
         for kind in (pa.timestamp("us"), UTC_MICROSECONDS):
             with contextlib.suppress(pa.ArrowInvalid):
                 return _in_calendar(pc.cast(texts, kind))
-    exact = _BITS_EXACT.get(column.type) if isinstance(column, pa.Array) else None
     found: list[int | None] = []
     bad: dict[int, str] = {}
     for row, value in enumerate(as_values(column)):
@@ -115,7 +115,7 @@ def timestamps(column: Column) -> tuple[pa.Array, dict[int, str]]:
             continue
         try:
             if exact is not None and abs(value) > exact:
-                raise NotATime(f"a {column.type} holds no whole number above {exact:,} exactly: store integers")
+                raise NotATime(f"a short float holds no whole number above {exact:,} exactly: store integers")
             found[row] = parse_timestamp(value)
         except NotATime as wrong:
             bad[row] = str(wrong)
@@ -148,7 +148,7 @@ def _digits(text: str) -> int | Decimal:
 
 
 def _of_number(number: float | Decimal) -> int:
-    exact = Decimal(repr(number)) if isinstance(number, float) else number
+    exact: int | Decimal = Decimal(repr(number)) if isinstance(number, float) else number
     if isinstance(exact, Decimal):
         if not exact.is_finite():
             raise NotATime("leave a time that is not known empty")

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray.ingest.readers.batch import MISSING, Column, as_values, is_text
-from compass_ray.ingest.values import Scalar, written
+from compass_ray.values import Scalar, written
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,99})(?:\.\d{1,99})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _TRUTHS = {"true": True, "false": False}

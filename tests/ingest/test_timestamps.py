@@ -315,7 +315,7 @@ def test_numbers_of_every_type_are_read_alike(column: pa.Array) -> None:
 def test_a_short_float_is_a_year_or_month_but_no_longer_number() -> None:
     found, bad = timestamps(pa.array([2024.0, 202405.0, 20240229.0], pa.float32()))
     assert found.to_pylist() == [datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 5, 1, tzinfo=UTC), None]
-    assert bad == {2: "a float holds no whole number above 16,777,216 exactly: store integers"}
+    assert bad == {2: "a short float holds no whole number above 16,777,216 exactly: store integers"}
 
 
 # --- from files to windows ----------------------------------------------------------------------

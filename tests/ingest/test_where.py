@@ -16,8 +16,8 @@ from sources import ingested, write
 from test_documents import documents, only
 
 from compass_ray.ingest.config import SourceConfig
-from compass_ray.ingest.values import written
 from compass_ray.ingest.where import Allowed
+from compass_ray.values import written
 
 
 def kept(values: list[Any] | pa.Array, *allowed: Any) -> list[int]:

@@ -16,7 +16,7 @@ from compass_ray.ingest.files import ReadUnit
 from compass_ray.ingest.readers.batch import BATCH_ROWS, RAW_BYTES, Fault, Limits, RawBatch
 from compass_ray.ingest.readers.fields import json_column
 from compass_ray.ingest.readers.streams import open_decoded, read_lines
-from compass_ray.ingest.values import kind_of
+from compass_ray.values import kind_of
 
 _BLANK = object()
 _BEYOND_JSON = re.compile(rb"NaN|Infinity")
@@ -81,7 +81,7 @@ class _NotFinite(ValueError):
 
 def _with_nan(text: bytes, refused: orjson.JSONDecodeError, columns: list[str]) -> Any:
     """A row that was refused for NaN or infinity, if nobody asks for these; else what is wrong with it."""
-    row = _read_again(text, refused) if _BEYOND_JSON.search(text) or "infinity" in refused.msg else refused
+    row: Any = _read_again(text, refused) if _BEYOND_JSON.search(text) or "infinity" in refused.msg else refused
     for name in columns if isinstance(row, dict) else ():
         value = json_column([row], name)[0]
         if isinstance(value, float) and not math.isfinite(value):
