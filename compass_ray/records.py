@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 ROLES = ("pool", "current", "target")
 """pool = auxiliary data, current = what the adapter is trained on, target = how it is used."""
@@ -37,8 +37,11 @@ DOCUMENT = pa.schema(
 
 REJECT = pa.struct([("reason", pa.string()), ("message", pa.string()), ("raw", pa.binary())])
 
-INGESTED = DOCUMENT.append(pa.field("reject", REJECT))
-"""One ingest shard: documents (``reject`` null) sorted by ``doc_id``, then rejects."""
+LOST = pa.struct([("rows", pa.int64()), ("bytes", pa.int64())])
+"""What is lost with a fault: so many rows, or where nobody could count them (null) bytes of a file."""
+
+INGESTED = pa.schema([*DOCUMENT, pa.field("lost", LOST), pa.field("reject", REJECT)])
+"""One ingest shard: documents (``reject`` null) sorted by ``doc_id``, then rejects; ``lost`` is null for a single row."""
 
 PARALLEL = pa.schema(
     [
@@ -59,6 +62,8 @@ QUARANTINE = pa.schema(
         ("reason", pa.string()),
         ("message", pa.string()),
         ("raw", pa.binary()),
+        ("rows", pa.int64()),  # that are lost; null where nobody could count them
+        ("lost_bytes", pa.int64()),  # of the file, where rows is null; else 0
     ]
 )
 
@@ -296,4 +301,5 @@ def ids_to_words(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 def documents_only(ingested: pa.Table) -> pa.Table:
     """The documents of an ingest shard, in order, without its rejects."""
-    return ingested.filter(ingested["reject"].is_null()).drop_columns(["reject"])
+    documents = ingested.filter(ingested["reject"].is_null())
+    return documents.drop_columns([name for name in ("lost", "reject") if name in documents.column_names])

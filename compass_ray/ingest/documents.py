@@ -209,7 +209,8 @@ def _documents(content: Content, whole: list[pa.Array], name: str, source: Sourc
 
 def _rejects(faults: list[Fault], name: str, role: str, uri: str) -> pa.Table:
     places = hashes.to_arrow(hashes.place_ids(name, uri, [fault.row for fault in faults]))
-    reject = [{"reason": fault.reason, "message": fault.message, "raw": fault.raw[:RAW_BYTES]} for fault in faults]
+    reject = [{"reason": fault.reason, "message": _with_loss(fault), "raw": fault.raw[:RAW_BYTES]} for fault in faults]
+    lost = [None if fault.rows == 1 else {"rows": fault.rows, "bytes": fault.lost_bytes} for fault in faults]
     columns = {
         "doc_id": places,
         "content_id": places,
@@ -217,9 +218,17 @@ def _rejects(faults: list[Fault], name: str, role: str, uri: str) -> pa.Table:
         "source": pa.repeat(name, len(faults)),
         "uri": pa.repeat(uri, len(faults)),
         "row": pa.array([fault.row for fault in faults], pa.int64()),
+        "lost": pa.array(lost, records.LOST),
         "reject": pa.array(reject, records.REJECT),
     }
     return _table(columns, len(faults))
+
+
+def _with_loss(fault: Fault) -> str:
+    """The message, and what is lost if that is more than a row."""
+    if fault.rows is None:
+        return f"{fault.message}; {fault.lost_bytes:,} bytes of the file are lost"
+    return fault.message if fault.rows == 1 else f"{fault.message}; {fault.rows:,} rows are lost"
 
 
 def _table(columns: dict[str, pa.Array | None], n_rows: int) -> pa.Table:

@@ -30,20 +30,38 @@ _SHORT_FLOATS: dict[pa.DataType, Callable[[Any], Any]] = {pa.float16(): np.float
 
 @dataclass(frozen=True)
 class Fault:
-    """A row, or with ``row`` None a whole file, that cannot be read."""
+    """A row, or with ``row`` None what is left of a file, that cannot be read.
+
+    ``rows`` are lost with it. Where nobody can count them it is None, and ``lost_bytes`` of the file are lost.
+    """
 
     row: int | None
     reason: str
     message: str
     raw: bytes = b""
+    rows: int | None = 1
+    lost_bytes: int = 0
 
 
 class Unreadable(Exception):
-    """The rest of a file cannot be read; what was read before stays."""
+    """The rest of a file cannot be read; what was read before stays.
 
-    def __init__(self, reason: str, message: str) -> None:
+    Parameters
+    ----------
+    at : int, optional
+        The byte, after decompression, that what was read ends at, where the reader has looked further.
+
+    Attributes
+    ----------
+    rows, lost_bytes : int, optional
+        What is lost, as far as those that the exception passes on its way know.
+    """
+
+    def __init__(self, reason: str, message: str, at: int | None = None) -> None:
         super().__init__(reason, message)
-        self.reason, self.message = reason, message
+        self.reason, self.message, self.at = reason, message, at
+        self.rows: int | None = None
+        self.lost_bytes: int | None = None
 
 
 @dataclass
