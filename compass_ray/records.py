@@ -60,9 +60,14 @@ DOCUMENT = pa.schema(
 
 REJECT = pa.struct([("reason", pa.string()), ("message", pa.string()), ("raw", pa.binary())])
 
-INGESTED = pa.schema([*DOCUMENT, pa.field("notes", pa.list_(pa.string())), pa.field("reject", REJECT)])
+LOST = pa.struct([("rows", pa.int64()), ("bytes", pa.int64())])
+"""What is lost with a fault: so many rows, or where nobody could count them (null) bytes of a file."""
+
+INGESTED = pa.schema(
+    [*DOCUMENT, pa.field("notes", pa.list_(pa.string())), pa.field("lost", LOST), pa.field("reject", REJECT)]
+)
 """One ingest shard: documents (``reject`` null) sorted by ``doc_id``, then rejects. ``notes`` say what of a document
-was not read or not there; null where nothing is to be said.
+was not read or not there; null where nothing is to be said. ``lost`` is null for a single row.
 """
 
 PARALLEL = pa.schema(
@@ -84,6 +89,8 @@ QUARANTINE = pa.schema(
         ("reason", pa.string()),
         ("message", pa.string()),
         ("raw", pa.binary()),
+        ("rows", pa.int64()),  # that are lost; null where nobody could count them
+        ("lost_bytes", pa.int64()),  # of the file, where rows is null; else 0
     ]
 )
 
@@ -326,4 +333,4 @@ def ids_to_words(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
 def documents_only(ingested: pa.Table) -> pa.Table:
     """The documents of an ingest shard, in order, without its rejects."""
     documents = ingested.filter(ingested["reject"].is_null())
-    return documents.drop_columns([name for name in ("notes", "reject") if name in documents.column_names])
+    return documents.drop_columns([name for name in ("notes", "lost", "reject") if name in documents.column_names])

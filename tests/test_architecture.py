@@ -25,6 +25,8 @@ SHARED = (
     "configbase",
     "languages",
     "text",
+    "values",
+    "yamlwords",
     "models",
     "vectors",
     "mass",
@@ -33,7 +35,10 @@ SHARED = (
     "centering",
     "runtime",
 )
-LEAVES = ("records", "shards", "seeding", "errors", "languages", "text", "vectors", "mass", "divergence", "configbase")
+LEAVES = (
+    *("records", "shards", "seeding", "errors", "languages", "text", "values", "vectors", "mass", "divergence"),
+    "configbase",
+)
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
 EXCEPTIONS = {
     ("embed.config", "ingest.config"),  # they share the View type

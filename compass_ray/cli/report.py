@@ -68,7 +68,8 @@ def print_rows(run: CurationRun, console: Console) -> None:
         table.add_column(heading)
     table.add_column("rows", justify="right")
     for source, outcome, rows in sorted(ingested["rows"], key=lambda row: (row[0], row[1] != "document", -row[2])):
-        table.add_row(escape(source), outcome, f"{rows:,}")
+        about = "about " if [source, outcome] in ingested.get("estimated", []) else ""
+        table.add_row(escape(source), outcome, f"{about}{rows:,}")
     console.print(table)
     for source, rows in ingested["mojibake"].items():
         console.print(f"{source}: {rows:,} documents look like mojibake and were left as they are", markup=False)

@@ -8,10 +8,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compass_ray import storage
-from compass_ray.configbase import EXECUTION, Config
+from compass_ray.configbase import AS_TYPED, EXECUTION, Config
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.templates import fields_of, is_template
 from compass_ray.languages import WIKIPEDIA, canonical_language, language_refusal
+from compass_ray.values import Scalar, written
 
 Role = Literal["pool", "current", "target"]
 Format = Literal["auto", "jsonl", "json", "parquet", "arrow", "csv", "tsv", "lines", "text", "markdown"]
@@ -31,8 +32,8 @@ class Limits(NamedTuple):
 class Columns(Config):
     """Which columns hold the content: ``text``, or ``prompt`` and ``completion``, or ``messages``.
 
-    Columns are names or dotted paths (``question.stem``, ``choices.0.text``); ``text``, ``prompt``, ``completion`` and
-    ``system`` may also be templates over several of them (``"{title}: {body}"``).
+    Columns are names or dotted paths (``question.stem``, ``choices.0.text``); ``text``, ``prompt``, ``completion``,
+    ``system`` and ``lang`` may also be templates over several of them (``"{title}: {body}"``, ``"{lang}_{script}"``).
     """
 
     text: str | None = None
@@ -46,20 +47,24 @@ class Columns(Config):
         default=None, description="What the assistant may call, a list or its JSON; beside messages or prompt"
     )
     lang: str | None = None
-    timestamp: str | None = Field(default=None, description="ISO 8601, RFC 2822 or Unix time; UTC unless it says")
+    timestamp: str | None = Field(
+        default=None, description="ISO 8601, RFC 2822, a number such as 20240229, or Unix time; UTC unless it says"
+    )
 
-    @field_validator("text", "prompt", "completion", "system")
+    @field_validator("text", "prompt", "completion", "system", "lang")
     @classmethod
     def _sound_template(cls, value: str | None) -> str | None:
         if value is not None and not fields_of(value):
             raise ValueError(f"'{value}': a template needs a field in braces")
         return value
 
-    @field_validator("messages", "tools", "lang", "timestamp")
+    @field_validator("messages", "tools", "timestamp")
     @classmethod
     def _no_template(cls, value: str | None) -> str | None:
         if value is not None and is_template(value):
-            raise ValueError(f"'{value}': expected one column; templates are for text, prompt, completion and system")
+            raise ValueError(
+                f"'{value}': expected one column; templates are for text, prompt, completion, system and lang"
+            )
         return value
 
     @model_validator(mode="after")
@@ -93,7 +98,9 @@ class FilesConfig(Config):
     exclude: list[str] = Field(default=[], description="Globs over uri (path below the source's root) to leave out")
     format: Format = Field(default="auto", description="By file name unless given")
     columns: Columns = Columns(text="text")
-    where: dict[str, list[str]] = Field(default={}, description="Keep only rows whose column has one of these values")
+    where: Annotated[dict[str, list[Scalar]], AS_TYPED] = Field(
+        default={}, description="Keep only rows whose column has one of these values, spelled as in JSON"
+    )
 
     @property
     def paths(self) -> list[str]:
@@ -113,9 +120,17 @@ class FilesConfig(Config):
     @field_validator("where", mode="before")
     @classmethod
     def _one_value_or_several(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return {key: item if isinstance(item, list) else [item] for key, item in value.items()}
-        return value
+        if not isinstance(value, dict):
+            return value
+        several = {key: item if isinstance(item, list) else [item] for key, item in value.items()}
+        for key, items in several.items():
+            if not items:
+                raise ValueError(f"{key}: an empty list keeps no row; name values, or remove the column")
+            for item in items:
+                if not isinstance(item, Scalar) or written(item) is None:
+                    found = f"{written(item) or item} ({type(item).__name__})"
+                    raise ValueError(f"{key}: expected text, a number, true, false or null, found {found}; quote text")
+        return several
 
 
 class SourceConfig(FilesConfig):

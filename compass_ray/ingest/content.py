@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise, repeat
 from typing import Any, TypeAlias
@@ -18,9 +18,11 @@ from compass_ray.ingest import hashes
 from compass_ray.ingest.chats import Turn, shown_text, turns_of, whole_text
 from compass_ray.ingest.cleaning import clean, key_of, normalise
 from compass_ray.ingest.config import Columns, View
+from compass_ray.ingest.filling import fill
 from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, as_values, is_text
 from compass_ray.ingest.templates import is_template, parts
 from compass_ray.ingest.tools import Refused, tools_of
+from compass_ray.values import kind_of
 
 _UNREAD_NAMED = 20
 """How many of the unread fields of a row are told."""
@@ -83,7 +85,7 @@ class Content:
 def content_of(batch: RawBatch, columns: Columns, view: View, verdicts: Verdicts) -> Content:
     """Read, clean and judge the content of a batch."""
     if columns.text:
-        texts, keys = clean(_strings(batch, columns.text, verdicts))
+        texts, keys = clean(text_of(batch, columns.text, verdicts))
         for row in pc.indices_nonzero(pc.equal(texts, "")).to_pylist():
             verdicts.refuse(row, "empty", f"{columns.text} is empty")
         return Content(texts, keys, pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
@@ -207,9 +209,9 @@ def _lists(starts: NDArray[np.int64], values: pa.Array) -> pa.Array:
 def _pairs(batch: RawBatch, columns: Columns, system: pa.StringArray | None, verdicts: Verdicts) -> _Turns:
     """Prompts with their completions, behind what the system says where it says something."""
     sides = {} if system is None else {"system": system}
-    sides["user"] = _strings(batch, str(columns.prompt), verdicts)
+    sides["user"] = text_of(batch, str(columns.prompt), verdicts)
     if columns.completion:
-        sides["assistant"] = _strings(batch, columns.completion, verdicts)
+        sides["assistant"] = text_of(batch, columns.completion, verdicts)
     order = np.arange(len(sides) * len(batch.rows)).reshape(len(sides), -1).T.ravel()
     said = pa.concat_arrays([*sides.values()]).take(pa.array(order))
     roles = np.tile(np.array([*sides]), len(batch.rows))
@@ -268,7 +270,7 @@ def _system(
     if columns.system is None:
         return None
     if is_template(columns.system):
-        return pc.utf8_trim_whitespace(_strings(batch, columns.system, verdicts))
+        return pc.utf8_trim_whitespace(text_of(batch, columns.system, verdicts))
     column = _or_null(batch.columns[columns.system], columns.system, notes)
     return pc.utf8_trim_whitespace(strings(column, columns.system, verdicts, null=""))
 
@@ -297,26 +299,19 @@ def _or_null(column: Column, name: str, notes: defaultdict[int, list[str]]) -> C
     return [None if value is MISSING else value for value in column]
 
 
-def _strings(batch: RawBatch, spec: str, verdicts: Verdicts) -> pa.StringArray:
-    """A column or a template as text; empty where the row is refused."""
+def text_of(batch: RawBatch, spec: str, verdicts: Verdicts, null: str | None = None) -> pa.StringArray:
+    """A column or a template as text; empty where the row is refused. ``null`` as for :func:`strings`."""
     if not is_template(spec):
-        return strings(batch.columns[spec], spec, verdicts).fill_null("")
+        return strings(batch.columns[spec], spec, verdicts, null).fill_null("")
     joined: list[Any] = []
-    for literal, field in parts(spec):
+    for literal, slot in parts(spec):
         joined.append(pa.scalar(literal))
-        if field is not None:
-            column = batch.columns[field]
-            values = column if is_text(column) else _written(batch.values(field))
-            joined.append(strings(values, field, verdicts, null=""))
+        if slot is not None:
+            column = batch.columns[slot.column]
+            if slot.every or not is_text(column):
+                column = pa.array(fill(slot, as_values(column), verdicts.refuse), pa.string())
+            joined.append(column.fill_null(""))
     return pc.binary_join_element_wise(*joined, "")
-
-
-def _written(values: Sequence[Any]) -> list[Any]:
-    """Numbers and truth values as JSON writes them."""
-    return [
-        str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
-        for value in values
-    ]
 
 
 def strings(column: Column, name: str, verdicts: Verdicts, null: str | None = None) -> pa.StringArray:
@@ -350,5 +345,5 @@ def _from_values(values: list[Any], name: str, verdicts: Verdicts) -> pa.StringA
         if value is MISSING:
             verdicts.refuse(row, "missing_column", f"the row has no {name}")
         elif value is not None and not isinstance(value, str):
-            verdicts.refuse(row, "wrong_type", f"{name}: expected text, found {type(value).__name__}")
+            verdicts.refuse(row, "wrong_type", f"{name}: expected text, found {kind_of(value)}")
     return pa.array([value if isinstance(value, str) else None for value in values], pa.string())

@@ -90,17 +90,31 @@ def notes_of(shard: pa.Table) -> Iterator[tuple[str, list[str]]]:
 def count_rows(shard: pa.Table) -> dict[str, Any]:
     """What a finished shard holds: rows by source and outcome, documents by role, owner and language.
 
+    A fault counts as the rows that are lost with it. One whose rows nobody could count is one row, and is ``lost``
+    too: by source and reason how many such faults there are, and how many bytes of files were lost.
+
     Documents that look like mojibake are counted by source and left as they are: mending them is a guess. Contaminated
     rows are counted by evaluation file too, and documents by source and what their notes say.
     """
     outcomes = pc.if_else(shard["reject"].is_null(), "document", pc.struct_field(shard["reject"], "reason"))
     rows = Counter(zip(shard["source"].to_pylist(), outcomes.to_pylist(), strict=True))
+    lost: Counter[tuple[str, str]] = Counter()
+    lost_bytes: Counter[tuple[str, str]] = Counter()
+    for fault in shard.filter(shard["lost"].is_valid()).select(["source", "lost", "reject"]).to_pylist():
+        key = fault["source"], fault["reject"]["reason"]
+        if fault["lost"]["rows"] is None:
+            lost[key] += 1
+            lost_bytes[key] += fault["lost"]["bytes"]
+        else:
+            rows[key] += fault["lost"]["rows"] - 1
     documents = records.documents_only(shard)
     groups = Counter(zip(*(documents[name].to_pylist() for name in ("role", "owner", "lang")), strict=True))
     odd = Counter(documents["source"].filter(pc.match_substring_regex(documents["text"], _MOJIBAKE)).to_pylist())
     notes = Counter((source, note) for source, said in notes_of(shard) for note in said)
     messages = pc.struct_field(shard["reject"], "message").filter(pc.equal(outcomes, "contaminated"))
+    uncounted = {"lost": sorted([*key, count, lost_bytes[key]] for key, count in lost.items())} if lost else {}
     return {
+        **uncounted,
         "contaminated": [[*entry] for entry in contaminated_by_file(messages.to_pylist())],
         "mojibake": sorted([source, count] for source, count in odd.items()),
         "notes": sorted([*key, count] for key, count in notes.most_common(_NOTES)),

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from compass_ray.ingest.contamination import Evaluations, merged
 from compass_ray.ingest.documents import FILTERS, to_documents
 from compass_ray.ingest.evaluations import evaluation_ngrams
 from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
+from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.near_duplicates import (
     NearDuplicates,
     find_near_duplicates,
@@ -55,6 +57,11 @@ class IngestPlan:
     artifact: Artifact
     evaluations: EvaluationPlan | None = None
     near_duplicates: NearDuplicates | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the files of each source."""
+        return {name: sum(file.size for file in files) for name, files in self.files.items()}
 
 
 @dataclass(frozen=True)
@@ -227,7 +234,10 @@ def _write_shard(rows: pa.Table, artifact: Artifact) -> pa.Table:
 
 
 def row_counts(manifest: Manifest) -> dict[tuple[str, str], int]:
-    """Rows by (source, outcome); the outcome is ``document`` or the reason of the reject."""
+    """Rows by (source, outcome); the outcome is ``document`` or the reason of the reject.
+
+    A fault counts as the rows that are lost with it; as one where nobody could count them: see ``estimated_rows``.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     for receipt in manifest.receipts.values():
         for source, outcome, rows in receipt.summary["rows"]:
@@ -285,23 +295,38 @@ def shards_with(manifest: Manifest, role: str) -> list[str]:
     ]
 
 
-def check_usable(manifest: Manifest, config: IngestConfig, required_roles: Iterable[str]) -> None:
+def check_usable(
+    manifest: Manifest,
+    config: IngestConfig,
+    required_roles: Iterable[str],
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """Refuse data with too many structural faults, or with a needed role empty.
+
+    Parameters
+    ----------
+    sizes : mapping of source to int
+        Bytes of its files, by which faults are weighed whose rows nobody could count; without them each is a row.
 
     Raises
     ------
     TooManyBadRows, EmptyInput
     """
     counts = row_counts(manifest)
+    estimated = estimated_rows(manifest, counts, sizes)
+    counts |= estimated
     bad = Counter[Any]()
     for (source, outcome), rows in counts.items():
         if outcome != "document" and outcome not in FILTERS:
             bad[source, outcome] += rows
     read_rows = sum(counts.values())
     if bad.total() > config.max_bad_fraction * read_rows:
-        worst = "; ".join(f"{source}: {rows} × {reason}" for (source, reason), rows in bad.most_common(5))
+        worst = "; ".join(
+            f"{key[0]}: {'about ' if key in estimated else ''}{rows} × {key[1]}" for key, rows in bad.most_common(5)
+        )
+        about = "about " if estimated else ""
         raise TooManyBadRows(
-            f"{bad.total()} of {read_rows} rows are broken ({bad.total() / read_rows:.2%}), above "
+            f"{about}{bad.total()} of {about}{read_rows} rows are broken ({bad.total() / read_rows:.2%}), above "
             f"ingest.max_bad_fraction = {config.max_bad_fraction:.2%}; worst: {worst}. See quarantine.parquet; "
             "mend the files or raise the ceiling"
         )
@@ -327,9 +352,14 @@ def quarantine(documents: Artifact, session: Session) -> Artifact:
 
 
 def _quarantine_shard(key: str, documents: Artifact, target: Artifact) -> Receipt:
-    shard = documents.read(key, ["source", "uri", "row", "reject"])
-    rejects = shard.filter(shard["reject"].is_valid()).flatten()
+    shard = documents.read(key, ["source", "uri", "row", "lost", "reject"])
+    shard = shard.filter(shard["reject"].is_valid())
+    rejects = shard.drop_columns(["lost"]).flatten()
     rejects = rejects.rename_columns([name.removeprefix("reject.") for name in rejects.column_names])
+    one = shard["lost"].is_null()
+    lost = {name: pc.struct_field(shard["lost"], name) for name in ("rows", "bytes")}
+    rejects = rejects.append_column("rows", pc.if_else(one, 1, lost["rows"]))
+    rejects = rejects.append_column("lost_bytes", lost["bytes"].fill_null(0))
     kept = [reason not in _NOT_QUARANTINED for reason in rejects["reason"].to_pylist()]
     table = rejects.filter(pa.array(kept, pa.bool_())).select(records.QUARANTINE.names)
     return target.write(key, table.cast(records.QUARANTINE))

@@ -190,7 +190,7 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     folder = run_of(config).path
     publish.write_quarantine(folder, quarantined)
     publish.write_ingest(folder, plan, manifest)
-    ingestion.check_usable(manifest, config.ingest, ("current",))
+    ingestion.check_usable(manifest, config.ingest, ("current",), plan.sizes)
     return TrainingData(plan.artifact, Holdout(config.seed, config.target.holdout_fraction))
 
 

@@ -24,6 +24,7 @@ from compass_ray.cluster.codebook import KEY
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import ArtifactMissing, ConfigError
+from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.stage import (
     IngestPlan,
     contaminated_counts,
@@ -98,9 +99,16 @@ def write_quarantine(folder: str, quarantined: Artifact) -> None:
 
 
 def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
-    """What became of every row that was read, by source; contaminated rows by evaluation file too."""
-    rows = sorted([source, outcome, count] for (source, outcome), count in row_counts(manifest).items())
+    """What became of every row that was read, by source; contaminated rows by evaluation file too.
+
+    Rows of files that could not be read are ``estimated`` where nobody could count them.
+    """
+    counts = row_counts(manifest)
+    estimated = estimated_rows(manifest, counts, planned.sizes)
+    rows = sorted([*key, count] for key, count in (counts | estimated).items())
     body: dict[str, Any] = {"rows": rows, "mojibake": mojibake_counts(manifest), "notes": note_counts(manifest)}
+    if estimated:
+        body["estimated"] = sorted([*key] for key in estimated)
     if evaluations := evaluation_counts(planned):
         body |= {"contaminated": contaminated_counts(manifest), "evaluations": evaluations}
     _put(folder, "ingest.json", canonical_json(body).encode())

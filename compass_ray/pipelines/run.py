@@ -61,6 +61,7 @@ class CurationRun:
         """What became of every row read: ``rows`` by source and outcome, ``mojibake`` by source.
 
         ``notes`` say by source what of documents was not read, or not there.
+        Where a file could not be read and nobody could count its rows, ``estimated`` has source and outcome.
 
         With ``ingest.decontaminate`` also ``contaminated`` rows by evaluation file, and ``evaluations``: how many
         ``texts`` and ``ngrams`` each has, and how many texts are ``too_short`` to be compared.

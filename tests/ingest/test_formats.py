@@ -177,6 +177,13 @@ def test_front_matter_is_columns_and_the_rest_is_text(tmp_path: Path) -> None:
     assert faults == []
 
 
+def test_words_of_front_matter_are_text_though_older_yaml_reads_truth_values_and_numbers(tmp_path: Path) -> None:
+    data = b"---\nlang: no\nat: 12:30\nzip: 01234\nversion: 1.10\nyear: 2024\nok: true\n---\nBody"
+    rows, faults = read_all(tmp_path / "a.md", data, "markdown", "lang", "at", "zip", "version", "year", "ok")
+    assert rows == [(0, ("no", "12:30", "01234", "1.10", 2024, True))]
+    assert faults == []
+
+
 def test_markdown_without_front_matter_is_text(tmp_path: Path) -> None:
     assert read_all(tmp_path / "a.md", b"# Title\n---\n", "markdown", "text") == ([(0, ("# Title\n---\n",))], [])
 

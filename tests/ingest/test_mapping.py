@@ -1,20 +1,13 @@
-"""From fields to documents: templates, timestamps, chats of every kind, detection, lengths, cleaning."""
+"""From fields to documents: chats of every kind, detection, lengths, cleaning."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
-from typing import Any
-
 import pyarrow as pa
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from test_documents import documents, only
 
 from compass_ray.ingest.cleaning import clean, key_of, normalise
-from compass_ray.ingest.config import Columns
-from compass_ray.ingest.timestamps import parse_timestamp, timestamps
 
 # --- cleaning -----------------------------------------------------------------------------------
 
@@ -52,116 +45,6 @@ def test_control_characters_are_removed_and_white_space_is_not() -> None:
 
 def test_mojibake_is_left_alone() -> None:
     assert only([{"text": "cafÃ© â€™"}])["text"] == "cafÃ© â€™"
-
-
-# --- templates ----------------------------------------------------------------------------------
-
-
-def test_a_template_joins_fields_and_braces_are_doubled() -> None:
-    row = {"title": "T", "q": {"stem": "S"}, "n": 3, "ok": True, "x": None}
-    columns = {"text": "{title}: {{{q.stem}}} {n} {ok}{x}"}
-    found = documents([{**row, "q.stem": "S"}], columns=columns)
-    assert found[0]["text"] == "T: {S} 3 true"
-
-
-def test_a_template_serves_prompts_and_completions_too() -> None:
-    document = only([{"i": "Add", "x": "1 2", "a": "3"}], columns={"prompt": "{i}: {x}", "completion": "= {a}"})
-    assert [turn["content"] for turn in document["messages"]] == ["Add: 1 2", "= 3"]
-
-
-@pytest.mark.parametrize(
-    ("row", "reason", "message"),
-    [
-        ({"a": "x"}, "missing_column", "the row has no b"),
-        ({"a": "x", "b": ["y"]}, "wrong_type", "b: expected text, found list"),
-        ({"a": " ", "b": None}, "empty", "{a}{b} is empty"),
-    ],
-)
-def test_a_row_that_a_template_cannot_be_filled_from_is_refused(row: dict[str, Any], reason: str, message: str) -> None:
-    reject = only([row], columns={"text": "{a}{b}"})["reject"]
-    assert (reject["reason"], reject["message"]) == (reason, message)
-
-
-@pytest.mark.parametrize("template", ["{a", "a}", "{}", "{a!r}", "{a:>9}", "{a:{b}}", "{{a}}"])
-def test_templates_hold_names_and_no_code(template: str) -> None:
-    with pytest.raises(ValidationError, match=r"text\n"):
-        Columns(text=template)
-
-
-def test_only_content_may_be_a_template() -> None:
-    with pytest.raises(ValidationError, match="templates are for text, prompt, completion and system"):
-        Columns(text="t", lang="{a}")
-
-
-# --- timestamps ---------------------------------------------------------------------------------
-
-LEAP = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    "notation",
-    [
-        "2024-02-29T12:30:00Z",
-        "2024-02-29 12:30",
-        "2024-02-29T18:00:00+05:30",
-        "20240229T123000Z",
-        "Thu, 29 Feb 2024 12:30:00 GMT",
-        "Thu, 29 Feb 2024 07:30:00 -0500",
-        "1709209800",
-        1709209800,
-        1709209800.0,
-        1709209800000,
-        "1709209800000000",
-        1709209800000000000,
-        LEAP,
-    ],
-)
-def test_all_notations_of_one_moment_are_one_timestamp(notation: Any) -> None:
-    found = only([{"text": "a", "t": notation}], columns={"text": "text", "timestamp": "t"})
-    assert found["timestamp"] == LEAP
-
-
-@pytest.mark.parametrize("notation", ["2024-02-29", "20240229", date(2024, 2, 29), 1709164800])
-def test_a_day_is_its_first_moment(notation: Any) -> None:
-    assert parse_timestamp(notation) == 1709164800 * 10**6
-
-
-@pytest.mark.parametrize(
-    "value", ["yesterday", "2024-13-01", True, [1], {}, float("nan"), 1e25, "inf", "99999999999-01-01"]
-)
-def test_what_is_no_time_is_refused(value: Any) -> None:
-    reject = only([{"text": "a", "t": value}], columns={"text": "text", "timestamp": "t"})["reject"]
-    assert reject["reason"] == "bad_timestamp"
-    assert reject["message"].startswith("t: expected ISO 8601, RFC 2822 or Unix time, found ")
-
-
-def test_an_empty_time_is_none_and_an_absent_one_a_fault() -> None:
-    columns = {"text": "text", "timestamp": "t"}
-    found = documents([{"text": "a", "t": None}, {"text": "b", "t": " "}, {"text": "c"}], columns=columns)
-    assert [row["timestamp"] for row in found] == [None] * 3
-    assert [row["reject"] and row["reject"]["reason"] for row in found] == [None, None, "missing_column"]
-
-
-moments = st.datetimes(datetime(1902, 1, 1), datetime(2200, 1, 1))
-
-
-@given(st.lists(moments, min_size=1, max_size=5), st.sampled_from(["", "Z", "+05:30"]), st.booleans())
-def test_a_column_of_one_notation_is_read_as_its_values_one_by_one(
-    values: list[datetime], zone: str, whole_seconds: bool
-) -> None:
-    texts = [value.isoformat(timespec="seconds" if whole_seconds else "microseconds") + zone for value in values]
-    column, bad = timestamps(texts)
-    assert bad == []
-    assert column.cast(pa.int64()).to_pylist() == [parse_timestamp(text) for text in texts]
-    arrow, bad = timestamps(pa.array(texts, pa.string()))
-    assert (arrow.equals(column), bad) == (True, [])
-
-
-def test_times_of_typed_columns_are_kept() -> None:
-    days, _ = timestamps(pa.array([date(2024, 2, 29), None]))
-    zoned, _ = timestamps(pa.array([LEAP, None], pa.timestamp("ns", tz="Asia/Kolkata")))
-    assert days.to_pylist() == [datetime(2024, 2, 29, tzinfo=UTC), None]
-    assert zoned.to_pylist() == [LEAP, None]
 
 
 # --- detection ----------------------------------------------------------------------------------

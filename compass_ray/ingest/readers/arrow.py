@@ -22,7 +22,7 @@ _SCHEMA_BYTES = 64 << 20
 def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
     """Rows by their number, from the stream format or the file format, which is a stream between two marks."""
     with storage.open_input(unit.file.url) as stream:
-        number = size = 0
+        number = size = used = 0
         try:
             reader = pa.ipc.open_stream(_Prefixed(_schema_message(stream), stream))
             holders(reader.schema, columns)
@@ -35,10 +35,16 @@ def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[R
                     numbers = range(number, number + part.num_rows)
                     yield follow_lists(decoded(numbers, arrow_columns(part, columns), []), reader.schema)
                     number += part.num_rows
+                used = stream.tell()
+        except Unreadable as exc:
+            exc.lost_bytes = unit.file.size - stream.tell()
+            raise
         except (pa.ArrowException, OSError) as exc:
             if isinstance(exc, OSError) and exc.errno is not None:
                 raise
-            raise Unreadable("corrupt_file", f"not an Arrow stream after row {number}: {exc}") from exc
+            broken = Unreadable("corrupt_file", f"not an Arrow stream after row {number}: {exc}")
+            broken.lost_bytes = unit.file.size - used
+            raise broken from exc
 
 
 def rows_at_the_beginning(stream: BinaryIO) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import json
+import math
 import re
 from collections.abc import Iterator
 from itertools import accumulate
@@ -14,8 +16,13 @@ from compass_ray.ingest.files import ReadUnit
 from compass_ray.ingest.readers.batch import BATCH_ROWS, RAW_BYTES, Fault, Limits, RawBatch
 from compass_ray.ingest.readers.fields import json_column
 from compass_ray.ingest.readers.streams import open_decoded, read_lines
+from compass_ray.values import kind_of
 
 _BLANK = object()
+_BEYOND_JSON = re.compile(rb"NaN|Infinity")
+_MAY_BE_ROUNDED = frozenset({float, list, dict})
+_LONG = b"0" * 19
+_DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -34,14 +41,18 @@ def read_jsonl(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[R
 
 
 def parse(texts: list[bytes], offsets: list[int], columns: list[str]) -> RawBatch:
-    """One batch from the JSON text of each row; blank ones are passed over, broken ones become faults."""
+    """One batch from the JSON text of each row; blank ones are passed over, broken ones become faults.
+
+    What the fast parser refuses or rounds, though it can be read, is read again by Python's: NaN and infinity, which
+    cost a row only if they stand in a column that is asked for, and integers of more than 64 bits.
+    """
     parsed: list[Any] = []
     loads, keep = orjson.loads, parsed.append
     for text in texts:
         try:
             keep(_BLANK if not text or text.isspace() else loads(text))
         except orjson.JSONDecodeError as exc:
-            keep(exc)
+            keep(_with_nan(text, exc, columns))
     faults: list[Fault] = []
     if any(kind is not dict for kind in set(map(type, parsed))):
         sound = [index for index, value in enumerate(parsed) if type(value) is dict]
@@ -51,11 +62,47 @@ def parse(texts: list[bytes], offsets: list[int], columns: list[str]) -> RawBatc
             if type(value) is not dict and value is not _BLANK
         ]
         parsed, offsets = [parsed[index] for index in sound], [offsets[index] for index in sound]
-    return RawBatch(offsets[: len(parsed)], {name: json_column(parsed, name) for name in columns}, faults)
+        texts = [texts[index] for index in sound]
+    found = {name: json_column(parsed, name) for name in columns}
+    if any(not _MAY_BE_ROUNDED.isdisjoint(map(type, column)) for column in found.values()) and _has_long(*texts):
+        parsed = [_read_again(text, row) if _has_long(text) else row for text, row in zip(texts, parsed, strict=True)]
+        found = {name: json_column(parsed, name) for name in columns}
+    return RawBatch(offsets[: len(parsed)], found, faults)
+
+
+def _has_long(*texts: bytes) -> bool:
+    """Whether an integer that does not fit into 64 bits may be in JSON texts."""
+    return _LONG in b" ".join(texts).translate(_DIGITS)
+
+
+class _NotFinite(ValueError):
+    """NaN or infinity stands in a column that is asked for."""
+
+
+def _with_nan(text: bytes, refused: orjson.JSONDecodeError, columns: list[str]) -> Any:
+    """A row that was refused for NaN or infinity, if nobody asks for these; else what is wrong with it."""
+    row: Any = _read_again(text, refused) if _BEYOND_JSON.search(text) or "infinity" in refused.msg else refused
+    for name in columns if isinstance(row, dict) else ():
+        value = json_column([row], name)[0]
+        if isinstance(value, float) and not math.isfinite(value):
+            return _NotFinite(f"{name}: found {kind_of(value)}; write null or leave it out")
+    return row
+
+
+def _read_again(text: bytes, otherwise: Any) -> Any:
+    """What Python reads of a row, which is slower and takes more; ``otherwise`` if it cannot or should not."""
+    try:
+        row = json.loads(text.decode())
+        json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError):
+        return otherwise
+    return row
 
 
 def _fault(offset: int, text: bytes, value: Any) -> Fault:
     raw = text[:RAW_BYTES]
+    if isinstance(value, _NotFinite):
+        return Fault(offset, "broken_json", str(value), raw)
     if not isinstance(value, orjson.JSONDecodeError):
         return Fault(offset, "not_an_object", f"expected a JSON object, found {type(value).__name__}", raw)
     try:

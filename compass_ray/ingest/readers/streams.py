@@ -44,7 +44,21 @@ _DECODERS: dict[str, tuple[str, Callable[[BinaryIO], Any]]] = {
 def open_decoded(file: InputFile, limits: Limits) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed by its name; only plain files are seekable."""
     with storage.open_input(file.url) as stream:
-        yield decompressed(stream, file, limits)
+        decoded = decompressed(stream, file, limits)
+        try:
+            yield decoded
+        except Unreadable as exc:
+            exc.lost_bytes = file.size - _used_bytes(exc.at, stream, decoded)
+            raise
+
+
+def _used_bytes(at: int | None, stream: BinaryIO, decoded: BinaryIO) -> int:
+    """How much of a file was read, on disk; ``at`` is after decompression."""
+    if at is None:
+        return stream.tell()
+    if isinstance(decoded, _Decoded):
+        return stream.tell() * at // max(1, decoded.count)
+    return at
 
 
 def decompressed(stream: BinaryIO, file: InputFile, limits: Limits) -> BinaryIO:
@@ -58,7 +72,7 @@ class _Decoded(io.RawIOBase):
     def __init__(self, stream: BinaryIO, compression: str, ceiling: int) -> None:
         self._name, decoder = _DECODERS[compression]
         self._ceiling = ceiling
-        self._count = 0
+        self.count = 0  # of bytes handed on
         with self._faults():
             self._decoder = decoder(stream)
 
@@ -68,8 +82,8 @@ class _Decoded(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         with self._faults():
             data = self._decoder.read1(min(len(buffer), _PIECE_BYTES))
-        self._count += len(data)
-        if self._count > self._ceiling:
+        self.count += len(data)
+        if self.count > self._ceiling:
             raise Unreadable(
                 "too_large",
                 f"decompresses to more than {self._ceiling:,} bytes; raise ingest.max_file_bytes to read it",
@@ -137,27 +151,31 @@ def read_lines(stream: BinaryIO, start: int, end: int | None, limits: Limits) ->
     offset = max(0, start - 1)  # of data[0]
     data = b""
     size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - start + _PIECE_BYTES)  # little beyond a short range
-    for chunk in chunks(stream, size):
-        if offset == 0 and not data and not passing:
-            check_encoding(chunk)
-        if passing:
-            first = chunk.find(b"\n") + 1
-            if not first:
-                offset += len(chunk)
-                continue
-            offset, data, passing = offset + first, chunk[first:], False
-        else:
-            data += chunk
-        stop = data.find(b"\n", max(0, end - offset - 1)) + 1 if end is not None else 0
-        cut = stop or data.rfind(b"\n") + 1
-        if cut and (end is None or offset < end):
-            yield _checked(Lines(offset, data[: cut - 1].split(b"\n")), limits)
-        if stop or (end is not None and offset + cut >= end):
-            return
-        offset, data = offset + cut, data[cut:]
-        if len(data) > limits.row_bytes:
-            yield Lines(offset, faults=[_too_long(offset, data, limits)])
-            offset, data, passing = offset + len(data), b"", True
+    try:
+        for chunk in chunks(stream, size):
+            if offset == 0 and not data and not passing:
+                check_encoding(chunk)
+            if passing:
+                first = chunk.find(b"\n") + 1
+                if not first:
+                    offset += len(chunk)
+                    continue
+                offset, data, passing = offset + first, chunk[first:], False
+            else:
+                data += chunk
+            stop = data.find(b"\n", max(0, end - offset - 1)) + 1 if end is not None else 0
+            cut = stop or data.rfind(b"\n") + 1
+            if cut and (end is None or offset < end):
+                yield _checked(Lines(offset, data[: cut - 1].split(b"\n")), limits)
+            if stop or (end is not None and offset + cut >= end):
+                return
+            offset, data = offset + cut, data[cut:]
+            if len(data) > limits.row_bytes:
+                yield Lines(offset, faults=[_too_long(offset, data, limits)])
+                offset, data, passing = offset + len(data), b"", True
+    except Unreadable as exc:
+        exc.at = offset
+        raise
     if data and (end is None or offset < end):
         yield Lines(offset, [data])
 
@@ -179,7 +197,7 @@ def check_encoding(head: bytes) -> None:
     """Refuse what begins with the byte order mark of another encoding than UTF-8."""
     if head.startswith(_OTHER_ENCODINGS):
         raise Unreadable(
-            "undecodable_bytes", "begins with the byte order mark of UTF-16 or UTF-32; convert it to UTF-8"
+            "undecodable_bytes", "begins with the byte order mark of UTF-16 or UTF-32; convert it to UTF-8", at=0
         )
 
 

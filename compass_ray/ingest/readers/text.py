@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from compass_ray import yamlwords
 from compass_ray.ingest.files import ReadUnit
 from compass_ray.ingest.readers.batch import (
     BATCH_ROWS,
@@ -82,7 +83,7 @@ def _whole(unit: ReadUnit, limits: Limits) -> str:
         raise Unreadable("undecodable_bytes", str(exc)) from exc
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _PlainLoader(yamlwords.Loader):
     """Safe YAML without aliases, by which a few lines can stand for gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -97,7 +98,7 @@ def _front_matter(text: str) -> dict[str, Any]:
     if _SURROGATE.search(text):
         raise Unreadable("lone_surrogate", "the front matter escapes half of a surrogate pair; write the character")
     try:
-        fields = yaml.load(text, _PlainLoader)  # noqa: S506 a safe loader
+        fields = yamlwords.as_typed(yaml.load(text, _PlainLoader))  # noqa: S506 a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise Unreadable("broken_front_matter", str(exc)) from exc
     if not isinstance(fields, dict | None):
