@@ -462,7 +462,7 @@ def test_rows_without_the_columns_that_need_not_be_there_are_counted() -> None:
     [
         ({"text": "t", "tools": "x"}, "tools beside text: name messages or prompt in place of text"),
         ({"text": "t", "tools": "x", "system": "s"}, "system and tools beside text"),
-        ({"messages": "m", "tools": "{x}"}, "expected one column; templates are for text, prompt, completion and sys"),
+        ({"messages": "m", "tools": "{x}"}, "expected one column; templates are for text, prompt, completion, sys"),
         ({"messages": "m", "system": "{x"}, "system\n"),
     ],
 )

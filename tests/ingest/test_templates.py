@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 from sources import ingested, write
-from test_documents import only
+from test_documents import documents, only
 
 from compass_ray.ingest.config import Columns
 from compass_ray.ingest.readers.fields import json_column
