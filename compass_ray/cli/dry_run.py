@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from compass_ray.cli.report import results_console
+from compass_ray.cli.report import dialect_line, results_console
 
 if TYPE_CHECKING:
     from compass_ray.pipelines.preflight import Preflight, Survey
@@ -48,6 +48,9 @@ def print_dry_run(found: Preflight) -> None:
         outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in one.outcomes.items())
         table.add_row(one.source, f"{len(one.files):,}", f"{size:,.1f}", rows, f"{one.documents:,}", outcomes)
     console.print(table)
+    for one in found.surveys:
+        for layout, uris in one.dialects.items():
+            console.print(dialect_line(one.source, layout, len(uris), uris[0]), markup=False)
     for looked in found.evaluations:
         counts = looked.counts
         console.print(
@@ -79,5 +82,6 @@ def _as_json(one: Survey) -> dict[str, Any]:
         "counted": one.counted,
         "documents": one.documents,
         "outcomes": one.outcomes,
+        "dialects": {layout: {"files": len(uris), "first": uris[0]} for layout, uris in one.dialects.items()},
         "first": first,
     }

@@ -31,7 +31,6 @@ def column_name(position: int) -> str:
     return f"column_{position}"
 
 
-
 class Limits(NamedTuple):
     """What no input may exceed, lest one file exhaust a worker."""
 

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError, DataError, EmptyInput
@@ -46,7 +46,7 @@ class InputFile:
     version: str
     format: str
     content: str  # hash of the bytes, or the object's version
-    dialect: Dialect = Dialect()  # of delimited text, as far as the config says
+    dialect: Dialect = field(default_factory=Dialect)  # of delimited text, as far as the config says
 
     @property
     def place(self) -> str:
@@ -139,9 +139,7 @@ def list_source(name: str, source: FilesConfig, section: str = "sources") -> lis
             f"{' and '.join(sorted({*formats.values()}))} files; remove it, or set format"
         )
     files = [
-        InputFile(
-            file.url, uris[file.url], file.size, file.version, formats[file.url], file.version, source.dialect
-        )
+        InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], file.version, source.dialect)
         for file in kept
     ]
     return sorted(files, key=lambda file: file.uri)

@@ -60,6 +60,7 @@ class CurationRun:
     def ingested(self) -> dict[str, Any]:
         """What became of every row read: ``rows`` by source and outcome, ``mojibake`` by source.
 
+        ``dialects`` says how csv and tsv files were read: by source, with the number of files and the first of them.
         With ``ingest.decontaminate`` also ``contaminated`` rows by evaluation file, and ``evaluations``: how many
         ``texts`` and ``ngrams`` each has, and how many texts are ``too_short`` to be compared.
         """

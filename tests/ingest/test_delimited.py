@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray.ingest.config import Dialect, Limits
@@ -133,7 +133,9 @@ def test_text_without_quoting_comes_back_as_it_is(scratch: Path, texts: Rows) ->
     ]
 
 
-piece = st.sampled_from(['"', '""', ",", "\n", "\n", "\r\n", "\r", "\\", "x", ",\n", '"\n', '\n"', '",', ',"', "\ufeff"])
+piece = st.sampled_from(
+    ['"', '""', ",", "\n", "\n", "\r\n", "\r", "\\", "x", ",\n", '"\n', '\n"', '",', ',"', "\ufeff"]
+)
 DIALECTS = [
     Dialect(delimiter, quote, escape, header=False)
     for delimiter, quote, escape in [

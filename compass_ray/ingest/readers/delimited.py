@@ -12,7 +12,8 @@ from compass_ray.ingest.files import InputFile, ReadUnit
 from compass_ray.ingest.readers.batch import CHUNK_BYTES, Limits, RawBatch, Unreadable, missing_columns
 from compass_ray.ingest.readers.dialects import lay_out
 from compass_ray.ingest.readers.fields import check_unambiguous
-from compass_ray.ingest.readers.records import BOM, Layout, Records
+from compass_ray.ingest.readers.grammar import Layout
+from compass_ray.ingest.readers.records import BOM, Records
 from compass_ray.ingest.readers.streams import check_encoding, chunks, open_decoded
 
 
@@ -52,6 +53,17 @@ def layout_of(file: InputFile, columns: Sequence[str], limits: Limits) -> Layout
         data, last = next(_blocks(stream), (b"", True))
     check_encoding(data)
     return lay_out(data.removeprefix(BOM), last, file.format, file.dialect, columns)[0]
+
+
+def count_records(data: bytes, whole: bool, file: InputFile, columns: Sequence[str]) -> int:
+    """Rows and faults in the beginning of a file, or in all of it (``whole``); one if it cannot be read."""
+    data = data.removeprefix(BOM)
+    try:
+        layout, start = lay_out(data, whole, file.format, file.dialect, columns)
+        batch, _ = Records(layout, (), Limits()).read(data[start:], whole)
+    except Unreadable:
+        return 1
+    return len(batch.rows) + len(batch.faults)
 
 
 def _blocks(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:

@@ -17,8 +17,9 @@ from itertools import islice
 
 from compass_ray.ingest.config import AUTO, NONE, Dialect, Limits, column_name
 from compass_ray.ingest.readers.batch import Unreadable
-from compass_ray.ingest.readers.grammar import Broken, Grammar
-from compass_ray.ingest.readers.records import HINT, Layout, Records
+from compass_ray.ingest.readers.grammar import Broken, Grammar, Layout
+from compass_ray.ingest.readers.records import Records
+from compass_ray.ingest.readers.recovery import HINT
 
 _SAMPLE_BYTES = 256 << 10
 _DELIMITERS = {"csv": (b",", b";", b"\t", b"|"), "tsv": (b"\t", b",", b";", b"|")}
@@ -121,7 +122,7 @@ def _settled(readings: list[_Reading], head: _Head, kind: str, given: Dialect) -
     if _QUOTE not in head.data:
         return (best if kind == "csv" else plain[0]).surely(doubtful=True)
     by_quoting, end = best.faults(head)
-    if not by_quoting and _has_doubled(best.layout.grammar, head.data):
+    if not by_quoting and _has_doubled(best.layout.grammar, head.data[:end]):
         return best.surely(doubtful=False)
     by_text, _ = plain[0].faults(head, end)
     if kind == "csv" or by_quoting < by_text:
@@ -134,7 +135,7 @@ def _readings(head: _Head, delimiter: bytes, given: Dialect) -> Iterator[_Readin
     """All ways to read a file with one delimiter under which its columns are told."""
     quotes = {AUTO: (_QUOTE, b""), NONE: (b"",)}.get(given.quote, (given.quote.encode(),))
     for quote in quotes:
-        escapes = {AUTO: (b"",), NONE: (b"",)}.get(given.escape, (given.escape.encode(),))
+        escapes: tuple[bytes, ...] = {AUTO: (b"",), NONE: (b"",)}.get(given.escape, (given.escape.encode(),))
         if given.escape == AUTO and quote and _ESCAPE + quote in head.data[:_SAMPLE_BYTES]:
             escapes = (b"", _ESCAPE)
         for escape in escapes:

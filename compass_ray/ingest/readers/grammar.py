@@ -128,6 +128,28 @@ class Grammar:
         return mark[0]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a file is written, and what its columns are called.
+
+    Attributes
+    ----------
+    header : bool
+        Whether the names stand in the file.
+    doubtful : bool
+        Whether nothing bears out what is taken for a quote, so that fields which speak against it are faults.
+    """
+
+    grammar: Grammar
+    names: tuple[str, ...]
+    header: bool = True
+    doubtful: bool = False
+
+    def __str__(self) -> str:
+        columns = f"{len(self.names)} column{'' if len(self.names) == 1 else 's'}"
+        return f"{self.grammar}, {'header' if self.header else 'no header'}, {columns}"
+
+
 def _unrolled(plain: bytes, special: Sequence[bytes]) -> bytes:
     """Any number of both, with the plain ones passed over in runs; nothing is ever tried twice."""
     return rb"%s*+(?:(?:%s)%s*+)*+" % (plain, b"|".join(special), plain) if special else plain + b"*+"
