@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from compass_ray.cli.report import results_console
+from compass_ray.cli.report import dialect_line, results_console
 
 if TYPE_CHECKING:
     from compass_ray.pipelines.preflight import Preflight, Survey
@@ -51,6 +51,8 @@ def print_dry_run(found: Preflight) -> None:
     for one in found.surveys:
         for note, count in one.notes.items():
             console.print(f"{one.source}: {count:,} of the documents looked at: {note}", markup=False)
+        for layout, uris in one.dialects.items():
+            console.print(dialect_line(one.source, layout, len(uris), uris[0]), markup=False)
     for looked in found.evaluations:
         counts = looked.counts
         console.print(
@@ -83,5 +85,6 @@ def _as_json(one: Survey) -> dict[str, Any]:
         "documents": one.documents,
         "outcomes": one.outcomes,
         "notes": one.notes,
+        "dialects": {layout: {"files": len(uris), "first": uris[0]} for layout, uris in one.dialects.items()},
         "first": first,
     }

@@ -71,6 +71,9 @@ def print_rows(run: CurationRun, console: Console) -> None:
         about = "about " if [source, outcome] in ingested.get("estimated", []) else ""
         table.add_row(escape(source), outcome, f"{about}{rows:,}")
     console.print(table)
+    for source, told in ingested.get("dialects", {}).items():
+        for layout, of in told.items():
+            console.print(dialect_line(source, layout, of["files"], of["first"]), markup=False)
     for source, rows in ingested["mojibake"].items():
         console.print(f"{source}: {rows:,} documents look like mojibake and were left as they are", markup=False)
     for source, notes in ingested.get("notes", {}).items():
@@ -84,6 +87,12 @@ def print_rows(run: CurationRun, console: Console) -> None:
                 f"{name}: {counts['too_short']:,} of {counts['texts']:,} evaluation texts are too short to be compared",
                 markup=False,
             )
+
+
+def dialect_line(source: str, layout: str, files: int, first: str) -> str:
+    """How some delimited files of a source are read."""
+    which = first if files == 1 else f"{files:,} files, {first} first,"
+    return f"{source}: {which} read with {layout}"
 
 
 def print_rejected_run(config: RunConfig) -> None:

@@ -21,12 +21,31 @@ View = Literal["prompt", "completion", "full"]
 DETECT = "detect"
 """In place of a language: told from the text of each row."""
 
+DELIMITED = frozenset({"csv", "tsv"})
+AUTO = "auto"
+NONE = "none"
+_UNNAMED = re.compile(r"column_[1-9]\d*")
+
+
+def column_name(position: int) -> str:
+    """What a column without a header is called, counted from 1."""
+    return f"column_{position}"
+
 
 class Limits(NamedTuple):
     """What no input may exceed, lest one file exhaust a worker."""
 
     row_bytes: int = 64 << 20
     file_bytes: int = 256 << 30  # after decompression
+
+
+class Dialect(NamedTuple):
+    """How csv and tsv files are written; ``auto`` is told from the beginning of each file."""
+
+    delimiter: str = AUTO
+    quote: str = AUTO
+    escape: str = AUTO
+    header: bool = True
 
 
 class Columns(Config):
@@ -97,6 +116,17 @@ class FilesConfig(Config):
     )
     exclude: list[str] = Field(default=[], description="Globs over uri (path below the source's root) to leave out")
     format: Format = Field(default="auto", description="By file name unless given")
+    delimiter: str = Field(default=AUTO, description="Of csv and tsv: one ASCII character, or 'tab'; told if not given")
+    quote: str = Field(
+        default=AUTO, description="Of csv and tsv: one ASCII character, or 'none': quotes are text; told if not given"
+    )
+    escape: str = Field(
+        default=AUTO,
+        description="Of csv and tsv: the character that takes its meaning from the next, or 'none'; told if not given",
+    )
+    header: bool = Field(
+        default=True, description="Of csv and tsv; without one ('none') columns are called column_1, column_2, ..."
+    )
     columns: Columns = Columns(text="text")
     where: Annotated[dict[str, list[Scalar]], AS_TYPED] = Field(
         default={}, description="Keep only rows whose column has one of these values, spelled as in JSON"
@@ -110,12 +140,51 @@ class FilesConfig(Config):
     def wanted_columns(self) -> list[str]:
         return list(dict.fromkeys([*self.columns.wanted, *self.where]))
 
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect(self.delimiter, self.quote, self.escape, self.header)
+
+    @property
+    def dialect_fields(self) -> list[str]:
+        """The fields that say how delimited text is written, as far as the config has them."""
+        return [name for name, default in Dialect()._asdict().items() if getattr(self, name) != default]
+
     @field_validator("path")
     @classmethod
     def _sound_addresses(cls, value: str | list[str]) -> str | list[str]:
         for path in [value] if isinstance(value, str) else value:
             storage.check_address(path)
         return value
+
+    @field_validator("delimiter", "quote", "escape", mode="before")
+    @classmethod
+    def _one_character(cls, value: object, info: ValidationInfo) -> object:
+        words = (AUTO,) if info.field_name == "delimiter" else (AUTO, NONE)
+        found = NONE if value is None else "\t" if value in ("tab", "\\t") else value
+        if found in words or (isinstance(found, str) and len(found) == 1 and found.isascii() and found not in "\r\n\0"):
+            return found
+        raise ValueError(
+            f"expected one ASCII character (in quotes: '|') or {' or '.join(words)}, found {value!r:.40}"
+            + ("; a tab is written tab" if info.field_name == "delimiter" else "")
+        )
+
+    @field_validator("header", mode="before")
+    @classmethod
+    def _header_or_none(cls, value: object) -> object:
+        return False if value in (None, NONE) else value
+
+    @model_validator(mode="after")
+    def _sound_dialect(self) -> FilesConfig:
+        if self.format not in {AUTO, *DELIMITED} and (given := self.dialect_fields):
+            raise ValueError(f"{given[0]}: csv and tsv have one, and format is {self.format}; remove it")
+        given = [name for name in self.dialect_fields if len(str(getattr(self, name))) == 1]
+        if len({getattr(self, name) for name in given}) < len(given):
+            raise ValueError(
+                f"{' and '.join(given)} cannot be one character; a doubled quote stands for a quote without an escape"
+            )
+        if not self.header and (named := [name for name in self.wanted_columns if not _UNNAMED.fullmatch(name)]):
+            raise ValueError(f"without a header columns are called column_1, column_2, ...; found {', '.join(named)}")
+        return self
 
     @field_validator("where", mode="before")
     @classmethod

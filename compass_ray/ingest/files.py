@@ -9,11 +9,11 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError, DataError, EmptyInput
-from compass_ray.ingest.config import FilesConfig
+from compass_ray.ingest.config import DELIMITED, Dialect, FilesConfig
 
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -46,6 +46,7 @@ class InputFile:
     version: str
     format: str
     content: str  # hash of the bytes, or the object's version
+    dialect: Dialect = field(default_factory=Dialect)  # of delimited text, as far as the config says
 
     @property
     def place(self) -> str:
@@ -132,8 +133,14 @@ def list_source(name: str, source: FilesConfig, section: str = "sources") -> lis
     if not kept:
         raise EmptyInput(f"{section}.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
     formats = {file.url: format_of(f"{section}.{name}.format", source.format, file.url) for file in kept}
+    if source.dialect_fields and not DELIMITED & {*formats.values()}:
+        raise ConfigError(
+            f"{section}.{name}.{source.dialect_fields[0]}: csv and tsv have one, and the source has only "
+            f"{' and '.join(sorted({*formats.values()}))} files; remove it, or set format"
+        )
     files = [
-        InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], file.version) for file in kept
+        InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], file.version, source.dialect)
+        for file in kept
     ]
     return sorted(files, key=lambda file: file.uri)
 

@@ -18,13 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray import records, storage
-from compass_ray.ingest.config import Decontamination, SourceConfig, View
+from compass_ray.ingest.config import DELIMITED, Decontamination, SourceConfig, View
 from compass_ray.ingest.contamination import Evaluations
 from compass_ray.ingest.documents import to_documents
 from compass_ray.ingest.evaluations import evaluation_ngrams
 from compass_ray.ingest.files import InputFile, ReadUnit, list_source
+from compass_ray.ingest.layouts import layouts
 from compass_ray.ingest.readers import Limits, Unreadable, read
 from compass_ray.ingest.readers.arrow import rows_at_the_beginning
+from compass_ray.ingest.readers.delimited import count_records
 from compass_ray.ingest.readers.parquet import read_footer
 from compass_ray.ingest.readers.streams import chunks, decompressed
 from compass_ray.ingest.shuffle import notes_of
@@ -48,6 +50,8 @@ class Survey:
         Documents and rejects of the rows that were read.
     row_seconds : float
         CPU time of making a document of one row, on this machine.
+    dialects : mapping
+        The uris of the csv and tsv files that were looked at, by how they are read.
     """
 
     source: str
@@ -56,6 +60,7 @@ class Survey:
     counted: bool
     sample: pa.Table
     row_seconds: float
+    dialects: Mapping[str, Sequence[str]]
 
     @property
     def weight(self) -> int:
@@ -128,12 +133,13 @@ def survey(name: str, source: SourceConfig, view: View, evaluations: Evaluations
     seconds = (time.process_time() - started) / max(1, again.num_rows)
     rows, bytes_seen = 0.0, 0
     for file in looked:
-        rows += _rows_of(file)
+        rows += _rows_of(file, source.wanted_columns)
         bytes_seen += file.size
     whole = len(looked) == len(files)
     total = rows if whole else rows / max(1, bytes_seen) * sum(file.size for file in files)
     counted = whole and all(_is_counted(file) for file in files)
-    return Survey(name, tuple(files), round(total), counted, pa.concat_tables(tables), seconds)
+    told = layouts(looked, source.wanted_columns)
+    return Survey(name, tuple(files), round(total), counted, pa.concat_tables(tables), seconds, told)
 
 
 def survey_all(sources: Mapping[str, SourceConfig], view: View, evaluations: Evaluations | None = None) -> list[Survey]:
@@ -168,7 +174,7 @@ def _ranges(file: InputFile) -> list[tuple[int, int]]:
     return [(start, start + length) for start in starts]
 
 
-def _rows_of(file: InputFile) -> float:
+def _rows_of(file: InputFile, columns: Sequence[str]) -> float:
     """Rows of one file: by its footer, or by what a mebibyte of it holds. What cannot be read is one reject."""
     if file.format in ("text", "markdown"):
         return 1.0
@@ -189,9 +195,9 @@ def _rows_of(file: InputFile) -> float:
     scale = file.size / max(1, read_bytes)
     if file.format == "json" and head.lstrip().startswith(b"["):
         return scale * max(1, len(_ELEMENT_ENDS.findall(head)))
-    lines = head.count(b"\n") + (0 if head.endswith(b"\n") else 1)
-    header = 1 if file.format in ("csv", "tsv") else 0
-    return max(0.0, lines * scale - header)
+    if file.format in DELIMITED:
+        return scale * count_records(head, at_end, file, columns)
+    return scale * (head.count(b"\n") + (0 if head.endswith(b"\n") else 1))
 
 
 def _lines_in(stream: BinaryIO, ranges: Sequence[tuple[int, int]], size: int) -> float:

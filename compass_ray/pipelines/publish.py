@@ -24,6 +24,7 @@ from compass_ray.cluster.codebook import KEY
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import ArtifactMissing, ConfigError
+from compass_ray.ingest.layouts import layouts
 from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.stage import (
     IngestPlan,
@@ -99,9 +100,10 @@ def write_quarantine(folder: str, quarantined: Artifact) -> None:
 
 
 def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
-    """What became of every row that was read, by source; contaminated rows by evaluation file too.
+    """What became of every row that was read, by source, and how delimited files were read.
 
-    Rows of files that could not be read are ``estimated`` where nobody could count them.
+    Contaminated rows are counted by evaluation file too. Rows of files that could not be read are ``estimated`` where
+    nobody could count them.
     """
     counts = row_counts(manifest)
     estimated = estimated_rows(manifest, counts, planned.sizes)
@@ -111,6 +113,13 @@ def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
         body["estimated"] = sorted([*key] for key in estimated)
     if evaluations := evaluation_counts(planned):
         body |= {"contaminated": contaminated_counts(manifest), "evaluations": evaluations}
+    told = {name: layouts(planned.files[name], source.wanted_columns) for name, source in planned.sources.items()}
+    if any(told.values()):
+        body["dialects"] = {
+            name: {layout: {"files": len(uris), "first": uris[0]} for layout, uris in found.items()}
+            for name, found in told.items()
+            if found
+        }
     _put(folder, "ingest.json", canonical_json(body).encode())
 
 

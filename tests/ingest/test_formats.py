@@ -33,14 +33,20 @@ Found = tuple[list[tuple[int, tuple[Any, ...]]], list[Fault]]
 
 
 def read_all(
-    path: Path, data: bytes, kind: str, *columns: str, range_bytes: int = 1 << 30, ceiling: int = 1 << 24
+    path: Path,
+    data: bytes,
+    kind: str,
+    *columns: str,
+    range_bytes: int = 1 << 30,
+    ceiling: int = 1 << 24,
+    longest: int = 1 << 20,
 ) -> Found:
     path.write_bytes(data)
     file = InputFile(str(path), path.name, len(data), "v", kind, "c")
     rows: list[tuple[int, tuple[Any, ...]]] = []
     faults = []
     for unit in read_units({"s": [file]}, range_bytes):
-        for batch in read(unit, list(columns), Limits(row_bytes=1 << 20, file_bytes=ceiling)):
+        for batch in read(unit, list(columns), Limits(row_bytes=longest, file_bytes=ceiling)):
             rows += zip(batch.rows, zip(*(batch.values(name) for name in batch.columns), strict=True), strict=True)
             faults += batch.faults
     return rows, faults
@@ -95,11 +101,14 @@ def test_what_was_read_before_a_file_breaks_off_is_kept(tmp_path: Path, suffix: 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
 def test_a_long_row_of_csv_is_read_from_every_compression(tmp_path: Path, suffix: str) -> None:
-    texts = ["x" * 3_000_000, "short", "y" * 3_000_000]
+    texts = ["x" * 3_000_000, "short", "y" * 5_000_000]
     data = COMPRESS[suffix]("\n".join(["text", *texts, ""]).encode())
-    rows, faults = read_all(tmp_path / f"f.csv{suffix}", data, "csv", "text")
+    rows, faults = read_all(tmp_path / f"f.csv{suffix}", data, "csv", "text", longest=5_000_001)
     assert [values for _, values in rows] == [(text,) for text in texts]
     assert faults == []
+    rows, faults = read_all(tmp_path / f"f.csv{suffix}", data, "csv", "text", longest=5_000_000)
+    assert [values for _, values in rows] == [(text,) for text in texts[:2]]
+    assert [(fault.row, fault.reason) for fault in faults] == [(2, "row_too_large")]
 
 
 def test_the_ceiling_counts_decompressed_bytes(tmp_path: Path) -> None:

@@ -7,37 +7,23 @@ error it is, because a failing disk is not a bad file.
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
-import pyarrow as pa
-
 from compass_ray import storage
 from compass_ray.ingest.files import InputFile
 from compass_ray.ingest.readers.batch import CHUNK_BYTES, RAW_BYTES, Fault, Limits, Unreadable
+from compass_ray.ingest.readers.decoders import DECODERS
 
-_PIECE_BYTES = 64 << 10  # what is lost at most of the readable part of a truncated Zstandard file
+_PIECE_BYTES = 64 << 10
 _OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-
-
-def _zstd(stream: BinaryIO) -> Any:
-    return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd")
-
-
-_DECODERS: dict[str, tuple[str, Callable[[BinaryIO], Any]]] = {
-    ".gz": ("gzip", gzip.open),
-    ".bz2": ("bzip2", bz2.open),
-    ".xz": ("xz", lzma.open),
-    ".zst": ("Zstandard", _zstd),
-}
 
 
 @contextmanager
@@ -70,9 +56,10 @@ class _Decoded(io.RawIOBase):
     """A decompressor that ends with :class:`Unreadable` at damage and at a ceiling."""
 
     def __init__(self, stream: BinaryIO, compression: str, ceiling: int) -> None:
-        self._name, decoder = _DECODERS[compression]
+        self._name, decoder = DECODERS[compression]
         self._ceiling = ceiling
         self.count = 0  # of bytes handed on
+        self._damage: Unreadable | None = None
         with self._faults():
             self._decoder = decoder(stream)
 
@@ -80,8 +67,14 @@ class _Decoded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with self._faults():
-            data = self._decoder.read1(min(len(buffer), _PIECE_BYTES))
+        if self._damage is not None:
+            raise self._damage
+        try:
+            with self._faults():
+                data = self._decoder.read1(min(len(buffer), _PIECE_BYTES))
+        except Unreadable as exc:
+            self._damage = exc
+            raise
         self.count += len(data)
         if self.count > self._ceiling:
             raise Unreadable(
@@ -106,6 +99,33 @@ class _Decoded(io.RawIOBase):
             if "Truncated" in str(exc):
                 raise Unreadable("truncated_file", f"compressed data end too early: {exc}") from exc
             raise Unreadable("corrupt_file", f"not {self._name} data: {exc}") from exc
+
+
+class Prefixed(io.RawIOBase):
+    """A stream after bytes that were taken from it."""
+
+    def __init__(self, prefix: bytes, stream: BinaryIO) -> None:
+        self._prefix = memoryview(prefix)
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._prefix[: len(buffer)]
+        self._prefix = self._prefix[len(piece) :]
+        data = piece or self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def peek(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
+    """The first bytes of a stream that nothing was read from, and a stream that still has them."""
+    head = next(chunks(stream, size), b"")
+    if stream.seekable():
+        stream.seek(0)
+        return head, stream
+    return head, cast(BinaryIO, Prefixed(head, stream))
 
 
 def chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
