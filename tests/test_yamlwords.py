@@ -58,7 +58,8 @@ NO = "no, which YAML reads as false: write 'no' in quotes if it is text"
         ),
         (
             {"asked": "lang: 1e3"},
-            "sources.asked.lang: Value error, '1e3' is no known language; expected a BCP-47, ISO 639, FLORES or Wikipedia code or an English name; found '1e3'",
+            "sources.asked.lang: Value error, '1e3' is no known language; expected a BCP-47, ISO 639, FLORES or "
+            "Wikipedia code or an English name; found '1e3'",
         ),
         (
             {"asked": "lang: 639"},

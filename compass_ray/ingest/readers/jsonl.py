@@ -83,7 +83,7 @@ def _without_envelope(batch: RawBatch, line: bytes) -> RawBatch:
     """The batch without its first row, if that has none of the columns and holds a list of objects."""
     if not batch.columns or any(column[0] is not MISSING for column in batch.columns.values()):
         return batch
-    for name, value in orjson.loads(line).items():
+    for name, value in _read_again(line, {}).items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             message = f"expected {', '.join(batch.columns)}; found an object whose {_extracted(name)}"
             fault = Fault(0, "missing_column", message, line[:RAW_BYTES])
