@@ -38,8 +38,8 @@ from compass_ray.ingest.readers import read
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 2
-EVALUATIONS_VERSION = 1
+VERSION = 3
+EVALUATIONS_VERSION = 2
 _TASKS_PER_CPU = 4
 _NOT_QUARANTINED = frozenset({"document", "duplicate", "near_duplicate", "filtered"})
 
