@@ -24,12 +24,17 @@ DETECT = "detect"
 DELIMITED = frozenset({"csv", "tsv"})
 AUTO = "auto"
 NONE = "none"
-_UNNAMED = re.compile(r"column_[1-9]\d*")
+_POSITION = re.compile(r"column_[1-9]\d*")
 
 
 def column_name(position: int) -> str:
     """What a column without a header is called, counted from 1."""
     return f"column_{position}"
+
+
+def is_position(name: str) -> bool:
+    """Whether a column without a header may be called so."""
+    return _POSITION.fullmatch(name) is not None
 
 
 class Limits(NamedTuple):
@@ -182,7 +187,7 @@ class FilesConfig(Config):
             raise ValueError(
                 f"{' and '.join(given)} cannot be one character; a doubled quote stands for a quote without an escape"
             )
-        if not self.header and (named := [name for name in self.wanted_columns if not _UNNAMED.fullmatch(name)]):
+        if not self.header and (named := [name for name in self.wanted_columns if not is_position(name)]):
             raise ValueError(f"without a header columns are called column_1, column_2, ...; found {', '.join(named)}")
         return self
 

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from compass_ray.errors import ConfigError, DataError, EmptyInput
 from compass_ray.ingest.config import IngestConfig, SourceConfig
 from compass_ray.ingest.datasource import bundled
-from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
+from compass_ray.ingest.files import (
+    HashCache,
+    InputFile,
+    ReadUnit,
+    check_unchanged,
+    list_source,
+    read_units,
+    source_files,
+)
 from compass_ray.ingest.stage import IngestPlan, plan, read_unit
 
 
@@ -103,6 +111,18 @@ def test_a_folder_without_data_files_is_an_error(tmp_path: Path) -> None:
     tree(tmp_path, "in/a.pdf")
     with pytest.raises(EmptyInput, match=r"no file matches .*/in;"):
         found(tmp_path, f"{tmp_path}/in")
+
+
+def test_a_dialect_is_for_the_delimited_files_of_a_source_and_not_for_a_source_without(tmp_path: Path) -> None:
+    root = tree(tmp_path, "a.csv", "b.jsonl", "c.parquet")
+    source = SourceConfig(role="pool", path=str(root), lang="en", delimiter=";")
+    assert [file.dialect.delimiter for file in list_source("src", source)] == [";"] * 3
+    with pytest.raises(ConfigError) as caught:
+        list_source("src", source.model_copy(update={"exclude": ["*.csv"]}))
+    assert str(caught.value) == (
+        "sources.src.delimiter: csv and tsv have one, and the source has only jsonl and parquet files; remove it, "
+        "or set format"
+    )
 
 
 def test_excluding_everything_is_an_error(tmp_path: Path) -> None:

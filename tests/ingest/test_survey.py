@@ -59,6 +59,18 @@ def test_rows_that_will_be_rejected_are_expected_in_proportion(tmp_path: Path) -
     assert (found.rows, found.counted, found.documents) == (40, True, 30)
 
 
+def test_rows_of_a_small_csv_are_counted_and_not_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b'text;n\n"a\nb";1\n\nc;2\n"d" e;3\n')
+    (tmp_path / "b.tsv").write_bytes(b'text\tn\n"a\t1\n')
+    found = survey("pool", _source(tmp_path), "prompt")
+    assert (found.rows, found.counted) == (4, True)
+    assert found.outcomes == {"broken_csv": 1, "document": 3}
+    assert found.dialects == {
+        'delimiter semicolon, quote ", header, 2 columns': ["a.csv"],
+        "delimiter tab, quote none, header, 2 columns": ["b.tsv"],
+    }
+
+
 def test_a_dry_run_shows_sources_and_first_documents_and_writes_nothing(tmp_path: Path) -> None:
     body = json.dumps(demo_config(tmp_path / "out").unexpanded)
     shown = CliRunner().invoke(app, ["curate", body, "--dry-run", "--json"])
@@ -74,6 +86,7 @@ def test_a_dry_run_shows_sources_and_first_documents_and_writes_nothing(tmp_path
     printed = CliRunner().invoke(app, ["curate", body, "--dry-run"])
     assert "Sources, into 8 shards" in printed.stdout
     assert "memory, at most" in printed.stdout
+    assert "usage: usage.tsv.gz read with delimiter tab, quote none, header, 3 columns" in printed.stdout
     assert not (tmp_path / "out").exists()
 
 

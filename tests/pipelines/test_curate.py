@@ -260,6 +260,10 @@ def test_too_many_bad_rows_stop_the_run_after_all_that_was_found_is_written(
     table = capsys.readouterr().err
     assert "Rows read: 1,621" in table
     assert re.search(r"pool-text +│ broken_json +│ +1 ", table)
+    assert run.ingested["dialects"]["usage"] == {
+        "delimiter tab, quote none, header, 3 columns": {"files": 1, "first": "usage.tsv.gz"}
+    }
+    assert "pool-tables: 2 files, es.csv first, read with delimiter comma" in table
 
 
 def test_a_target_without_usable_rows_is_named(demo: Make, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+from compass_ray.ingest.config import is_position
 from compass_ray.ingest.files import InputFile, ReadUnit
 from compass_ray.ingest.readers.batch import CHUNK_BYTES, Limits, RawBatch, Unreadable, missing_columns
 from compass_ray.ingest.readers.dialects import lay_out
@@ -28,7 +29,7 @@ def read_delimited(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterat
             return
         layout, start = lay_out(data, last, unit.file.format, unit.file.dialect, columns)
         if absent := [name for name in columns if name not in layout.names]:
-            raise missing_columns(absent, layout.names)
+            raise _missing(absent, layout)
         check_unambiguous(columns, layout.names)
         records = Records(layout, columns, limits)
         held = data[start:]
@@ -64,6 +65,13 @@ def count_records(data: bytes, whole: bool, file: InputFile, columns: Sequence[s
     except Unreadable:
         return 1
     return len(batch.rows) + len(batch.faults)
+
+
+def _missing(absent: list[str], layout: Layout) -> Unreadable:
+    fault = missing_columns(absent, layout.names)
+    if layout.header and all(map(is_position, absent)):
+        return Unreadable(fault.reason, f"{fault.message}; say header: none if its first line is a row")
+    return fault
 
 
 def _blocks(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:

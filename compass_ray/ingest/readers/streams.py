@@ -67,6 +67,8 @@ class _Decoded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        if not len(buffer):
+            return 0
         if self._damage is not None:
             raise self._damage
         try:
