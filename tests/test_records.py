@@ -56,7 +56,7 @@ def test_only_documents_are_left_without_rejects_and_in_order() -> None:
 
 
 def test_an_ingest_shard_is_a_document_with_a_reject() -> None:
-    assert records.INGESTED.names == [*records.DOCUMENT.names, "reject"]
+    assert records.INGESTED.names == [*records.DOCUMENT.names, "lost", "reject"]
     assert records.SELECTION.names[: len(records.DOCUMENT)] == records.DOCUMENT.names
 
 

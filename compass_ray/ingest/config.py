@@ -33,7 +33,7 @@ class Columns(Config):
     """Which columns hold the content: ``text``, or ``prompt`` and ``completion``, or ``messages``.
 
     Columns are names or dotted paths (``question.stem``, ``choices.0.text``); ``text``, ``prompt`` and ``completion``
-    may also be templates over several of them (``"{title}: {body}"``).
+    may also be templates over several of them (``"{title}: {body}"``), and over lists (``"{choices.*.text}"``).
     """
 
     text: str | None = None
