@@ -57,7 +57,8 @@ class Columns(Config):
     """Which columns hold the content: ``text``, or ``prompt`` and ``completion``, or ``messages``.
 
     Columns are names or dotted paths (``question.stem``, ``choices.0.text``); ``text``, ``prompt``, ``completion``,
-    ``system`` and ``lang`` may also be templates over several of them (``"{title}: {body}"``, ``"{lang}_{script}"``).
+    ``system`` and ``lang`` may also be templates over several of them (``"{title}: {body}"``, ``"{lang}_{script}"``),
+    and over lists (``"{choices.*.text}"``).
     """
 
     text: str | None = None
