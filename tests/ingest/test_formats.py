@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from compass_ray.ingest.config import Limits
 from compass_ray.ingest.files import InputFile, ReadUnit, read_units
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.readers import MISSING, Fault, delimited, json_array, read, streams
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -188,13 +189,14 @@ def test_a_folder_of_hugging_face_datasets_is_read_from_disk(tmp_path: Path) -> 
     import datasets
 
     from compass_ray.ingest.config import SourceConfig
-    from compass_ray.ingest.files import list_source
 
     rows = [{"q": {"stem": f"s{number}"}, "lang": "en"} for number in range(10)]
     whole = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in ("train", "test")})
     whole.save_to_disk(str(tmp_path / "saved"), num_shards={"train": 2, "test": 1})
-    source = SourceConfig(role="pool", path=str(tmp_path / "saved"), columns={"text": "q.stem", "lang": "lang"})
-    files = list_source("s", source)
+    source = SourceConfig(
+        role="pool", path=str(tmp_path / "saved"), columns={"text": "q.stem", "lang": "lang"}, split="all"
+    )
+    files = list_source("s", source).files
     assert [file.uri for file in files] == [
         "test/data-00000-of-00001.arrow",
         "train/data-00000-of-00002.arrow",
