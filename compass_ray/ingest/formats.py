@@ -27,7 +27,7 @@ _BY_SUFFIX = {
 """A .txt file may hold a document or a document a line, which its name does not tell."""
 
 _TEXTS = frozenset({"lines", "text"})
-_COMPRESSIONS = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd", ".lz4")
+COMPRESSIONS = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd", ".lz4")
 _PACKED_INSIDE = frozenset({"parquet", "arrow"})
 _PART = re.compile(r"part[-_]|\d+_\d+$", re.IGNORECASE)
 """How Hadoop, Hive and Spark begin the names of their output, which may have no suffix."""
@@ -44,7 +44,7 @@ _LIKE = {".md": (".markdown",), ".tar": (".tgz", ".zip", ".7z", ".rar"), ".avro"
 def compression_of(url: str) -> str:
     """The suffix that says how a file is compressed, or nothing."""
     suffix = os.path.splitext(storage.public(url))[1].lower()
-    return suffix if suffix in _COMPRESSIONS else ""
+    return suffix if suffix in COMPRESSIONS else ""
 
 
 def suffix_of(url: str) -> str:
@@ -79,7 +79,7 @@ def format_of(field: str, declared: str, url: str) -> str:
 
 def expected() -> str:
     """The suffixes that tell a format, for errors."""
-    return f"{', '.join(_BY_SUFFIX)} ({', '.join(_COMPRESSIONS)} or not)"
+    return f"{', '.join(_BY_SUFFIX)} ({', '.join(COMPRESSIONS)} or not)"
 
 
 def in_folder(name: str, declared: str) -> bool:

@@ -97,9 +97,12 @@ def write_quarantine(folder: str, quarantined: Artifact) -> None:
 
 
 def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
-    """What became of every row that was read, by source; contaminated rows by evaluation file too."""
+    """What became of every row that was read and which files were not, by source; contaminated rows by evaluation."""
     rows = sorted([source, outcome, count] for (source, outcome), count in row_counts(manifest).items())
     body: dict[str, Any] = {"rows": rows, "mojibake": mojibake_counts(manifest)}
+    left_out = {name: [asdict(one) for one in listing.left_out] for name, listing in planned.listings.items()}
+    body["left_out"] = {name: found for name, found in left_out.items() if found}
+    body["notes"] = {name: list(listing.notes) for name, listing in planned.listings.items() if listing.notes}
     if evaluations := evaluation_counts(planned):
         body |= {"contaminated": contaminated_counts(manifest), "evaluations": evaluations}
     _put(folder, "ingest.json", canonical_json(body).encode())

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from compass_ray.ingest.config import Limits
 from compass_ray.ingest.files import InputFile, ReadUnit, read_units
+from compass_ray.ingest.formats import COMPRESSIONS
 from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.readers import MISSING, Fault, delimited, json_array, read, streams
 
@@ -28,6 +29,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
     ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+    ".lz4": lambda data: pa.Codec("lz4").compress(data, asbytes=True),
 }
 
 Found = tuple[list[tuple[int, tuple[Any, ...]]], list[Fault]]
@@ -53,6 +55,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- compression --------------------------------------------------------------------------------
+
+
+def test_every_suffix_of_a_compression_is_read(tmp_path: Path) -> None:
+    alike = {".gzip": ".gz", ".zstd": ".zst"}
+    for suffix in COMPRESSIONS:
+        data = COMPRESS[alike.get(suffix, suffix)](b"a\n")
+        assert read_all(tmp_path / f"f.txt{suffix}", data, "lines", "text")[0] == [(0, ("a",))]
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)

@@ -32,11 +32,18 @@ def _zstd(stream: BinaryIO) -> Any:
     return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd")
 
 
+def _lz4(stream: BinaryIO) -> Any:
+    return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "lz4")
+
+
 _DECODERS: dict[str, tuple[str, Callable[[BinaryIO], Any]]] = {
     ".gz": ("gzip", gzip.open),
+    ".gzip": ("gzip", gzip.open),
     ".bz2": ("bzip2", bz2.open),
     ".xz": ("xz", lzma.open),
     ".zst": ("Zstandard", _zstd),
+    ".zstd": ("Zstandard", _zstd),
+    ".lz4": ("LZ4", _lz4),
 }
 
 
