@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError
@@ -66,7 +65,8 @@ class Choice:
             If it is not plain which they are.
         """
         try:
-            flags = splits.for_training(self._splits(urls), [self.files[url].size for url in urls])
+            names = [name_below(storage.public(folder), url) for url in urls]
+            flags = splits.for_training(names, self._splits(urls), [self.files[url].size for url in urls])
         except splits.Unclear as exc:
             raise ConfigError(
                 f"{where}.split: what of {storage.public(folder)} to read is not plain: it has {self._counted(urls)}; "
@@ -103,10 +103,10 @@ class Choice:
         names: dict[tuple[int, int], list[str]] = {}
         for url in self.files:
             if not storage.is_remote(url):
-                about = Path(url).stat()
+                about = os.stat(url)  # noqa: PTH116 a Path for each of many files costs more
                 names.setdefault((about.st_dev, about.st_ino), []).append(url)
         start = os.path.realpath(root) if root else ""
-        for same in names.values():
+        for same in filter(_are_several, names.values()):
             own = [url for url in same if os.path.realpath(url) == f"{start}{url.removeprefix(root)}"]
             once = {url.casefold(): url for url in reversed(own)}.values()
             for url in same if own else ():
@@ -141,6 +141,10 @@ class Choice:
 
     def _counted(self, urls: Collection[str]) -> str:
         return splits.counted(self._splits(urls), [self.files[url].size for url in urls])
+
+
+def _are_several(names: list[str]) -> bool:
+    return len(names) > 1
 
 
 def name_below(root: str, url: str) -> str:

@@ -7,6 +7,7 @@ with the reason, so that it can be counted and shown.
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -29,6 +30,10 @@ _ABOUT = (
 """What stands beside the data of ``datasets``, of hub checkouts and of models, and has the suffix of data."""
 
 _PAPERS = ("README*", "LICENSE*", "LICENCE*", "NOTICE*", "CITATION*")
+
+_ABOUT_DATA, _NO_DATA = (
+    re.compile("|".join(map(fnmatch.translate, patterns))).match for patterns in (_ABOUT, _ABOUT + _PAPERS)
+)
 
 _CARD_BYTES = 16 << 20
 
@@ -84,7 +89,7 @@ def read_folder(files: Mapping[str, FileStat], hidden: Collection[str], declared
         _follow_card(files, found)
     for name in files:
         data = in_folder(name, declared)
-        if _is_one_of(name.rpartition("/")[2], _ABOUT if data else _ABOUT + _PAPERS):
+        if (_ABOUT_DATA if data else _NO_DATA)(name.rpartition("/")[2]):
             found.left[name] = ABOUT
         elif name in found.left:
             continue
@@ -95,10 +100,6 @@ def read_folder(files: Mapping[str, FileStat], hidden: Collection[str], declared
     found.splits = {name: split for name, split in found.splits.items() if name not in found.left}
     _leave_out_loose_json(found)
     return found
-
-
-def _is_one_of(name: str, patterns: Collection[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _follow_card(files: Mapping[str, FileStat], found: Folder) -> None:

@@ -23,7 +23,7 @@ from compass_ray.ingest.paths import Named, find
 from compass_ray.ingest.splits import split_of
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
-_POINTER_BYTES = 1024  # a pointer is shorter
+_POINTER_BYTES = range(100, 1024)  # as its specification has them
 _PLAIN_TEXT = frozenset({"text", "lines", "markdown"})
 
 
@@ -173,7 +173,7 @@ def _no_data(where: str, named: Named, found: Folder, declared: str) -> ConfigEr
 def _refuse_pointers(files: Sequence[InputFile]) -> None:
     """Refuse files on disk whose content is elsewhere: a clone without Git LFS has a few lines in place of each."""
     for file in files:
-        if file.size < _POINTER_BYTES and file.format not in _PLAIN_TEXT and not storage.is_remote(file.url):
+        if file.size in _POINTER_BYTES and file.format not in _PLAIN_TEXT and not storage.is_remote(file.url):
             with storage.open_input(file.url) as stream:
                 if stream.read(len(_POINTER)) == _POINTER:
                     raise DataError(

@@ -38,32 +38,29 @@ def split_of(path: str) -> str | None:
     ('train_sft', 'dev', None)
     """
     *folders, name = path.lower().split("/")
-    for folder in folders:
-        key, partition, value = folder.partition("=")  # a folder of a partitioned table tells of one column
-        if found := (value if key == "split" else None) if partition else _word(folder):
-            return found
+    if found := next(filter(None, map(_split_of_folder, folders)), None):
+        return found
     stem = os.path.splitext(name.removesuffix(compression_of(name)))[0] or name
     shard = _SHARD.match(stem)
     return shard[1] if shard and _NAME.fullmatch(shard[1]) else _word(name)
 
 
-def for_training(splits: Sequence[str | None], sizes: Sequence[int]) -> list[bool]:
+def for_training(paths: Sequence[str], splits: Sequence[str | None], sizes: Sequence[int]) -> list[bool]:
     """Which files of a folder to read if nothing is asked for: all, or where they have splits those of ``train``.
 
-    Names have to be plain: files have splits if they are of at least two, one of which is called by a known word.
+    Names have to be plain: files have splits if they are of at least two, one of which is called by a known word. What
+    is of no split is left out where it lies beside files for training, and read where it has a folder of its own.
 
     Parameters
     ----------
-    splits : sequence of str or None
-        The split of each file.
-    sizes : sequence of int
-        Bytes of each file.
+    paths, splits, sizes : sequences of one length
+        Of each file the path below the folder, the split, and the bytes.
 
     Raises
     ------
     Unclear
-        If no split is for training, or several (``train_sft``, ``train_gen``) are, or files of no split are more bytes
-        than those for training.
+        If no split is for training, or several (``train_sft``, ``train_gen``) are, or files of no split that lie beside
+        those for training are more bytes than they.
     """
     known = {split: _family(split) for split in splits if split is not None}
     if len(known) < 2 or not any(known.values()):
@@ -73,12 +70,12 @@ def for_training(splits: Sequence[str | None], sizes: Sequence[int]) -> list[boo
         chosen = {split for split, family in known.items() if family == TRAIN}
         if len(chosen) != 1:
             raise Unclear
-    read, unnamed = (
-        sum(size for split, size in zip(splits, sizes, strict=True) if split in group) for group in (chosen, {None})
-    )
-    if unnamed > read:
+    homes = {_home(path) for path, split in zip(paths, splits, strict=True) if split in chosen}
+    beside = [split is None and _home(path) in homes for path, split in zip(paths, splits, strict=True)]
+    read = sum(size for split, size in zip(splits, sizes, strict=True) if split in chosen)
+    if sum(size for loose, size in zip(beside, sizes, strict=True) if loose) > read:
         raise Unclear
-    return [split in chosen for split in splits]
+    return [split in chosen or (split is None and not loose) for split, loose in zip(splits, beside, strict=True)]
 
 
 def asked_for(splits: Sequence[str | None], wanted: Sequence[str]) -> tuple[list[bool], list[str]]:
@@ -116,6 +113,18 @@ def counted(splits: Sequence[str | None], sizes: Sequence[int]) -> str:
 def amount(files: int, size: int) -> str:
     """Say how many files and bytes: ``2 files, 1.2 MB``."""
     return f"{files:,} file{'' if files == 1 else 's'}, {size / 1e6:,.1f} MB"
+
+
+def _split_of_folder(name: str) -> str | None:
+    key, partition, value = name.partition("=")  # a folder of a partitioned table tells of one column
+    return (value if key == "split" else None) if partition else _word(name)
+
+
+def _home(path: str) -> str:
+    """The folder that a split is one of: that of its folder, or else of its file."""
+    folders = path.lower().split("/")[:-1]
+    depth = next((depth for depth, folder in enumerate(folders) if _split_of_folder(folder)), len(folders))
+    return "/".join(folders[:depth])
 
 
 def _word(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -231,7 +232,7 @@ def test_a_card_that_is_not_understood_is_said_and_names_tell(tmp_path: Path, li
 
 def test_a_clone_without_large_files_is_an_error_that_says_how_to_get_them(tmp_path: Path) -> None:
     root = tree(tmp_path / "hub", "a.jsonl")
-    (root / "b.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9999\n")
+    (root / "b.parquet").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9999\n")
     with pytest.raises(DataError, match=r"hub/b\.parquet: a pointer to a file in Git LFS, .*; run git lfs pull"):
         listed(root)
 
@@ -445,13 +446,24 @@ def test_a_link_to_nothing_is_counted_and_never_passed_over(tmp_path: Path) -> N
         listed(root / "b.jsonl")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may list everything")
-def test_a_folder_that_may_not_be_listed_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_listed_is_an_error_unless_it_is_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tree(tmp_path / "in", "a.jsonl", "closed/b.jsonl", ".trash/c.jsonl")
-    (root / ".trash").chmod(0)
+    closed = {f"{root}/.trash"}
+    scandir = os.scandir
+
+    def as_another_user(folder: str) -> Any:
+        if folder in closed:
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", as_another_user)
     assert uris(listed(root)) == ["a.jsonl", "closed/b.jsonl"]
-    (root / "closed").chmod(0)
-    with pytest.raises(ResourcesMissing, match=r"^list \S+/closed: Permission denied; give permission"):
+    closed.add(f"{root}/closed")
+    with pytest.raises(
+        ResourcesMissing, match=r"^list \S+/closed: Permission denied; give permission, or name its files"
+    ):
         listed(root)
 
 

@@ -53,26 +53,36 @@ def test_the_split_is_told_by_whole_words_of_folders_and_names(path: str, split:
     ],
 )
 def test_of_a_folder_with_splits_the_one_for_training_is_read(splits: list[str], read: str) -> None:
-    assert for_training(splits, [1] * len(splits)) == [split == read for split in splits]
+    assert for_training(splits, splits, [1] * len(splits)) == [split == read for split in splits]
 
 
 @pytest.mark.parametrize(
     "splits", [[None, None], ["train", None], ["test", "test"], ["wiki", "news"], [None, "test"], []]
 )
 def test_a_folder_whose_names_do_not_plainly_say_splits_is_read_whole(splits: list[str | None]) -> None:
-    assert all(for_training(splits, [9] * len(splits)))
+    assert all(for_training([str(split) for split in splits], splits, [9] * len(splits)))
 
 
 @pytest.mark.parametrize("splits", [["dev", "test"], ["en", "test"], ["train_sft", "train_gen", "test_sft"]])
 def test_where_no_split_or_several_are_for_training_it_is_asked(splits: list[str]) -> None:
     with pytest.raises(Unclear):
-        for_training(splits, [1] * len(splits))
+        for_training(splits, splits, [1] * len(splits))
 
 
-def test_what_belongs_to_no_split_is_left_out_unless_it_is_the_larger_part() -> None:
-    assert for_training(["train", "test", None], [10, 1, 10]) == [True, False, False]
+@pytest.mark.parametrize(
+    "paths", [["train.csv", "test.csv", "more.csv"], ["sw/train/a", "sw/test/a", "sw/b"], ["d/train", "test", "d/b"]]
+)
+def test_what_lies_beside_files_for_training_is_left_out_unless_it_is_the_larger_part(paths: list[str]) -> None:
+    assert for_training(paths, ["train", "test", None], [10, 1, 10]) == [True, False, False]
     with pytest.raises(Unclear):
-        for_training(["train", "test", None], [10, 1, 11])
+        for_training(paths, ["train", "test", None], [10, 1, 11])
+
+
+@pytest.mark.parametrize(
+    "paths", [["sib/train", "sib/test", "wiki/a"], ["x/train/a", "x/test/b", "y/c"], ["d/train", "d/test", "b"]]
+)
+def test_what_has_a_folder_of_its_own_is_read_beside_the_splits_of_others(paths: list[str]) -> None:
+    assert for_training(paths, ["train", "test", None], [10, 1, 100]) == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,7 @@ def test_splits_are_counted_in_words() -> None:
 @given(st.lists(st.sampled_from(["train", "test", "dev", "wiki", None]), max_size=8))
 def test_no_other_split_is_ever_read_with_the_one_for_training(splits: list[str | None]) -> None:
     try:
-        flags = for_training(splits, [1] * len(splits))
+        flags = for_training([str(split) for split in splits], splits, [1] * len(splits))
     except Unclear:
         return
     read = {split for split, flag in zip(splits, flags, strict=True) if flag}
