@@ -371,10 +371,7 @@ def list_files(pattern: str) -> list[FileStat]:
 
 
 def list_prefix(url: str) -> list[FileStat]:
-    """All objects whose URL begins so, sorted by URL, without the empty ones that stand for folders.
-
-    Cost: a request per thousand objects. Folders are known by a slash at the end of the key, or by keys below them.
-    """
+    """All objects whose URL begins so, sorted, but the empty ones that stand for folders; a request per thousand."""
     bucket, prefix = bucket_key(url)
     listed = cast(ModuleType, _protocol(url)).list_objects(url, prefix)
     found = [FileStat(f"{scheme_of(url)}://{bucket}/{key}", *about) for key, *about in listed if not key.endswith("/")]

@@ -102,6 +102,20 @@ def read_folder(files: Mapping[str, FileStat], hidden: Collection[str], declared
     return found
 
 
+def read_matches(files: Mapping[str, FileStat], pattern: str) -> Folder:
+    """Tell data from what else a glob matches: what stands beside data, and what a matched state leaves out.
+
+    A name that the glob spells is data, and so is a README where it asks for a suffix (``*.md``).
+    """
+    told = saved_datasets(files)
+    spelled = pattern.rpartition("/")[2]
+    is_about = _ABOUT_DATA if "." in spelled else _NO_DATA
+    last = {name: name.rpartition("/")[2] for name in files}
+    left = told.stale | {name: ABOUT for name in files if pattern and last[name] != spelled and is_about(last[name])}
+    splits = {name: told.splits.get(name) or split_of(name) for name in files if name not in left}
+    return Folder(splits, left)
+
+
 def _follow_card(files: Mapping[str, FileStat], found: Folder) -> None:
     card = files[CARD]
     if card.size > _CARD_BYTES:

@@ -16,11 +16,10 @@ from compass_ray.errors import ConfigError, DataError, EmptyInput
 from compass_ray.ingest.choice import Choice, LeftOut, name_below
 from compass_ray.ingest.config import FilesConfig
 from compass_ray.ingest.files import InputFile
-from compass_ray.ingest.folders import ABOUT, Folder, read_folder
+from compass_ray.ingest.folders import ABOUT, Folder, read_folder, read_matches
 from compass_ray.ingest.formats import advice, expected, format_of
 from compass_ray.ingest.overlap import refuse_linked, refuse_written
 from compass_ray.ingest.paths import Named, find
-from compass_ray.ingest.splits import split_of
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _POINTER_BYTES = range(100, 1024)  # as its specification has them
@@ -144,7 +143,7 @@ def _look(where: str, named: Named, declared: str, excluded: Collection[str], ch
         if not found.splits:
             raise _no_data(where, named, found, declared)
     else:
-        found = Folder({name: split_of(name) for name in files})
+        found = read_matches(files, named.pattern)
     choice.notes += [f"{storage.public(named.root)}: {note}" for note in found.notes]
     data = {files[name].url: name for name in found.splits if files[name].url not in excluded}
     choice.files |= {url: files[name] for url, name in data.items()}

@@ -33,6 +33,8 @@ class Named:
     files : list of FileStat
     kind : {"file", "folder", "glob"}
         What was named.
+    pattern : str
+        The glob below the root.
     hidden : list of FileStat
         Files that were not named, because they or a folder on the way begin with ``.`` or ``_``.
     broken : list of FileStat
@@ -42,6 +44,7 @@ class Named:
     root: str
     files: list[FileStat] = field(default_factory=list)
     kind: Literal["file", "folder", "glob"] = "file"
+    pattern: str = ""
     hidden: list[FileStat] = field(default_factory=list)
     broken: list[FileStat] = field(default_factory=list)
 
@@ -89,7 +92,7 @@ def _find_objects(path: str) -> Named:
     matches = re.compile(globs.as_regex(pattern))
     start = f"{root}/"
     files = [file for file in listed if file.url.startswith(start) and matches.fullmatch(file.url[len(start) :])]
-    return _visible(Named(root, files, "glob"), pattern)
+    return _visible(Named(root, files, "glob", pattern))
 
 
 def _object_or_folder(path: str) -> Named:
@@ -117,7 +120,7 @@ def _find_local(path: str) -> Named:
         return _described(_parent(root), [root])
     names = {f"{root}/{name}" for name in glob.glob(pattern, root_dir=root or "/", recursive=True)}
     described = _described(root, sorted(name for name in names if not name.endswith("/")))
-    return _visible(replace(described, kind="glob"), pattern)
+    return _visible(replace(described, kind="glob", pattern=pattern))
 
 
 def _described(root: str, names: Sequence[str]) -> Named:
@@ -171,9 +174,9 @@ def _broken(path: str) -> FileStat:
     return FileStat(path, 0, "", 0.0)
 
 
-def _visible(named: Named, pattern: str = "") -> Named:
+def _visible(named: Named) -> Named:
     """Set aside what is hidden below the root and not spelled so in the pattern."""
-    spelled = sum(map(is_hidden, pattern.split("/")))
+    spelled = sum(map(is_hidden, named.pattern.split("/")))
 
     def hides(file: FileStat) -> bool:
         return sum(map(is_hidden, named.name_of(file).split("/"))) > spelled

@@ -237,6 +237,35 @@ def test_a_clone_without_large_files_is_an_error_that_says_how_to_get_them(tmp_p
         listed(root)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "read"),
+    [
+        ("*", ["a.jsonl", "b.md"]),
+        ("**", ["a.jsonl", "b.md"]),
+        ("*.md", ["README.md", "b.md"]),
+        ("*.json", []),
+        ("config.json", ["config.json"]),
+        ("README.md", ["README.md"]),
+    ],
+)
+def test_a_glob_takes_nothing_for_data_that_stands_beside_it(tmp_path: Path, pattern: str, read: list[str]) -> None:
+    root = tree(tmp_path / "hub", "a.jsonl", "b.md", "README.md", "LICENSE", "config.json", "dataset_infos.json")
+    if read:
+        assert uris(listed(f"{root}/{pattern}")) == read
+    else:
+        with pytest.raises(
+            EmptyInput, match=r"^sources\.s: no file is left to read; not read: about the data \(2 files"
+        ):
+            listed(f"{root}/{pattern}")
+
+
+def test_a_glob_over_a_saved_dataset_and_its_state_follows_the_state(tmp_path: Path) -> None:
+    saved(tmp_path / "d", 6, shards=3)
+    saved(tmp_path / "d", 2)
+    assert uris(listed(f"{tmp_path}/**")) == ["d/data-00000-of-00001.arrow"]
+    assert len(listed(f"{tmp_path}/d/*.arrow").files) == 4
+
+
 # --- splits -------------------------------------------------------------------------------------
 
 
