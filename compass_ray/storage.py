@@ -367,14 +367,15 @@ def list_files(pattern: str) -> list[FileStat]:
     if not has_folders(pattern):
         return list(_still_there([pattern]))
     matches = re.compile(globs.as_regex(bucket_key(pattern)[1]))
-    return [file for file in list_prefix(globs.literal_start(pattern)) if matches.fullmatch(bucket_key(file.url)[1])]
+    return [file for file in list_start(pattern) if matches.fullmatch(bucket_key(file.url)[1])]
 
 
-def list_prefix(url: str) -> list[FileStat]:
-    """All objects whose URL begins so, sorted, but the empty ones that stand for folders; a request per thousand."""
-    bucket, prefix = bucket_key(url)
-    listed = cast(ModuleType, _protocol(url)).list_objects(url, prefix)
-    found = [FileStat(f"{scheme_of(url)}://{bucket}/{key}", *about) for key, *about in listed if not key.endswith("/")]
+def list_start(pattern: str) -> list[FileStat]:
+    """All objects that begin as a pattern does, but the empty ones that stand for folders; a request per thousand."""
+    bucket, key = bucket_key(pattern)
+    listed = cast(ModuleType, _protocol(pattern)).list_objects(pattern, globs.literal_start(key))
+    start = f"{scheme_of(pattern)}://{bucket}/"
+    found = [FileStat(start + name, *about) for name, *about in listed if not name.endswith("/")]
     if marks := {file.url for file in found if not file.size}:
         marks &= {file.url[: slash.start()] for file in found for slash in re.finditer("/", file.url)}
     return sorted((file for file in found if file.url not in marks), key=lambda file: file.url)

@@ -83,7 +83,7 @@ def _find_objects(path: str) -> Named:
     if globs.literal_start(path) == path:
         return _object_or_folder(path)
     path = path.rstrip("/")
-    listed = storage.list_prefix(globs.literal_start(path))
+    listed = storage.list_start(path)
     root, pattern = globs.literally(path, lambda start: any(_is_below(file.url, start) for file in listed))
     if not pattern:
         exact = [file for file in listed if file.url == root and file.size]
@@ -104,7 +104,7 @@ def _object_or_folder(path: str) -> Named:
         except FileNotFoundError:
             exact = []
     folder = path.removesuffix("/")
-    below = [] if exact and exact[0].size else storage.list_prefix(f"{folder}/")
+    below = [] if exact and exact[0].size else storage.list_start(f"{folder}/")
     return _visible(Named(folder, below, "folder")) if below else Named(_parent(folder), exact)
 
 
