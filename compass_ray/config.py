@@ -18,7 +18,8 @@ from compass_ray.cluster.config import ClusterConfig
 from compass_ray.configbase import AS_TYPED, EXECUTION, NAME, Config
 from compass_ray.embed.config import NO_BASE, EmbedConfig
 from compass_ray.errors import ConfigError
-from compass_ray.ingest.config import IngestConfig, SourceConfig
+from compass_ray.ingest.config import EVALUATIONS, FilesConfig, IngestConfig, SourceConfig
+from compass_ray.ingest.overlap import refuse_written
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.registry.config import RegistryConfig
 from compass_ray.runtime.config import RayConfig
@@ -72,6 +73,20 @@ class RunConfig(Config):
             raise ValueError("embed.revision: the base is that of adapt; set adapt.revision, or give embed.base too")
         filled = {"base": self.adapt.base, "revision": self.adapt.revision}
         object.__setattr__(self, "embed", embed.model_copy(update=filled))  # the model is frozen
+        return self
+
+    @model_validator(mode="after")
+    def _reads_nothing_it_writes(self) -> RunConfig:
+        read: dict[str, Mapping[str, FilesConfig]] = {"sources": self.sources}
+        if self.monitor is not None:
+            read["monitor.usage"] = self.monitor.usage
+        if self.ingest.decontaminate is not None:
+            read[EVALUATIONS] = self.ingest.decontaminate.evaluations
+        registry = self.registry.path or storage.join(self.output, "registry")
+        written = [*(storage.join(self.output, *parts) for parts in (["cache"], ["runs", self.name])), registry]
+        for section, files in read.items():
+            for name, source in files.items():
+                refuse_written(f"{section}.{name}.path", source.paths, written)
         return self
 
     @model_validator(mode="after")

@@ -147,11 +147,11 @@ def test_variables_are_expanded_in_nested_values_and_lists(monkeypatch: pytest.M
     monkeypatch.setenv("BUCKET", "s3://b")
     monkeypatch.setenv("BUDGET", "250")
     raw = good(output="${BUCKET}/out", sample={"budget": "${BUDGET}"})
-    raw["sources"]["web"]["path"] = ["${BUCKET}/a.jsonl", "x/${BUCKET}${BUDGET}.jsonl"]
+    raw["sources"]["web"]["path"] = ["${BUCKET}/a.jsonl", "${BUCKET}/x/${BUDGET}.jsonl"]
     config = load_config(raw)
     assert config.output == "s3://b/out"
     assert config.sample.budget == 250
-    assert config.sources["web"].paths == ["s3://b/a.jsonl", "x/s3://b250.jsonl"]
+    assert config.sources["web"].paths == ["s3://b/a.jsonl", "s3://b/x/250.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,13 @@ def print_rows(run: CurationRun, console: Console) -> None:
                 f"{name}: {counts['too_short']:,} of {counts['texts']:,} evaluation texts are too short to be compared",
                 markup=False,
             )
+        if counts.get("blank"):  # runs of older versions did not count them
+            console.print(f"{name}: {counts['blank']:,} evaluation rows are blank or null", markup=False)
+    for source, left_out in ingested.get("left_out", {}).items():
+        files = sum(one["files"] for one in left_out)
+        reasons = ", ".join(f"{one['files']:,} {one['reason']}" for one in left_out)
+        plural = "" if files == 1 else "s"
+        console.print(f"{source}: {files:,} file{plural} not read ({reasons}): ingest.json", markup=False)
 
 
 def dialect_line(source: str, layout: str, files: int, first: str) -> str:

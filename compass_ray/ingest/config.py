@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -17,6 +17,9 @@ from compass_ray.values import Scalar, written
 Role = Literal["pool", "current", "target"]
 Format = Literal["auto", "jsonl", "json", "parquet", "arrow", "csv", "tsv", "lines", "text", "markdown"]
 View = Literal["prompt", "completion", "full"]
+
+EVALUATIONS = "ingest.decontaminate.evaluations"
+"""Where a config has evaluations, for errors."""
 
 DETECT = "detect"
 """In place of a language: told from the text of each row."""
@@ -117,11 +120,17 @@ class Columns(Config):
 class FilesConfig(Config):
     """One set of files with one layout."""
 
+    reads_all_splits: ClassVar[bool] = True
+
     path: Annotated[str | list[str], EXECUTION] = Field(
         description="File, folder or glob, or several; local, s3://, gs:// or az://, or single files by http(s)://"
     )
     exclude: list[str] = Field(default=[], description="Globs over uri (path below the source's root) to leave out")
     format: Format = Field(default="auto", description="By file name unless given")
+    split: Annotated[str | list[str] | None, EXECUTION] = Field(
+        default=None,
+        description="Splits to read, or all. If not given, train where a folder has splits; of evaluations all",
+    )
     delimiter: str = Field(default=AUTO, description="Of csv and tsv: one ASCII character, or 'tab'; told if not given")
     quote: str = Field(
         default=AUTO, description="Of csv and tsv: one ASCII character, or 'none': quotes are text; told if not given"
@@ -143,6 +152,12 @@ class FilesConfig(Config):
         return [self.path] if isinstance(self.path, str) else self.path
 
     @property
+    def wanted_splits(self) -> list[str] | None:
+        """The splits to read, none if all of them; None if that is for their names to tell."""
+        given = [self.split] if isinstance(self.split, str) else self.split
+        return [] if given == ["all"] or (given is None and self.reads_all_splits) else given
+
+    @property
     def wanted_columns(self) -> list[str]:
         return list(dict.fromkeys([*self.columns.wanted, *self.where]))
 
@@ -158,6 +173,8 @@ class FilesConfig(Config):
     @field_validator("path")
     @classmethod
     def _sound_addresses(cls, value: str | list[str]) -> str | list[str]:
+        if not value:
+            raise ValueError("expected a file, a folder or a glob, or several")
         for path in [value] if isinstance(value, str) else value:
             storage.check_address(path)
         return value
@@ -192,6 +209,16 @@ class FilesConfig(Config):
             raise ValueError(f"without a header columns are called column_1, column_2, ...; found {', '.join(named)}")
         return self
 
+    @field_validator("split")
+    @classmethod
+    def _sound_splits(cls, value: str | list[str] | None) -> str | list[str] | None:
+        names = [value] if isinstance(value, str) else value
+        if names is not None and (not names or not all(name.strip() for name in names)):
+            raise ValueError("expected the name of a split, several, or 'all'")
+        if names and len(names) > 1 and "all" in names:
+            raise ValueError("'all' takes in the others; give it alone")
+        return value
+
     @field_validator("where", mode="before")
     @classmethod
     def _one_value_or_several(cls, value: object) -> object:
@@ -210,6 +237,8 @@ class FilesConfig(Config):
 
 class SourceConfig(FilesConfig):
     """One set of files with one role."""
+
+    reads_all_splits: ClassVar[bool] = False
 
     role: Role
     lang: str | None = Field(default=None, description="One language for all rows, or 'detect'")

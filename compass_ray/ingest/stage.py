@@ -24,11 +24,12 @@ from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
 from compass_ray.configbase import identity
 from compass_ray.errors import DataError, EmptyInput, TooManyBadRows
-from compass_ray.ingest.config import Decontamination, IngestConfig, Limits, SourceConfig, View
+from compass_ray.ingest.config import EVALUATIONS, Decontamination, IngestConfig, Limits, SourceConfig, View
 from compass_ray.ingest.contamination import Evaluations, merged
 from compass_ray.ingest.documents import FILTERS, to_documents
 from compass_ray.ingest.evaluations import evaluation_ngrams
-from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
+from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units
+from compass_ray.ingest.listing import Listing, list_source
 from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.near_duplicates import (
     NearDuplicates,
@@ -48,9 +49,10 @@ _NOT_QUARANTINED = frozenset({"document", "duplicate", "near_duplicate", "filter
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """What will be read, and into how many shards."""
+    """What will be read, and into how many shards; ``listings`` say what will not, by source and evaluation."""
 
     sources: Mapping[str, SourceConfig]
+    listings: Mapping[str, Listing]
     files: Mapping[str, list[InputFile]]
     view: View
     n_shards: int
@@ -79,11 +81,16 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
 
     Raises
     ------
-    EmptyInput, ConfigError
-        If a source matches no file, or a format cannot be told.
+    EmptyInput, ConfigError, DataError
+        As :func:`~compass_ray.ingest.listing.list_source`: all is listed before anything is hashed.
     """
+    written = [f"{output}/cache"]
+    listings = {name: list_source(name, source, written=written) for name, source in sources.items()}
+    looked = config.decontaminate.evaluations if config.decontaminate else {}
+    evaluated = {name: list_source(name, given, EVALUATIONS, written) for name, given in looked.items()}
     cache = HashCache(f"{output}/cache/inputs.json")
-    files = {name: source_files(name, source, cache) for name, source in sources.items()}
+    files = {name: cache.with_content(listing.files) for name, listing in listings.items()}
+    listings |= {f"evaluation {name}": listing for name, listing in evaluated.items()}
     weight = sum(file.weight for members in files.values() for file in members)
     n_shards = shards.shard_count(weight, config.shard_bytes)
     described = {
@@ -93,25 +100,29 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
     body = {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards, "limits": [*config.limits]}
     evaluations = None
     if config.decontaminate is not None:
-        evaluations = _plan_evaluations(config.decontaminate, config.limits, cache, output)
+        compared = {name: cache.with_content(listing.files) for name, listing in evaluated.items()}
+        evaluations = _plan_evaluations(config.decontaminate, config.limits, compared, output)
         body["evaluations"] = evaluations.artifact.fingerprint
     if config.minhash is None:
-        return IngestPlan(sources, files, view, n_shards, artifact(output, "ingest", body), evaluations)
+        return IngestPlan(sources, listings, files, view, n_shards, artifact(output, "ingest", body), evaluations)
     near = plan_near_duplicates(config.minhash, artifact(output, "read", body), n_shards, output)
     target = artifact(output, "ingest", {"version": VERSION, "minhash": near.found.fingerprint})
-    return IngestPlan(sources, files, view, n_shards, target, evaluations, near)
+    return IngestPlan(sources, listings, files, view, n_shards, target, evaluations, near)
 
 
-def _plan_evaluations(config: Decontamination, limits: Limits, cache: HashCache, output: str) -> EvaluationPlan:
-    section = "ingest.decontaminate.evaluations"
-    files = {name: source_files(name, given, cache, section) for name, given in config.evaluations.items()}
+def _plan_evaluations(
+    config: Decontamination, limits: Limits, files: Mapping[str, list[InputFile]], output: str
+) -> EvaluationPlan:
     contents = {name: [[file.uri, file.format, file.content] for file in members] for name, members in files.items()}
     body = {"version": EVALUATIONS_VERSION, **identity(config), "files": contents, "limits": [*limits]}
     return EvaluationPlan(config, files, limits, artifact(output, "evaluations", body))
 
 
 def ingest(plan: IngestPlan, config: IngestConfig, session: Session) -> Manifest:
-    """Read all sources into the plan's artifact, one key per logical shard."""
+    """Read all sources into the plan's artifact, one key per logical shard; say what of them is not read."""
+    for name, listing in plan.listings.items():
+        for line in listing.said:
+            session.display.say(f"{name}: {line}")
     if plan.evaluations is not None:
         _read_evaluations(plan.evaluations, session)
     keys = shards.shard_keys(plan.n_shards)
@@ -134,7 +145,7 @@ def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
     if not table.num_rows:
         needed = ", ".join(f"{length} {unit}" for unit, length in plan.config.lengths._asdict().items())
         raise EmptyInput(
-            f"ingest.decontaminate.evaluations.{name}: none of its {counts['texts']} texts is long enough to be "
+            f"{EVALUATIONS}.{name}: none of its {counts['texts']} texts is long enough to be "
             f"compared ({needed}, or half of it as a whole); check columns"
         )
     return plan.artifact.write(name, table, counts)
@@ -274,7 +285,7 @@ def contaminated_counts(manifest: Manifest) -> dict[str, int]:
 
 
 def evaluation_counts(plan: IngestPlan) -> dict[str, dict[str, int]]:
-    """By evaluation: ``texts``, those ``too_short`` to be compared, and ``ngrams``; empty without decontamination."""
+    """By evaluation: what :func:`evaluation_ngrams` counts; empty without decontamination."""
     receipts = {} if plan.evaluations is None else plan.evaluations.artifact.manifest().receipts
     return {name: receipt.summary for name, receipt in receipts.items()}
 

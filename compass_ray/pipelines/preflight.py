@@ -38,6 +38,7 @@ from compass_ray.ingest.config import MinHash
 from compass_ray.ingest.contamination import merged
 from compass_ray.ingest.minhash import banding, bucket_hashes
 from compass_ray.ingest.near_duplicates import whole_texts
+from compass_ray.ingest.near_languages import only_near
 from compass_ray.ingest.shuffle import finish_shard
 from compass_ray.ingest.survey import EvaluationSurvey, survey_all, survey_evaluations
 from compass_ray.ingest.survey import Survey as Survey
@@ -106,6 +107,13 @@ class Preflight:
     cpus: int
     stages: tuple[Prediction, ...]
     evaluations: tuple[EvaluationSurvey, ...] = ()
+
+    @property
+    def near(self) -> dict[str, list[str]]:
+        """Languages that usage is selected for and the pool has under neighbouring tags alone, with these."""
+        wanted = {lang: None for one in self.surveys if one.role == "target" for lang in one.target_langs}
+        present = {lang: None for one in self.surveys if one.role == "pool" for lang in one.languages}
+        return only_near(list(wanted), list(present))
 
     @property
     def seconds(self) -> float:

@@ -100,7 +100,7 @@ def write_quarantine(folder: str, quarantined: Artifact) -> None:
 
 
 def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
-    """What became of every row that was read, by source, and how delimited files were read.
+    """What became of every row that was read, by source, which files were not read, and how delimited ones were.
 
     Contaminated rows are counted by evaluation file too. Rows of files that could not be read are ``estimated`` where
     nobody could count them.
@@ -111,6 +111,9 @@ def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
     body: dict[str, Any] = {"rows": rows, "mojibake": mojibake_counts(manifest), "notes": note_counts(manifest)}
     if estimated:
         body["estimated"] = sorted([*key] for key in estimated)
+    left_out = {name: [asdict(one) for one in listing.left_out] for name, listing in planned.listings.items()}
+    body["left_out"] = {name: found for name, found in left_out.items() if found}
+    body["splits"] = {name: list(listing.notes) for name, listing in planned.listings.items() if listing.notes}
     if evaluations := evaluation_counts(planned):
         body |= {"contaminated": contaminated_counts(manifest), "evaluations": evaluations}
     told = {name: layouts(planned.files[name], source.wanted_columns) for name, source in planned.sources.items()}

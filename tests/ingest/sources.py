@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compass_ray.ingest.config import SourceConfig
-from compass_ray.ingest.files import list_source, read_units
+from compass_ray.ingest.files import read_units
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.stage import read_unit
 
 
@@ -41,6 +42,6 @@ def write(folder: Path, kind: str, rows: list[dict[str, Any]], types: dict[str, 
 def ingested(path: Path, **given: Any) -> pa.Table:
     """All rows of a source in the order of files and rows, documents before rejects in each file."""
     source = SourceConfig(**{"role": "current", "path": str(path), "lang": "en", **given})
-    units = read_units({"s": list_source("s", source)}, 4 << 20)
+    units = read_units({"s": list_source("s", source).files}, 4 << 20)
     tables = [table for unit in units for table in read_unit(unit, {"s": source}, "prompt", 1, frozenset({0}))]
     return pa.concat_tables(tables)

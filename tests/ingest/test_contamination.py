@@ -18,13 +18,15 @@ from compass_ray.errors import EmptyInput, SchemaError
 from compass_ray.ingest.config import FilesConfig, IngestConfig, Limits, SourceConfig
 from compass_ray.ingest.contamination import Evaluations, contaminated_by_file, merged
 from compass_ray.ingest.evaluations import evaluation_ngrams
-from compass_ray.ingest.files import list_source, read_units
+from compass_ray.ingest.files import read_units
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.shuffle import finish_shard
 from compass_ray.ingest.stage import IngestPlan, check_usable, ingest, plan, quarantine, read_unit, row_counts
 from compass_ray.pipelines.publish import write_ingest
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.config import RayConfig
+from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import session
 
 LATIN = "One river runs north past seven old mills before it meets the cold grey sea"
@@ -41,7 +43,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def evaluations_of(path: Path, name: str = "bench", **given: Any) -> tuple[Evaluations, dict[str, int]]:
     config = FilesConfig(path=str(path), **given)
-    table, counts = evaluation_ngrams(name, config, list_source(name, config), Lengths(), Limits())
+    table, counts = evaluation_ngrams(name, config, list_source(name, config).files, Lengths(), Limits())
     return merged({name: table}, Lengths()), counts
 
 
@@ -92,11 +94,17 @@ def test_a_short_evaluation_text_is_found_only_as_a_whole(tmp_path: Path) -> Non
     bench, counts = evaluations_of(path)
     found = bench.find(["how many OLD mills – stand there", f"{short} Seven.", "Which one?", "几座？"])
     assert [*found] == []
-    assert counts == {"texts": 4, "too_short": 3, "ngrams": 3}
+    assert counts == {"texts": 4, "too_short": 3, "blank": 0, "ngrams": 3}
     longer = f"Please say: {short}"
     bench, counts = evaluations_of(written(path, [{"text": longer}]))
     assert [*bench.find([longer.upper(), f"{longer} Seven."])] == [0]
-    assert counts == {"texts": 1, "too_short": 0, "ngrams": 1}
+    assert counts == {"texts": 1, "too_short": 0, "blank": 0, "ngrams": 1}
+
+
+def test_blank_and_null_rows_of_an_evaluation_are_counted(tmp_path: Path) -> None:
+    rows = [{"text": LATIN}, {"text": ""}, {"text": None}, {"text": " \n"}]
+    _, counts = evaluations_of(written(tmp_path / "a.jsonl", rows))
+    assert {name: counts[name] for name in ("texts", "too_short", "blank")} == {"texts": 1, "too_short": 0, "blank": 3}
 
 
 def test_the_first_file_and_row_is_named(tmp_path: Path) -> None:
@@ -118,7 +126,7 @@ def test_messages_are_counted_by_file_whatever_it_is_called() -> None:
 
 def tables(path: Path, bench: Evaluations, range_bytes: int = 1 << 20, **given: Any) -> pa.Table:
     source = SourceConfig(**{"role": "pool", "path": str(path), "lang": "en", **given})
-    units = read_units({"s": list_source("s", source)}, range_bytes)
+    units = read_units({"s": list_source("s", source).files}, range_bytes)
     read = [
         table
         for unit in units
@@ -227,10 +235,12 @@ def test_an_evaluation_without_a_text_long_enough_ends_the_run(local_ray: None, 
 
 def test_contaminated_rows_are_filtered_counted_and_shown_with_any_number_of_tasks(local_ray: None, root: Path) -> None:
     manifests: list[Manifest] = []
+    said = io.StringIO()
+    (root / "bench" / "old.tar").write_bytes(b"x" * 10)
     for range_bytes in (1 << 20, 1 << 10):
         work = planned(root, range_bytes=range_bytes)
         output = str(root / f"out{range_bytes}")
-        with session(output, RayConfig(), None, "clean") as opened:
+        with session(output, RayConfig(), Display(Console(file=said, width=200)), "clean") as opened:
             manifests.append(ingest(work, IngestConfig(), opened))
             rejects = quarantine(work.artifact, opened)
     assert manifests[0].receipts == manifests[1].receipts
@@ -245,7 +255,12 @@ def test_contaminated_rows_are_filtered_counted_and_shown_with_any_number_of_tas
     write_ingest(run.path, work, manifests[1])
     assert run.ingested["contaminated"] == {"bench:test.jsonl": 3, "quiz:quiz.jsonl": 2}
     assert run.ingested["evaluations"]["bench"]["too_short"] == 1
+    assert run.ingested["evaluations"]["quiz"]["blank"] == 0
+    tar = {"reason": ".tar", "files": 1, "bytes": 10, "names": ["old.tar"]}
+    assert run.ingested["left_out"] == {"evaluation bench": [tar]}
+    assert "evaluation bench: not read: .tar (1 file, 0.0 MB: old.tar)" in said.getvalue()
     shown = Console(file=io.StringIO(), width=120)
     print_rows(run, shown)
+    assert "evaluation bench: 1 file not read (1 .tar): ingest.json" in shown.file.getvalue()
     assert "bench:test.jsonl: 3 pool rows share a passage with this evaluation file" in shown.file.getvalue()
     assert "bench: 1 of 2 evaluation texts are too short to be compared" in shown.file.getvalue()

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from compass_ray.ingest.config import Limits
 from compass_ray.ingest.files import InputFile, ReadUnit, read_units
+from compass_ray.ingest.formats import COMPRESSIONS
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.readers import MISSING, Fault, decoders, delimited, json_array, read, streams
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -27,6 +29,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
     ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+    ".lz4": lambda data: pa.Codec("lz4").compress(data, asbytes=True),
 }
 
 Found = tuple[list[tuple[int, tuple[Any, ...]]], list[Fault]]
@@ -58,6 +61,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- compression --------------------------------------------------------------------------------
+
+
+def test_every_suffix_of_a_compression_is_read(tmp_path: Path) -> None:
+    alike = {".gzip": ".gz", ".zstd": ".zst"}
+    for suffix in COMPRESSIONS:
+        data = COMPRESS[alike.get(suffix, suffix)](b"a\n")
+        assert read_all(tmp_path / f"f.txt{suffix}", data, "lines", "text")[0] == [(0, ("a",))]
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
@@ -323,13 +333,14 @@ def test_a_folder_of_hugging_face_datasets_is_read_from_disk(tmp_path: Path) -> 
     import datasets
 
     from compass_ray.ingest.config import SourceConfig
-    from compass_ray.ingest.files import list_source
 
     rows = [{"q": {"stem": f"s{number}"}, "lang": "en"} for number in range(10)]
     whole = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in ("train", "test")})
     whole.save_to_disk(str(tmp_path / "saved"), num_shards={"train": 2, "test": 1})
-    source = SourceConfig(role="pool", path=str(tmp_path / "saved"), columns={"text": "q.stem", "lang": "lang"})
-    files = list_source("s", source)
+    source = SourceConfig(
+        role="pool", path=str(tmp_path / "saved"), columns={"text": "q.stem", "lang": "lang"}, split="all"
+    )
+    files = list_source("s", source).files
     assert [file.uri for file in files] == [
         "test/data-00000-of-00001.arrow",
         "train/data-00000-of-00002.arrow",

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from compass_ray.ingest.config import IngestConfig, Limits, SourceConfig
 from compass_ray.ingest.documents import FILTERS
-from compass_ray.ingest.files import list_source, read_units
+from compass_ray.ingest.files import read_units
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.stage import ingest, plan, read_unit, row_counts
 from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.stage import session
@@ -291,7 +292,7 @@ def source_of(path: Path, given: dict[str, Any]) -> SourceConfig:
 def outcomes(path: Path, given: dict[str, Any], limits: Limits = SMALL) -> tuple[int, dict[str, int]]:
     """Documents, and rejects by reason, of one file."""
     source = source_of(path, given)
-    units = read_units({"s": list_source("s", source)}, 4 << 20)
+    units = read_units({"s": list_source("s", source).files}, 4 << 20)
     tables = [table for unit in units for table in read_unit(unit, {"s": source}, "prompt", 1, frozenset({0}), limits)]
     reasons = Counter(row["reason"] if row else None for table in tables for row in table["reject"].to_pylist())
     return reasons.pop(None, 0), dict(reasons)
@@ -373,7 +374,7 @@ def test_any_mixture_of_rows_and_garbage_gives_exactly_the_rows(
     path = tmp_path_factory.getbasetemp() / f"mixture.jsonl{packed}"
     path.write_bytes({"": bytes, ".gz": gzip.compress, ".zst": zstd}[packed](data))
     source = source_of(path, {})
-    units = read_units({"s": list_source("s", source)}, range_bytes)
+    units = read_units({"s": list_source("s", source).files}, range_bytes)
     tables = [table for unit in units for table in read_unit(unit, {"s": source}, "prompt", 1, frozenset({0}))]
     found = sorted(
         (row["row"], row["text"], row["reject"])

@@ -16,7 +16,8 @@ import pytest
 from compass_ray.artifacts import Manifest, Receipt
 from compass_ray.errors import TooManyBadRows
 from compass_ray.ingest.config import IngestConfig, Limits, SourceConfig
-from compass_ray.ingest.files import list_source, read_units
+from compass_ray.ingest.files import read_units
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.ingest.stage import check_usable, read_unit, row_counts
@@ -101,7 +102,7 @@ def test_a_file_that_is_one_document_weighs_one(tmp_path: Path, name: str) -> No
     (tmp_path / name).write_bytes(b"---\na: [\n---\n" + b"\xff" * 5_000)
     kind = "markdown" if name == "a.md" else "text"
     source = SourceConfig(role="current", path=str(tmp_path / name), lang="en", format=kind)
-    [unit] = read_units({"s": list_source("s", source)}, 1 << 16)
+    [unit] = read_units({"s": list_source("s", source).files}, 1 << 16)
     [table] = read_unit(unit, {"s": source}, "prompt", 1, frozenset({0}))
     assert (table["reject"].null_count, table["lost"].null_count) == (0, 1)
 

@@ -47,8 +47,8 @@ def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[R
             raise broken from exc
 
 
-def rows_at_the_beginning(stream: BinaryIO) -> int:
-    """The rows of the first record batch; the stream then stands behind it.
+def first_batch(stream: BinaryIO) -> pa.RecordBatch:
+    """The first record batch; the stream then stands behind it.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def rows_at_the_beginning(stream: BinaryIO) -> int:
         If there is none.
     """
     try:
-        return int(pa.ipc.open_stream(Prefixed(_schema_message(stream), stream)).read_next_batch().num_rows)
+        return pa.ipc.open_stream(Prefixed(_schema_message(stream), stream)).read_next_batch()
     except (pa.ArrowException, StopIteration) as exc:
         raise Unreadable("corrupt_file", f"not an Arrow stream: {exc}") from exc
 

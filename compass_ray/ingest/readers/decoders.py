@@ -88,10 +88,17 @@ class _Zstd:
         self._by_bytes = True
 
 
+def _lz4(stream: BinaryIO) -> Any:
+    return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "lz4")
+
+
 DECODERS: dict[str, tuple[str, Callable[[BinaryIO], Any]]] = {
     ".gz": ("gzip", gzip.open),
+    ".gzip": ("gzip", gzip.open),
     ".bz2": ("bzip2", partial(_Streams, new=bz2.BZ2Decompressor)),
     ".xz": ("xz", partial(_Streams, new=lzma.LZMADecompressor, padding=4)),
     ".zst": ("Zstandard", _Zstd),
+    ".zstd": ("Zstandard", _Zstd),
+    ".lz4": ("LZ4", _lz4),
 }
 """By suffix: what it is called, and a stream over a compressed one, of which ``read1`` is used."""
