@@ -41,7 +41,7 @@ LOST = pa.struct([("rows", pa.int64()), ("bytes", pa.int64())])
 """What is lost with a fault: so many rows, or where nobody could count them (null) bytes of a file."""
 
 INGESTED = pa.schema([*DOCUMENT, pa.field("lost", LOST), pa.field("reject", REJECT)])
-"""One ingest shard: documents (``reject`` null) sorted by ``doc_id``, then rejects; ``lost`` is null for a single row."""
+"""One ingest shard: documents (``reject`` null) sorted by ``doc_id``, then rejects; ``lost`` is null for one row."""
 
 PARALLEL = pa.schema(
     [
