@@ -272,7 +272,7 @@ def _check(
     unset: frozenset[str] = frozenset(),
 ) -> tuple[AnyConfig | None, list[str]]:
     """The config if it is one, and all that is wrong, a line each."""
-    keys = [f"{_dotted(path[:-1])}: the key {word}" for path, word in words.keys.items()]
+    keys = [f"{_dotted(path[:-1]) or 'config'}: the key {word}" for path, word in words.keys.items()]
     config: AnyConfig | None = None
     problems: list[str] = []
     known: list[tuple[int | str, ...]] = []

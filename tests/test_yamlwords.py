@@ -125,6 +125,15 @@ def test_a_number_to_the_base_of_eight_or_sixty_is_refused_where_a_number_is_wan
     assert found.startswith(f"sample.budget: found {typed}, which YAML reads as the number {read}: ")
 
 
+def test_a_section_that_is_no_text_is_told_too(tmp_path: Path) -> None:
+    path = Path(config(tmp_path))
+    path.write_text(path.read_text() + "off: {}\n")
+    assert problems(str(path)) == [
+        "config: the key off, which YAML reads as false: write 'off' in quotes if it is text",
+        "off: Extra inputs are not permitted",
+    ]
+
+
 def test_overrides_are_words_too_and_replace_those_of_the_file(tmp_path: Path) -> None:
     path = config(tmp_path, web="where: {lang: no}")
     assert problems(path, "sources.asked.lang=no") == [
