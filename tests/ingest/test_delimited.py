@@ -144,6 +144,11 @@ DIALECTS = [
 ]  # fmt: skip
 
 
+def whole(file: InputFile, reason: str, message: str) -> Fault:
+    """The fault of a file of which nothing can be read."""
+    return Fault(None, reason, message, rows=None, lost_bytes=file.size)
+
+
 @given(
     pieces=st.lists(piece, max_size=40),
     dialect=st.sampled_from(DIALECTS),
@@ -161,7 +166,7 @@ def test_every_part_of_any_text_is_in_one_row_or_one_fault_however_it_is_read(
     try:
         names = layout_of(file, [], Limits()).names
     except Unreadable as exc:
-        assert read_all(file, ["column_1"]) == ([], [Fault(None, "broken_csv", exc.message)] if pieces else [])
+        assert read_all(file, ["column_1"]) == ([], [whole(file, "broken_csv", exc.message)] if pieces else [])
         return
     limits = Limits(row_bytes=longest)
     with pytest.MonkeyPatch.context() as patch:
@@ -260,7 +265,7 @@ def test_the_columns_without_a_header_are_those_of_most_rows(tmp_path: Path) -> 
     assert rows == [(answer, text) for text, answer in PROSE]
     assert faults == [Fault(0, "wrong_column_count", "expected 2 columns, found 1", b"title")]
     assert read_all(file, ["column_3"])[1] == [
-        Fault(None, "missing_column", "expected column_3; the file has column_1, column_2")
+        whole(file, "missing_column", "expected column_3; the file has column_1, column_2")
     ]
 
 
@@ -399,14 +404,13 @@ def test_a_field_that_speaks_against_what_was_told_from_the_beginning_is_a_fault
 def test_a_file_with_a_header_has_no_columns_by_position(tmp_path: Path) -> None:
     message = "expected column_2; the file has Is it so?, 1; say header: none if its first line is a row"
     file = input_file(tmp_path / "a.tsv", b"Is it so?\t1\nIs it?\t2\n")
-    assert read_all(file, ["column_2"]) == ([], [Fault(None, "missing_column", message)])
+    assert read_all(file, ["column_2"]) == ([], [whole(file, "missing_column", message)])
 
 
 def test_a_broken_header_is_a_fault_of_the_file(tmp_path: Path) -> None:
-    assert read_all(input_file(tmp_path / "a.csv", b'"text,n\na,1\n'), ["text"]) == (
-        [],
-        [Fault(None, "broken_csv", f"the header is broken: a quote never closes or has text behind it; {TEXT}")],
-    )
+    file = input_file(tmp_path / "a.csv", b'"text,n\na,1\n')
+    message = f"the header is broken: a quote never closes or has text behind it; {TEXT}"
+    assert read_all(file, ["text"]) == ([], [whole(file, "broken_csv", message)])
 
 
 def test_a_row_with_bad_bytes_and_a_wrong_column_count_costs_itself_alone(tmp_path: Path) -> None:

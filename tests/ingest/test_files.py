@@ -112,7 +112,7 @@ def test_a_folder_without_data_files_is_an_error(tmp_path: Path) -> None:
 def test_a_dialect_is_for_the_delimited_files_of_a_source_and_not_for_a_source_without(tmp_path: Path) -> None:
     root = tree(tmp_path, "a.csv", "b.jsonl", "c.parquet")
     source = SourceConfig(role="pool", path=str(root), lang="en", delimiter=";")
-    assert [file.dialect.delimiter for file in list_source("src", source)] == [";"] * 3
+    assert [file.dialect.delimiter for file in list_source("src", source).files] == [";"] * 3
     with pytest.raises(ConfigError) as caught:
         list_source("src", source.model_copy(update={"exclude": ["*.csv"]}))
     assert str(caught.value) == (

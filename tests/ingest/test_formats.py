@@ -237,13 +237,16 @@ def test_an_object_over_several_lines_is_one_fault(
 ) -> None:
     data = COMPRESS[Path(name).suffix if name.count(".") > 1 else ""](bom + json.dumps(value, indent=1).encode())
     for range_bytes in (1 << 30, 3000):
-        found = read_all(tmp_path / name, data, name.split(".")[1], "text", range_bytes=range_bytes)
-        assert found == ([], [Fault(None, "broken_json", message)])
+        rows, [fault] = read_all(tmp_path / name, data, name.split(".")[1], "text", range_bytes=range_bytes)
+        assert (rows, fault.row, fault.reason, fault.message) == ([], None, "broken_json", message)
+        assert fault.rows is None  # nobody can count them
+        assert 0 < fault.lost_bytes <= len(data)
 
 
 def test_objects_over_several_lines_one_after_another_are_one_fault(tmp_path: Path) -> None:
     data = b"\n".join(json.dumps(row, indent=2, ensure_ascii=False).encode() for row in OBJECTS)
-    assert read_all(tmp_path / "a.jsonl", data, "jsonl", "text") == ([], [Fault(None, "broken_json", OVER_LINES[1][1])])
+    lost = Fault(None, "broken_json", OVER_LINES[1][1], rows=None, lost_bytes=len(data))
+    assert read_all(tmp_path / "a.jsonl", data, "jsonl", "text") == ([], [lost])
 
 
 @pytest.mark.parametrize("separator", [",\n", ",\n  "])
