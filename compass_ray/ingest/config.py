@@ -11,7 +11,7 @@ from compass_ray import storage
 from compass_ray.configbase import EXECUTION, Config
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.templates import fields_of, is_template
-from compass_ray.languages import canonical_language
+from compass_ray.languages import WIKIPEDIA, canonical_language, language_refusal
 
 Role = Literal["pool", "current", "target"]
 Format = Literal["auto", "jsonl", "json", "parquet", "arrow", "csv", "tsv", "lines", "text", "markdown"]
@@ -120,7 +120,9 @@ class SourceConfig(FilesConfig):
     lang_pattern: str | None = Field(
         default=None, description="Regular expression searched in the uri; its group 'lang' is the code"
     )
-    lang_map: dict[str, str] = Field(default={}, description="Codes of this source that nobody else writes so")
+    lang_map: dict[str, str] = Field(
+        default={}, description="Codes of this source that nobody else writes so, or 'wikipedia' for Wikipedia's own"
+    )
     min_characters: int = Field(default=1, ge=1, description="Shorter content is left out; all turns together")
     max_characters: int | None = Field(default=None, ge=1, description="Longer content is left out")
     owner: str | None = Field(
@@ -134,14 +136,19 @@ class SourceConfig(FilesConfig):
             return value
         if tag := canonical_language(value):
             return tag
-        raise ValueError(f"'{value}' is not a language code (BCP-47, ISO 639 or FLORES)")
+        raise ValueError(language_refusal(value))
+
+    @field_validator("lang_map", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        return WIKIPEDIA if value == "wikipedia" else value
 
     @field_validator("lang_map")
     @classmethod
     def _known_languages(cls, value: dict[str, str]) -> dict[str, str]:
         tags = {code: canonical_language(lang) for code, lang in value.items()}
         if unknown := [lang for code, lang in value.items() if tags[code] is None]:
-            raise ValueError(f"'{unknown[0]}' is not a language code (BCP-47, ISO 639 or FLORES)")
+            raise ValueError(language_refusal(unknown[0]))
         return {code: tag for code, tag in tags.items() if tag}
 
     @field_validator("lang_pattern")

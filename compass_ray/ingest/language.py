@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from compass_ray.errors import ResourcesMissing
 from compass_ray.ingest.config import SourceConfig
-from compass_ray.languages import canonical_language
+from compass_ray.languages import canonical_language, language_refusal
 
 _LOOKED_AT = 2000
 """Characters of a text that detection reads: its cost is linear in them, and its mind is made up long before."""
@@ -60,6 +60,6 @@ def languages_of(codes: pa.StringArray, mapped: Mapping[str, str], where: str) -
     tags = pa.array(found, pa.string()).take(encoded.indices)
     unknown = {}
     for row in pc.indices_nonzero(tags.is_null()).to_pylist():
-        shown = f"'{code}'" if (code := codes[row].as_py()) else f"none by {where}"
-        unknown[row] = f"expected a BCP-47, ISO 639 or FLORES code or an English name, found {shown}"
+        code = codes[row].as_py()
+        unknown[row] = language_refusal(code) if code else f"expected a language, found none by {where}"
     return tags, unknown

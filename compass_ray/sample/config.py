@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from compass_ray.configbase import Config
 from compass_ray.errors import ConfigError
-from compass_ray.languages import canonical_language
+from compass_ray.languages import canonical_language, language_refusal
 
 StrategyName = Literal[
     "kl", "deficit", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest", "round_robin",
@@ -154,9 +154,7 @@ class SampleConfig(Config):
         for code, fraction in value.items():
             tag = canonical_language(code)
             if tag is None:
-                raise ValueError(
-                    f"{code!r} is no language; write a BCP-47 tag or an ISO 639 code, such as sw or swh_Latn"
-                )
+                raise ValueError(language_refusal(str(code)))
             if tag in known:
                 raise ValueError(f"{code!r} is '{tag}', which is there twice")
             known[tag] = fraction
