@@ -78,8 +78,8 @@ WIKIPEDIA = {
     "zh-classical": "lzh",
     "zh-min-nan": "nan-Latn",
 }
-"""Wikipedia's own codes. ``als`` and ``nrm`` are other languages in ISO 639-3 (Tosk Albanian, Narom), ``zh-min-nan`` has
-no script in BCP-47: that holds unless a source says ``lang_map: wikipedia``. The others mean nothing else."""
+"""Wikipedia's own codes. ``als`` and ``nrm`` are other languages in ISO 639-3 (Tosk Albanian, Narom), and BCP-47 gives
+``zh-min-nan`` no script: that holds unless a source says ``lang_map: wikipedia``. The others mean nothing else."""
 
 _SHORTEST_NAME = 3
 """Shorter names are more likely codes that nobody knows. One of three letters is a name where it is no code."""
@@ -266,7 +266,7 @@ def _english(kind: str, name: str) -> str | None:
     """The code of a language, script or territory by its English name; looser matches are guesses."""
     known = _english_names(kind)
     key = " ".join(normalize_name(name).split())
-    return str(get_trie_value(known, key)) if key in known else None
+    return str(get_trie_value(known, key)) if key.isprintable() and key in known else None
 
 
 @cache

@@ -216,7 +216,7 @@ def test_codes_that_only_this_source_uses_are_mapped() -> None:
     codes = ["North Macedonian", "de", "Norwegian Bokmål"]
     columns = {"text": "text", "lang": "l"}
     found = documents([{"text": "a", "l": code} for code in codes], columns=columns, lang_map={codes[0]: "mkd"})
-    assert [row["lang"] for row in found] == ["mk", "de", "nb"]
+    assert [row["lang"] for row in found] == ["mk", "de", "no"]
     assert found[0]["source_lang"] == "North Macedonian"
 
 
@@ -234,11 +234,11 @@ def test_the_language_in_the_path() -> None:
     ("source", "row", "reason", "message"),
     [
         ({"lang_pattern": "x/(?P<lang>[a-z]+)/"}, {}, "language_unknown", "found none by x/(?P<lang>[a-z]+)/"),
-        ({"lang_pattern": "(?P<lang>[f-g])"}, {}, "language_unknown", "found 'f'"),
+        ({"lang_pattern": "(?P<lang>[f-g])"}, {}, "language_unknown", "'f' is no known"),
         ({"lang_pattern": "f|(?P<lang>z)"}, {}, "language_unknown", "found none by f|(?P<lang>z)"),
-        ({"columns": {"text": "text", "lang": "l"}}, {"l": "qqqq-"}, "language_unknown", "found 'qqqq-'"),
+        ({"columns": {"text": "text", "lang": "l"}}, {"l": "qqqq-"}, "language_unknown", "'qqqq-' is no known"),
         ({"columns": {"text": "text", "lang": "l"}}, {"l": ""}, "language_unknown", "found none by l"),
-        ({"columns": {"text": "text", "lang": "l"}}, {"l": "und"}, "language_unknown", "found 'und'"),
+        ({"columns": {"text": "text", "lang": "l"}}, {"l": "und"}, "language_unknown", "'und' is no known"),
         ({"columns": {"text": "text", "lang": "l"}}, {"l": 3}, "wrong_type", "l: expected text, found int"),
         ({"columns": {"text": "text", "lang": "l"}}, {}, "missing_column", "the row has no l"),
     ],
