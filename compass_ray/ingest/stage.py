@@ -38,7 +38,7 @@ from compass_ray.ingest.readers import read
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 2
+VERSION = 3
 EVALUATIONS_VERSION = 1
 _TASKS_PER_CPU = 4
 _NOT_QUARANTINED = frozenset({"document", "duplicate", "near_duplicate", "filtered"})

@@ -1,4 +1,4 @@
-"""From fields to documents: templates, timestamps, chats of every kind, detection, lengths, cleaning."""
+"""From fields to documents: templates, timestamps, chats of every kind, lengths, cleaning."""
 
 from __future__ import annotations
 
@@ -180,17 +180,6 @@ def test_a_picture_is_not_text() -> None:
     content = [{"type": "text", "text": "Q"}, {"type": "image_url", "image_url": {}}]
     reject = only([{"m": [{"role": "user", "content": content}]}], columns={"messages": "m"})["reject"]
     assert (reject["reason"], reject["message"]) == ("wrong_type", "content: expected text, found list")
-
-
-# --- detection ----------------------------------------------------------------------------------
-
-
-def test_a_language_is_told_from_the_text_above_a_floor_of_confidence() -> None:
-    texts = ["Habari ya asubuhi, unaendeleaje leo?", "これは日本語の文章です", "12345"]
-    found = documents([{"text": text} for text in texts], lang="detect", min_confidence=0.9)
-    assert [row["lang"] for row in found] == ["sw", "ja", None]
-    assert found[2]["reject"]["reason"] == "language_unknown"
-    assert found[2]["reject"]["message"].endswith("below min_confidence = 0.9")
 
 
 # --- lengths ------------------------------------------------------------------------------------
