@@ -19,7 +19,8 @@ from compass_ray.ingest import hashes
 from compass_ray.ingest.config import DETECT, SourceConfig, View
 from compass_ray.ingest.contamination import Evaluations
 from compass_ray.ingest.content import Content, Verdicts, content_of, text_of
-from compass_ray.ingest.language import detected_languages, language_from_path, languages_of
+from compass_ray.ingest.detection import detected_languages
+from compass_ray.ingest.language import language_from_path, languages_of
 from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, as_value, is_text
 from compass_ray.ingest.timestamps import UTC_MICROSECONDS, timestamps
 from compass_ray.ingest.where import Allowed

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 ROWS_PER_FILE = 100_000
 _VERSIONED = (
     "ray", "pyarrow", "numpy", "scipy", "torch", "scikit-learn", "sentence-transformers", "langcodes",
-    "transformers", "peft", "deepspeed", "rensa",
+    "transformers", "peft", "deepspeed", "rensa", "py3langid", "pycld2",
 )  # fmt: skip
 
 

@@ -256,8 +256,8 @@ def test_an_array_over_several_lines_is_rows_as_json_and_one_fault_as_json_lines
     data = f"[{separator.join(json.dumps(row) for row in OBJECTS)}]".encode()
     message = "a JSON array over several lines; expected an object a line; read it as an array with format: json"
     for range_bytes in (1 << 30, 3000):
-        found = read_all(tmp_path / "a.jsonl", data, "jsonl", "text", range_bytes=range_bytes)
-        assert found == ([], [Fault(None, "broken_json", message)])
+        rows, [fault] = read_all(tmp_path / "a.jsonl", data, "jsonl", "text", range_bytes=range_bytes)
+        assert (rows, fault.row, fault.reason, fault.message) == ([], None, "broken_json", message)
     assert len(read_all(tmp_path / "a.json", data, "json", "text")[0]) == 300
 
 

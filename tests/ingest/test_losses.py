@@ -29,7 +29,7 @@ def read(folder: Path, limits: Limits = Limits(), **sources: str) -> tuple[Manif
     described = {
         name: SourceConfig(role="current", path=str(folder / path), lang="en") for name, path in sources.items()
     }
-    files = {name: list_source(name, source) for name, source in described.items()}
+    files = {name: list_source(name, source).files for name, source in described.items()}
     tables = [
         table
         for unit in read_units(files, 1 << 16)

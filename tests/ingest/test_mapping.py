@@ -1,4 +1,4 @@
-"""From fields to documents: chats of every kind, detection, lengths, cleaning."""
+"""From fields to documents: lengths and cleaning."""
 
 from __future__ import annotations
 
@@ -45,17 +45,6 @@ def test_control_characters_are_removed_and_white_space_is_not() -> None:
 
 def test_mojibake_is_left_alone() -> None:
     assert only([{"text": "cafÃ© â€™"}])["text"] == "cafÃ© â€™"
-
-
-# --- detection ----------------------------------------------------------------------------------
-
-
-def test_a_language_is_told_from_the_text_above_a_floor_of_confidence() -> None:
-    texts = ["Habari ya asubuhi, unaendeleaje leo?", "これは日本語の文章です", "12345"]
-    found = documents([{"text": text} for text in texts], lang="detect", min_confidence=0.9)
-    assert [row["lang"] for row in found] == ["sw", "ja", None]
-    assert found[2]["reject"]["reason"] == "language_unknown"
-    assert found[2]["reject"]["message"].endswith("below min_confidence = 0.9")
 
 
 # --- lengths ------------------------------------------------------------------------------------
