@@ -25,6 +25,8 @@ SHARED = (
     "configbase",
     "languages",
     "text",
+    "letters",
+    "words",
     "models",
     "vectors",
     "mass",
@@ -33,7 +35,19 @@ SHARED = (
     "centering",
     "runtime",
 )
-LEAVES = ("records", "shards", "seeding", "errors", "languages", "text", "vectors", "mass", "divergence", "configbase")
+LEAVES = (
+    "records",
+    "shards",
+    "seeding",
+    "errors",
+    "languages",
+    "text",
+    "letters",
+    "vectors",
+    "mass",
+    "divergence",
+    "configbase",
+)
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
 EXCEPTIONS = {
     ("embed.config", "ingest.config"),  # they share the View type

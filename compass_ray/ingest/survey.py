@@ -101,7 +101,8 @@ def survey_evaluations(config: Decontamination, limits: Limits) -> list[Evaluati
     found = []
     for name, evaluation in sorted(config.evaluations.items()):
         files = list_source(name, evaluation, "ingest.decontaminate.evaluations")
-        ngrams, counts = evaluation_ngrams(name, evaluation, files[:1], config.lengths, limits)
+        marks = config.vowel_marks
+        ngrams, counts = evaluation_ngrams(name, evaluation, files[:1], config.lengths, limits, vowel_marks=marks)
         found.append(EvaluationSurvey(name, tuple(files), counts, ngrams))
     return found
 
