@@ -47,7 +47,7 @@ class Content:
 
     texts: pa.StringArray  # what is embedded
     keys: list[bytes]  # of the texts
-    characters: NDArray[np.int64]  # of all content
+    characters: NDArray[np.int64]  # of all content, those that a reader sees
     messages: pa.Array | None = None
     chats: list[list[tuple[str, str]]] | None = None  # roles and keys of the messages
 
@@ -78,10 +78,10 @@ class Content:
 def content_of(batch: RawBatch, columns: Columns, view: View, verdicts: Verdicts) -> Content:
     """Read, clean and judge the content of a batch."""
     if columns.text:
-        texts, keys = clean(_strings(batch, columns.text, verdicts))
-        for row in pc.indices_nonzero(pc.equal(texts, "")).to_pylist():
+        texts, keys, characters = clean(_strings(batch, columns.text, verdicts))
+        for row in np.flatnonzero(characters == 0).tolist():
             verdicts.refuse(row, "empty", f"{columns.text} is empty")
-        return Content(texts, keys, pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
+        return Content(texts, keys, characters)
     if columns.messages:
         starts, roles, said = _chats(batch.values(columns.messages), columns.messages, verdicts)
     else:
@@ -120,8 +120,7 @@ def view_of(starts: NDArray[np.int64], roles: NDArray[np.str_], view: View) -> N
 def _conversations(
     starts: NDArray[np.int64], roles: NDArray[np.str_], said: pa.StringArray, view: View, verdicts: Verdicts
 ) -> Content:
-    said, keys = clean(said)
-    lengths = pc.utf8_length(said).to_numpy(zero_copy_only=False).astype(np.int64)
+    said, keys, lengths = clean(said)
     embedded = view_of(starts, roles, view)
     empty_turn = _sums(lengths == 0, starts) > 0
     for row in np.flatnonzero(empty_turn | (_sums(embedded, starts) == 0)).tolist():

@@ -38,8 +38,8 @@ from compass_ray.ingest.readers import read
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 2
-EVALUATIONS_VERSION = 1
+VERSION = 3
+EVALUATIONS_VERSION = 2
 _TASKS_PER_CPU = 4
 _NOT_QUARANTINED = frozenset({"document", "duplicate", "near_duplicate", "filtered"})
 
@@ -123,7 +123,14 @@ def _read_evaluations(plan: EvaluationPlan, session: Session) -> None:
 
 def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
     evaluation = plan.config.evaluations[name]
-    table, counts = evaluation_ngrams(name, evaluation, plan.files[name], plan.config.lengths, plan.limits)
+    table, counts = evaluation_ngrams(
+        name,
+        evaluation,
+        plan.files[name],
+        plan.config.lengths,
+        plan.limits,
+        vowel_marks=plan.config.vowel_marks,
+    )
     if not table.num_rows:
         needed = ", ".join(f"{length} {unit}" for unit, length in plan.config.lengths._asdict().items())
         raise EmptyInput(
@@ -135,7 +142,7 @@ def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
 
 def _load_evaluations(plan: EvaluationPlan) -> Evaluations:
     tables = {name: plan.artifact.read(name) for name in sorted(plan.files)}
-    return merged(tables, plan.config.lengths)
+    return merged(tables, plan.config.lengths, vowel_marks=plan.config.vowel_marks)
 
 
 def _read_and_shuffle(
