@@ -27,6 +27,8 @@ SHARED = (
     "text",
     "values",
     "yamlwords",
+    "letters",
+    "words",
     "models",
     "vectors",
     "mass",
@@ -36,7 +38,8 @@ SHARED = (
     "runtime",
 )
 LEAVES = (
-    *("records", "shards", "seeding", "errors", "languages", "text", "values", "vectors", "mass", "divergence"),
+    *("records", "shards", "seeding", "errors", "languages", "text", "letters", "values", "vectors", "mass"),
+    "divergence",
     "configbase",
 )
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")

@@ -315,6 +315,7 @@ class Decontamination(Config):
     letters: int = Field(
         default=Lengths().letters, ge=5, description="The same in Thai, Lao, Khmer, Burmese and Tibetan"
     )
+    vowel_marks: bool = Field(default=False, description="Whether Arabic harakat and Hebrew niqqud make a difference")
 
     @property
     def lengths(self) -> Lengths:
@@ -331,6 +332,7 @@ class MinHash(Config):
     words: int = Field(default=5, ge=1, description="Length of an n-gram")
     characters: int = Field(default=5, ge=1, description="The same in Chinese and Japanese")
     letters: int = Field(default=12, ge=1, description="The same in Thai, Lao, Khmer, Burmese and Tibetan")
+    vowel_marks: bool = Field(default=False, description="Whether Arabic harakat and Hebrew niqqud make a difference")
 
     @property
     def lengths(self) -> Lengths:

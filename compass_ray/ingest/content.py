@@ -45,7 +45,7 @@ class Content:
 
     texts: pa.StringArray  # what is embedded
     keys: list[bytes]  # of the texts
-    characters: NDArray[np.int64]  # of all content
+    characters: NDArray[np.int64]  # of all content, those that a reader sees
     messages: pa.Array | None = None
     chats: list[list[Message]] | None = None
     tools: list[str | None] | None = None  # JSON; None where no row has any
@@ -85,10 +85,10 @@ class Content:
 def content_of(batch: RawBatch, columns: Columns, view: View, verdicts: Verdicts) -> Content:
     """Read, clean and judge the content of a batch."""
     if columns.text:
-        texts, keys = clean(text_of(batch, columns.text, verdicts))
-        for row in pc.indices_nonzero(pc.equal(texts, "")).to_pylist():
+        texts, keys, characters = clean(text_of(batch, columns.text, verdicts))
+        for row in np.flatnonzero(characters == 0).tolist():
             verdicts.refuse(row, "empty", f"{columns.text} is empty")
-        return Content(texts, keys, pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
+        return Content(texts, keys, characters)
     notes: defaultdict[int, list[str]] = defaultdict(list)
     system = _system(batch, columns, verdicts, notes)
     if columns.messages:
@@ -136,8 +136,7 @@ class _Turns:
 
 def _conversations(turns: _Turns, view: View, verdicts: Verdicts) -> Content:
     starts, roles, beside = turns.starts, turns.roles, turns.beside
-    said, keys = clean(turns.said)
-    lengths = pc.utf8_length(said).to_numpy(zero_copy_only=False).astype(np.int64)
+    said, keys, lengths = clean(turns.said)
     silent = (lengths == 0) & (roles != "tool")  # a tool may return nothing
     silent[[number for number, more in beside.items() if "tool_calls" in more]] = False
     for row in np.flatnonzero(_sums(silent, starts)).tolist():

@@ -18,7 +18,13 @@ from compass_ray.ingest.readers import Fault, read
 
 
 def evaluation_ngrams(
-    name: str, evaluation: FilesConfig, files: Iterable[InputFile], lengths: Lengths, limits: Limits
+    name: str,
+    evaluation: FilesConfig,
+    files: Iterable[InputFile],
+    lengths: Lengths,
+    limits: Limits,
+    *,
+    vowel_marks: bool = False,
 ) -> tuple[pa.Table, dict[str, int]]:
     """The n-grams of one evaluation.
 
@@ -28,6 +34,8 @@ def evaluation_ngrams(
         For errors.
     lengths : Lengths
         Of n-grams.
+    vowel_marks : bool, optional
+        As for :func:`~compass_ray.ingest.ngrams.ngram_hashes`.
 
     Returns
     -------
@@ -55,7 +63,7 @@ def evaluation_ngrams(
             faults = [*faults, *(Fault(kept.rows[row], *verdict) for row, verdict in verdicts.items())]
             _refuse_faults(name, file, faults)
             compared = [row for row in range(len(kept.rows)) if row not in verdicts]
-            grams, owners = ngram_hashes([found[row] for row in compared], lengths)
+            grams, owners = ngram_hashes([found[row] for row in compared], lengths, vowel_marks=vowel_marks)
             texts += len(compared)
             blank += len(kept.rows) - len(compared)
             too_short += len(compared) - len(np.unique(owners))

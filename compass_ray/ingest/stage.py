@@ -141,7 +141,14 @@ def _read_evaluations(plan: EvaluationPlan, session: Session) -> None:
 
 def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
     evaluation = plan.config.evaluations[name]
-    table, counts = evaluation_ngrams(name, evaluation, plan.files[name], plan.config.lengths, plan.limits)
+    table, counts = evaluation_ngrams(
+        name,
+        evaluation,
+        plan.files[name],
+        plan.config.lengths,
+        plan.limits,
+        vowel_marks=plan.config.vowel_marks,
+    )
     if not table.num_rows:
         needed = ", ".join(f"{length} {unit}" for unit, length in plan.config.lengths._asdict().items())
         raise EmptyInput(
@@ -153,7 +160,7 @@ def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
 
 def _load_evaluations(plan: EvaluationPlan) -> Evaluations:
     tables = {name: plan.artifact.read(name) for name in sorted(plan.files)}
-    return merged(tables, plan.config.lengths)
+    return merged(tables, plan.config.lengths, vowel_marks=plan.config.vowel_marks)
 
 
 def _read_and_shuffle(

@@ -177,7 +177,10 @@ def survey_evaluations(config: Decontamination, limits: Limits) -> list[Evaluati
     found = []
     for name, evaluation in sorted(config.evaluations.items()):
         listing = list_source(name, evaluation, EVALUATIONS)
-        ngrams, counts = evaluation_ngrams(name, evaluation, listing.files[:1], config.lengths, limits)
+        marks = config.vowel_marks
+        ngrams, counts = evaluation_ngrams(
+            name, evaluation, listing.files[:1], config.lengths, limits, vowel_marks=marks
+        )
         found.append(EvaluationSurvey(name, listing, counts, ngrams))
     return found
 

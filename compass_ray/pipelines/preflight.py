@@ -173,7 +173,10 @@ def preflight(config: RunConfig) -> Preflight:
     """
     decontaminate = config.ingest.decontaminate
     looked = survey_evaluations(decontaminate, config.ingest.limits) if decontaminate else []
-    compared = merged({one.name: one.ngrams for one in looked}, decontaminate.lengths) if decontaminate else None
+    compared = None
+    if decontaminate:
+        tables = {one.name: one.ngrams for one in looked}
+        compared = merged(tables, decontaminate.lengths, vowel_marks=decontaminate.vowel_marks)
     surveys = survey_all(config.sources, config.embed.view, compared)
     n_shards = shards.shard_count(sum(one.weight for one in surveys), config.ingest.shard_bytes)
     cpus = config.ray.num_cpus or os.cpu_count() or 1
@@ -237,7 +240,9 @@ def _sign(config: MinHash, sample: pa.Table) -> float:
     documents = records.documents_only(sample)
     texts = whole_texts(documents.slice(0, _ENCODED)).to_pylist()
     cut = banding(config.similarity, config.hashes)
-    return _seconds(lambda: bucket_hashes(texts, [""] * len(texts), config.lengths, cut)) / len(texts)
+    return _seconds(
+        lambda: bucket_hashes(texts, [""] * len(texts), config.lengths, cut, vowel_marks=config.vowel_marks)
+    ) / len(texts)
 
 
 def _length(surveys: Sequence[Survey]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,13 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def evaluations_of(path: Path, name: str = "bench", **given: Any) -> tuple[Evaluations, dict[str, int]]:
+def evaluations_of(
+    path: Path, name: str = "bench", *, vowel_marks: bool = False, **given: Any
+) -> tuple[Evaluations, dict[str, int]]:
     config = FilesConfig(path=str(path), **given)
-    table, counts = evaluation_ngrams(name, config, list_source(name, config).files, Lengths(), Limits())
-    return merged({name: table}, Lengths()), counts
+    files = list_source(name, config).files
+    table, counts = evaluation_ngrams(name, config, files, Lengths(), Limits(), vowel_marks=vowel_marks)
+    return merged({name: table}, Lengths(), vowel_marks=vowel_marks), counts
 
 
 @pytest.fixture
@@ -70,6 +74,45 @@ def test_a_planted_passage_is_found_in_any_script_case_and_punctuation(bench: Ev
     [(row, message)] = bench.find(["clean", text]).items()
     assert row == 1
     assert message.startswith("shares a passage with bench:test.jsonl row ")
+
+
+PERSIAN = "نمی\u200cدانم کتاب‌های قدیمی روی میز چوبی کنار پنجره بزرگ خانه ما چه کسی می\u200cخواند"
+ARABIC = "كان الولد يقرأ كتابا قديما عن النهر الطويل الذي يمر بسبع طواحين قبل البحر"
+HEBREW = "הנהר הארוך זורם צפונה ליד שבע טחנות ישנות לפני שהוא מגיע אל הים הקר"
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        (LATIN, LATIN.replace("mills", "mi\u00adlls").replace("river", "ri\u00adver")),
+        (LATIN, LATIN.replace("r", "r\u200b")),
+        (LATIN, f"\ufeff{LATIN}"),
+        (LATIN, "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else "\u3000" for c in LATIN)),
+        (LATIN, LATIN.replace("fi", "ﬁ").replace("ff", "ﬀ").replace("it", "ｉｔ")),
+        (LATIN, LATIN.replace("One", "\U0001d40e\U0001d427\U0001d41e")),
+        (PERSIAN, PERSIAN.replace("\u200c", "")),
+        (PERSIAN, PERSIAN.replace("ی", "ي").replace("ک", "ك")),
+        (ARABIC, ARABIC.replace("ك", "ک").replace("ي", "ی")),
+        (ARABIC, ARABIC.replace("ا", "اـ")),
+        (ARABIC, "".join(f"{c}\u064e" if c != " " else c for c in ARABIC)),
+        (ARABIC, ARABIC.replace("كان", "ﻛﺎﻥ").replace("ال", "ﺍﻟ")),
+        (HEBREW, "".join(f"{c}\u05b8" if c != " " else c for c in HEBREW)),
+        (THAI, THAI.replace("น้ำ", "น้ํา").replace("ไหล", "ไหล\u200b")),
+        (CHINESE, CHINESE.replace("七", "\u2f00").replace("\u2f00", "七\ufe0f")),
+    ],
+)
+def test_copies_that_a_reader_takes_for_the_same_are_found_both_ways(tmp_path: Path, known: str, text: str) -> None:
+    assert text != known
+    for evaluation, copy in ((known, text), (text, known)):
+        bench, _ = evaluations_of(written(tmp_path / "test.jsonl", [{"text": evaluation}]))
+        assert [*bench.find([unicodedata.normalize("NFC", copy)])] == [0]
+
+
+def test_vowel_marks_tell_passages_apart_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path / "test.jsonl", [{"text": ARABIC}])
+    pointed = "".join(f"{c}\u064e" if c != " " else c for c in ARABIC)
+    assert [*evaluations_of(path)[0].find([pointed, ARABIC])] == [0, 1]
+    assert [*evaluations_of(path, vowel_marks=True)[0].find([pointed, ARABIC])] == [1]
 
 
 @pytest.mark.parametrize(
@@ -215,6 +258,7 @@ def test_the_fingerprint_follows_the_evaluations_and_is_as_before_without(root: 
     assert (
         len({before, planned(root, on=False).artifact.fingerprint, planned(root, words=12).artifact.fingerprint}) == 3
     )
+    assert planned(root, vowel_marks=True).artifact.fingerprint != before
     written(root / "quiz.jsonl", [{"text": CHINESE}])
     assert planned(root).artifact.fingerprint != before
 

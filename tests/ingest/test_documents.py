@@ -147,6 +147,86 @@ def test_composed_and_decomposed_text_are_one_document() -> None:
     assert one["doc_id"] == other["doc_id"]
 
 
+UNSEEN = {
+    "zero width space": "\u200b",
+    "soft hyphen": "\u00ad",
+    "byte order mark": "\ufeff",
+    "word joiner": "\u2060",
+    "joiners": "\u200c\u200d",
+    "marks of direction": "\u200e\u200f\u202a\u202e\u2066\u2069\u061c",
+    "variation selectors": "\ufe0f\U000e0100",
+    "Hangul fillers": "\u115f\u1160\u3164\uffa0",
+    "tags": "\U000e0041\U000e007f",
+    "annotation marks": "\ufff9\ufffa\ufffb",
+    "grapheme joiner": "\u034f",
+    "mathematical operators": "\u2061\u2062\u2063\u2064",
+    "blank Braille": "\u2800",
+    "white space between": "\u200b \u3000\n\u200b",
+}
+
+
+@pytest.mark.parametrize("unseen", UNSEEN.values(), ids=UNSEEN)
+@pytest.mark.parametrize("columns", [{"text": "t"}, {"prompt": "t"}, {"messages": "m"}])
+def test_a_text_that_nobody_sees_is_empty_however_long_it_is(unseen: str, columns: dict[str, str]) -> None:
+    said = unseen * 50
+    row = {"t": said, "m": [{"role": "user", "content": said}]}
+    reject = only([row], columns=columns, min_characters=3)["reject"]
+    assert reject["reason"] == "empty"
+    assert "empty" in reject["message"]
+
+
+@pytest.mark.parametrize("unseen", [one for one in UNSEEN.values() if not set(one) & set(" \u2800")])
+def test_texts_that_differ_in_what_nobody_sees_are_one_document_and_stay_as_they_are(unseen: str) -> None:
+    plain, odd = "Where is the old well", f"{unseen}Where is the o{unseen}ld well{unseen}"
+    one, other = documents([{"text": plain}, {"text": odd}])
+    assert (one["doc_id"], one["content_id"]) == (other["doc_id"], other["content_id"])
+    assert (one["text"], other["text"]) == (plain, odd)
+    chats = [[{"role": "user", "content": said}] for said in (plain, odd)]
+    one, other = documents([{"m": chat} for chat in chats], columns={"messages": "m"})
+    assert (one["doc_id"], one["content_id"]) == (other["doc_id"], other["content_id"])
+    assert [row["messages"][0]["content"] for row in (one, other)] == [plain, odd]
+
+
+@pytest.mark.parametrize("text", ["می\u200cخواهم", "ශ්\u200dරී", "👩\u200d🔬 ❤\ufe0f", "co\u00adop"])
+def test_characters_that_nobody_sees_stay_in_the_text(text: str) -> None:
+    assert only([{"text": text}])["text"] == text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("10⁵", "105"),
+        ("x²", "x2"),
+        ("½", "1⁄2"),
+        ("ﬁne", "fine"),
+        ("Ａ", "A"),
+        ("①", "1"),
+        ("ﻛ", "ك"),
+        ("ｶ", "カ"),
+        ("کتاب", "كتاب"),
+        ("ـ", "ـــ"),
+        ("Case", "case"),
+        ("well", "well."),
+        ("\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e007f", "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e007f"),
+    ],
+)
+def test_forms_that_readers_tell_apart_are_two_documents(one: str, other: str) -> None:
+    here, there = documents([{"text": one}, {"text": other}])
+    assert here["content_id"] != there["content_id"]
+    assert here["doc_id"] != there["doc_id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "length"), [("a\u200bb", 2), ("\u200b a \u200b", 1), ("ab\n\ncd", 6), ("\u00adé\u200c\u0301", 2)]
+)
+def test_lengths_are_bounded_by_the_characters_that_are_seen(text: str, length: int) -> None:
+    bounds = {"min_characters": length, "max_characters": length}
+    assert only([{"text": text}], **bounds)["reject"] is None
+    reject = only([{"text": text}], min_characters=length + 1)["reject"]
+    assert reject["reason"] == "too_short"
+    assert reject["message"] == f"{length} characters, below min_characters = {length + 1}"
+
+
 def test_who_says_what_is_part_of_the_content() -> None:
     chats = [[("user", "a")], [("assistant", "a")], [("user", "a b")], [("user", "a"), ("user", "b")]]
     assert len({text_hash("a"), *(chat_hash(*chat) for chat in chats)}) == 5
