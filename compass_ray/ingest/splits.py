@@ -20,6 +20,7 @@ _FAMILY = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation", "devtest"), "test"),
 }
+_FEW_BYTES = 100_000
 _BETWEEN_WORDS = re.compile(r"[-._ \d]+")
 _SHARD = re.compile(r"(.+?)[-._]\d{5}-of-\d{5}")
 _NAME = re.compile(r"\w+")
@@ -111,8 +112,9 @@ def counted(splits: Sequence[str | None], sizes: Sequence[int]) -> str:
 
 
 def amount(files: int, size: int) -> str:
-    """Say how many files and bytes: ``2 files, 1.2 MB``."""
-    return f"{files:,} file{'' if files == 1 else 's'}, {size / 1e6:,.1f} MB"
+    """Say how many files and bytes: ``2 files, 1.2 MB``, ``1 file, 2,345 bytes``."""
+    held = f"{size / 1e6:,.1f} MB" if size >= _FEW_BYTES else f"{size:,} bytes"
+    return f"{files:,} file{'' if files == 1 else 's'}, {held}"
 
 
 def _split_of_folder(name: str) -> str | None:

@@ -302,7 +302,7 @@ def test_contaminated_rows_are_filtered_counted_and_shown_with_any_number_of_tas
     assert run.ingested["evaluations"]["quiz"]["blank"] == 0
     tar = {"reason": ".tar", "files": 1, "bytes": 10, "names": ["old.tar"]}
     assert run.ingested["left_out"] == {"evaluation bench": [tar]}
-    assert "evaluation bench: not read: .tar (1 file, 0.0 MB: old.tar)" in said.getvalue()
+    assert "evaluation bench: not read: .tar (1 file, 10 bytes: old.tar)" in said.getvalue()
     shown = Console(file=io.StringIO(), width=120)
     print_rows(run, shown)
     assert "evaluation bench: 1 file not read (1 .tar): ingest.json" in shown.file.getvalue()

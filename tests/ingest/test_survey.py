@@ -209,7 +209,8 @@ def test_a_dry_run_says_what_is_not_read_and_which_language_goes_by_another_tag(
     assert {one["reason"]: one["files"] for one in pool["left_out"]} == {"split test": 1, ".tar": 1}
     assert found["near_languages"] == {"zh": ["zh-Hant"]}
     printed = CliRunner().invoke(app, ["curate", json.dumps(body), "--dry-run"]).stdout
-    assert "pool: not read: .tar (1 file, 0.0 MB: b.tar), split test (1 file, 0.0 MB: test.jsonl)" in printed
+    tar, test = (f"{len(_lines(count)):,} bytes" for count in (22, 21))
+    assert f"pool: not read: .tar (1 file, {tar}: b.tar), split test (1 file, {test}: test.jsonl)" in printed
     assert "Chinese (zh): usage asks for it and the pool has none, only zh-Hant; if that is meant" in printed
     assert "Documents by language, about, copies not yet found" in printed
 
