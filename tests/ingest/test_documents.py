@@ -172,7 +172,6 @@ def test_a_text_that_nobody_sees_is_empty_however_long_it_is(unseen: str, column
     row = {"t": said, "m": [{"role": "user", "content": said}]}
     reject = only([row], columns=columns, min_characters=3)["reject"]
     assert reject["reason"] == "empty"
-    assert "empty" in reject["message"]
 
 
 @pytest.mark.parametrize("unseen", [one for one in UNSEEN.values() if not set(one) & set(" \u2800")])
