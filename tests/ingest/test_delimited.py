@@ -172,7 +172,7 @@ def test_every_part_of_any_text_is_in_one_row_or_one_fault_however_it_is_read(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "RAW_BYTES", 1 << 20)
         rows, faults = read_all(file, names, limits)
-        patch.setattr(records.Records, "_in_order", lambda *_: None)
+        patch.setattr(records, "end_in_order", lambda *_: None)
         assert read_all(file, names, limits) == (rows, faults)
         patch.undo()
         patch.setattr(records, "RAW_BYTES", 1 << 20)
@@ -388,17 +388,25 @@ def test_rows_that_a_pair_of_quotes_would_swallow_are_read_where_nothing_else_is
 
 
 def test_a_field_that_speaks_against_what_was_told_from_the_beginning_is_a_fault(tmp_path: Path) -> None:
-    late = b"t\tn\n" + b"plain\t1\n" * 60_000 + b'"He said ""x"""\t2\nplain\t3\n'
+    plain = b"plain " * 50 + b"\t1\n"
+    late = b"t\tn\n" + plain * 15_000 + b'"He said ""x"""\t2\n' + plain  # beyond what the dialect is told from
     rows, [fault] = read_all(input_file(tmp_path / "a.tsv", late), ["t", "n"])
-    assert len(rows) == 60_001
-    assert (fault.row, fault.reason) == (60_000, "broken_csv")
+    assert len(rows) == 15_001
+    assert (fault.row, fault.reason) == (15_000, "broken_csv")
     assert fault.message == (
         'column 1 reads as a quoted field, with "" for a quote inside, where quotes are taken for text; '
         "say quote: '\"' or quote: none"
     )
     for quote, text in (("none", '"He said ""x"""'), ('"', 'He said "x"')):
         rows, faults = read_all(input_file(tmp_path / "a.tsv", late, Dialect(quote=quote)), ["t", "n"])
-        assert (rows[60_000], faults) == ((text, "2"), [])
+        assert (rows[15_000], faults) == ((text, "2"), [])
+
+
+def test_the_first_quotes_of_a_file_tell_its_dialect_wherever_they_are(tmp_path: Path) -> None:
+    rows = [("plain", "1")] * 60_000 + [('He said "x"', "2"), ("plain", "3")]
+    assert read_all(input_file(tmp_path / "a.tsv", written([("t", "n"), *rows], delimiter="\t")), "tn") == (rows, [])
+    rows[60_000] = ('"He" said', "2")
+    assert read_all(input_file(tmp_path / "a.tsv", bare([("t", "n"), *rows])), "tn") == (rows, [])
 
 
 def test_a_file_with_a_header_has_no_columns_by_position(tmp_path: Path) -> None:

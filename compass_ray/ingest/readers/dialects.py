@@ -1,10 +1,11 @@
-"""How a delimited file is written, told from its first 256 KiB and from what the config says.
+"""How a delimited file is written, told from its beginning and from what the config says.
 
 The delimiter is the first of comma, semicolon, tab and bar (in .tsv files tab comes first) under which the header has
 the wanted columns; without a header, under which nine rows of ten have equally many columns, more than one. In .csv
-files double quotes quote (RFC 4180). In .tsv files they quote if the beginning has fewer faults so than with quotes as
-text, or as few while a quoted field has a doubled quote inside, all values of a column are quoted, or just those that
-hold a comma (as Excel writes them). A backslash is an escape if that makes fewer faults. Equal bytes are read alike.
+files double quotes quote (RFC 4180). In .tsv files they quote if the 128 KiB from the first of them on have fewer
+faults so than with quotes as text, or as few while a quoted field has a doubled quote inside, all values of a column
+are quoted, or just those that hold a comma (as Excel writes them). A backslash is an escape if that makes fewer faults.
+Equal bytes are read alike.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from itertools import islice
 
 from compass_ray.ingest.config import AUTO, NONE, Dialect, Limits, column_name
 from compass_ray.ingest.readers.batch import Unreadable
-from compass_ray.ingest.readers.grammar import Broken, Grammar, Layout
+from compass_ray.ingest.readers.grammar import BOM, Broken, Data, Grammar, Layout
 from compass_ray.ingest.readers.records import Records
 from compass_ray.ingest.readers.recovery import HINT
 
-_SAMPLE_BYTES = 256 << 10
+_SAMPLE_BYTES = 128 << 10
 _DELIMITERS = {"csv": (b",", b";", b"\t", b"|"), "tsv": (b"\t", b",", b";", b"|")}
 _QUOTE, _ESCAPE = b'"', b"\\"
 _REGULAR = 0.9  # of the first rows, without a header
 _FIRST_ROWS = 200
+_BLANK = re.compile(b"(?:%s)?[\\r\\n]*" % BOM)
 _LINE_END = re.compile(rb"(\r\n|\r|\n)")
 _FIRST_LINE = re.compile(rb'[^"\r\n]*+(?:"[^"]*+"[^"\r\n]*+)*+(\r\n|\r|\n)')
 
@@ -34,21 +36,23 @@ _FIRST_LINE = re.compile(rb'[^"\r\n]*+(?:"[^"]*+"[^"\r\n]*+)*+(\r\n|\r|\n)')
 class _Head:
     """The beginning of a file."""
 
-    data: bytes
+    data: Data
     whole: bool  # the file ends here
     newline: bytes
+    start: int  # of the first line that is not blank, behind a byte order mark
+    quoted: int  # the start of the first line that holds a quote; the lines before are read alike in every way
 
-    def records(self, grammar: Grammar) -> Iterator[tuple[list[bytes], int]]:
-        """Fields as they are written, of the records that are not broken, and where each ends."""
-        at = 0
-        while at < len(self.data):
+    def records(self, grammar: Grammar, at: int) -> Iterator[list[bytes]]:
+        """Fields as they are written, of the records from here on that are not broken; of a sample."""
+        stop = min(len(self.data), at + _SAMPLE_BYTES)
+        while at < stop:
             try:
                 fields, at, ended = grammar.record(self.data, at)
             except Broken:
-                at = grammar.line_end(self.data, at) or len(self.data)
+                at = grammar.line_end(self.data, at) or stop
                 continue
             if fields != [b""] and (ended or self.whole):
-                yield fields, at
+                yield fields
 
 
 @dataclass(frozen=True)
@@ -63,23 +67,26 @@ class _Reading:
     def quoted(self) -> bool:
         return bool(self.layout.grammar.quote)
 
-    def faults(self, head: _Head, end: int | None = None) -> tuple[int, int]:
-        """Faults in the beginning, and up to where it could be read."""
+    def sample(self, head: _Head, end: int | None = None) -> tuple[int, int, int]:
+        """Where a sample that holds quotes begins, where its last whole record ends, and the faults in it."""
+        start = max(self.start, head.quoted)
+        stop = start + _SAMPLE_BYTES if end is None else end
         layout = replace(self.layout, doubtful=True)
-        batch, used = Records(layout, layout.names[:1], Limits()).read(head.data[self.start : end], head.whole)
-        return len(batch.faults), self.start + used
+        records = Records(layout, layout.names[:1], Limits())
+        batch, used = records.read(head.data[start:stop], head.whole and stop >= len(head.data))
+        return start, start + used, len(batch.faults)
 
     def surely(self, doubtful: bool) -> tuple[Layout, int]:
         return replace(self.layout, doubtful=doubtful), self.start
 
 
-def lay_out(data: bytes, whole: bool, kind: str, given: Dialect, columns: Sequence[str]) -> tuple[Layout, int]:
+def lay_out(data: Data, whole: bool, kind: str, given: Dialect, columns: Sequence[str]) -> tuple[Layout, int]:
     """The layout of a file, and where its rows begin.
 
     Parameters
     ----------
-    data : bytes
-        The beginning of the file, its header included and without a byte order mark; or all of it, if ``whole``.
+    data : bytes or bytearray
+        The beginning of the file, its header included; or all of it, if ``whole``.
     kind : {"csv", "tsv"}
     given : Dialect
         What the config says.
@@ -91,11 +98,11 @@ def lay_out(data: bytes, whole: bool, kind: str, given: Dialect, columns: Sequen
     Unreadable
         ``broken_csv``, if the header is broken; without one, if all records are.
     """
-    newline = b"\r" if _ends_in_returns(data) else b"\n"
+    head = _head(data, whole, given)
     delimiters = _DELIMITERS[kind] if given.delimiter == AUTO else (given.delimiter.encode(),)
     readings: list[_Reading] = []
     for delimiter in delimiters:
-        found = [*_readings(_Head(data, whole, newline), delimiter, given)]
+        found = [*_readings(head, delimiter, given)]
         fitting = [one for one in found if {*columns} <= {*one.layout.names}]
         if any(one.quoted or kind != "csv" or given.quote == NONE for one in fitting) and (
             given.header or len(delimiters) == 1 or any(one.regular for one in fitting)
@@ -106,8 +113,15 @@ def lay_out(data: bytes, whole: bool, kind: str, given: Dialect, columns: Sequen
     if not readings or (kind == "csv" and given.quote == AUTO and not any(one.quoted for one in readings)):
         what = "the header" if given.header else "every record"
         raise Unreadable("broken_csv", f"{what} is broken: a quote never closes or has text behind it; {HINT}")
-    sample = _Head(data[:_SAMPLE_BYTES], whole and len(data) <= _SAMPLE_BYTES, newline)
-    return _settled(readings, sample, kind, given)
+    return _settled(readings, head, kind, given)
+
+
+def _head(data: Data, whole: bool, given: Dialect) -> _Head:
+    newline = b"\r" if _ends_in_returns(data) else b"\n"
+    blank = _BLANK.match(data)
+    quote = data.find(_QUOTE if given.quote in (AUTO, NONE) else given.quote.encode())
+    line = data.rfind(newline, 0, quote) + 1 if quote >= 0 else len(data)
+    return _Head(data, whole, newline, blank.end() if blank else 0, line)
 
 
 def _settled(readings: list[_Reading], head: _Head, kind: str, given: Dialect) -> tuple[Layout, int]:
@@ -116,15 +130,15 @@ def _settled(readings: list[_Reading], head: _Head, kind: str, given: Dialect) -
     plain = [one for one in readings if not one.quoted]
     if not quoted:
         return plain[0].surely(given.quote == AUTO)
-    best = quoted[0] if len(quoted) == 1 else min(quoted, key=lambda one: one.faults(head)[0])
+    best = quoted[0] if len(quoted) == 1 else min(quoted, key=lambda one: one.sample(head)[2])
     if not plain:
         return best.surely(doubtful=False)
-    if _QUOTE not in head.data:
+    if head.quoted == len(head.data):  # there is no quote
         return (best if kind == "csv" else plain[0]).surely(doubtful=True)
-    by_quoting, end = best.faults(head)
-    if not by_quoting and _has_doubled(best.layout.grammar, head.data[:end]):
+    start, end, by_quoting = best.sample(head)
+    if not by_quoting and _has_doubled(best.layout.grammar, head.data[start:end]):
         return best.surely(doubtful=False)
-    by_text, _ = plain[0].faults(head, end)
+    *_, by_text = plain[0].sample(head, end)
     if kind == "csv" or by_quoting < by_text:
         return best.surely(doubtful=by_text <= by_quoting)
     alike = by_quoting == by_text and _quoted_alike(best, head)
@@ -136,7 +150,7 @@ def _readings(head: _Head, delimiter: bytes, given: Dialect) -> Iterator[_Readin
     quotes = {AUTO: (_QUOTE, b""), NONE: (b"",)}.get(given.quote, (given.quote.encode(),))
     for quote in quotes:
         escapes: tuple[bytes, ...] = {AUTO: (b"",), NONE: (b"",)}.get(given.escape, (given.escape.encode(),))
-        if given.escape == AUTO and quote and _ESCAPE + quote in head.data[:_SAMPLE_BYTES]:
+        if given.escape == AUTO and quote and _ESCAPE + quote in head.data:
             escapes = (b"", _ESCAPE)
         for escape in escapes:
             if len({delimiter, quote, escape}) == 3 or not (quote or escape):
@@ -147,25 +161,25 @@ def _readings(head: _Head, delimiter: bytes, given: Dialect) -> Iterator[_Readin
 
 
 def _with_header(head: _Head, grammar: Grammar) -> _Reading | None:
-    blank = len(head.data) - len(head.data.lstrip(b"\r\n"))
     try:
-        fields, end, _ = grammar.record(head.data, blank)
+        fields, end, _ = grammar.record(head.data, head.start)
     except Broken:
         return None
-    names = [grammar.value(field).decode("utf-8", "replace") for field in fields] if head.data[blank:] else []
+    empty = head.start == len(head.data)
+    names = [] if empty else [grammar.value(field).decode("utf-8", "replace") for field in fields]
     return _Reading(Layout(grammar, tuple(names)), end)
 
 
 def _without_header(head: _Head, grammar: Grammar) -> _Reading | None:
-    counts = Counter(len(fields) for fields, _ in islice(head.records(grammar), _FIRST_ROWS))
+    counts = Counter(map(len, islice(head.records(grammar, head.start), _FIRST_ROWS)))
     if not counts:
         return None
     [(columns, rows)] = counts.most_common(1)
     names = tuple(column_name(number + 1) for number in range(columns))
-    return _Reading(Layout(grammar, names, header=False), 0, columns > 1 and rows >= _REGULAR * counts.total())
+    return _Reading(Layout(grammar, names, header=False), head.start, columns > 1 and rows >= _REGULAR * counts.total())
 
 
-def _has_doubled(grammar: Grammar, data: bytes) -> bool:
+def _has_doubled(grammar: Grammar, data: Data) -> bool:
     """Whether a quoted field has a doubled quote inside."""
     quote = re.escape(grammar.quote)
     border = rb"(?:\A|[\r\n%s])" % re.escape(grammar.delimiter)
@@ -175,7 +189,8 @@ def _has_doubled(grammar: Grammar, data: bytes) -> bool:
 def _quoted_alike(reading: _Reading, head: _Head) -> bool:
     """Whether all values of a column are quoted, or just those that hold a comma."""
     grammar, width = reading.layout.grammar, len(reading.layout.names)
-    rows = [fields for fields, end in head.records(grammar) if end > reading.start and len(fields) == width]
+    starts = {reading.start, max(reading.start, head.quoted)}
+    rows = [fields for start in starts for fields in head.records(grammar, start) if len(fields) == width]
     marked = [[field.startswith(grammar.quote) for field in fields] for fields in rows]
     if not any(map(any, marked)):
         return False
@@ -186,7 +201,7 @@ def _quoted_alike(reading: _Reading, head: _Head) -> bool:
     return all([b"," in field for field in fields] == marks for fields, marks in zip(rows, marked, strict=True))
 
 
-def _ends_in_returns(data: bytes) -> bool:
+def _ends_in_returns(data: Data) -> bool:
     r"""Whether the first line end, outside double quotes if they are in pairs, is a ``\r`` alone."""
     match = _FIRST_LINE.match(data) or _LINE_END.search(data)
     return match is not None and match[1] == b"\r"

@@ -10,7 +10,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
+Data: TypeAlias = bytes | bytearray
+
+BOM = b"\xef\xbb\xbf"
 _NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}  # what databases that quote nothing write after a backslash
 _NULL = rb"\N"
@@ -47,7 +51,7 @@ class Grammar:
     escape: bytes = b""
     newline: bytes = b"\n"
 
-    def record(self, data: bytes, start: int) -> tuple[list[bytes], int, bool]:
+    def record(self, data: Data, start: int) -> tuple[list[bytes], int, bool]:
         """The fields of the record that starts here as they are written, where it ends, and if by a line end.
 
         Raises
@@ -63,7 +67,7 @@ class Grammar:
             if end != delimiter:
                 return fields, at, end.endswith((self.newline, b"\n"))
         closed = self._quoted.match(data, at)
-        raise Broken(len(fields), data[closed.end() : closed.end() + 20] if closed else b"")
+        raise Broken(len(fields), bytes(data[closed.end() : closed.end() + 20]) if closed else b"")
 
     def value(self, field: bytes) -> bytes:
         """What a field says."""
@@ -77,14 +81,14 @@ class Grammar:
             return b"" if field == _NULL and not quote else self._marked.sub(self._meant, field)
         return field
 
-    def line_end(self, data: bytes, start: int) -> int | None:
+    def line_end(self, data: Data, start: int) -> int | None:
         """Where the line ends that this is in; None if it goes on."""
         match = self._line_end.search(data, start)
         return match.end() if match else None
 
-    def lines(self, text: bytes) -> list[bytes]:
+    def lines(self, text: Data) -> list[bytes]:
         """The lines of a text, without their ends."""
-        return self._line_end.split(text)
+        return self._line_end.split(bytes(text))
 
     def __str__(self) -> str:
         delimiter, quote, escape = (part.decode() for part in (self.delimiter, self.quote, self.escape))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from compass_ray.ingest.readers.grammar import Broken, Layout
+from compass_ray.ingest.readers.grammar import Broken, Data, Layout
 
 HINT = "where quotes are text, say quote: none"
 _IN_PROSE = b",;"
@@ -40,17 +40,17 @@ class Recovery:
         self._doubtful = layout.doubtful
         self._longest = longest
 
-    def of_whole(self, data: bytes, start: int, end: int, fields: list[bytes]) -> Loss | None:
+    def of_whole(self, data: Data, start: int, end: int, fields: list[bytes]) -> Loss | None:
         """What is wrong with a record that ends as it should, if anything is."""
         if end - start > self._longest:
             return self._too_long(data, start)
         counted = len(fields) == self._expected
-        lines = self._lines(data, start, end) if self._grammar.quote else [data[start:end]]
+        lines = self._lines(data, start, end) if self._grammar.quote else [bytes(data[start:end])]
         if len(lines) > 1 and self._is_row(lines[0]) and not (counted and (not self._doubtful or self._differ(lines))):
             message = f"a quote makes one row of {len(lines)} lines, the first of which has as many columns as a row"
             return Loss("broken_csv", f"{message}; {HINT}", self._line_end(data, start))
         if not counted:
-            message = f"expected {self._expected} columns, found {len(fields)}"
+            message = miscounted(self._expected, len(fields))
             return Loss("wrong_column_count", message + _taking(lines), end)
         if self._doubtful and not self._grammar.quote:
             for number, field in enumerate(fields):
@@ -60,7 +60,7 @@ class Recovery:
                     return Loss("broken_csv", message, end)
         return None
 
-    def of_broken(self, data: bytes, start: int, final: bool, broken: Broken) -> Loss | None:
+    def of_broken(self, data: Data, start: int, final: bool, broken: Broken) -> Loss | None:
         """What to say of a quoted field that does not end; None if more has to be read, unless this is ``final``."""
         end = self._extent(data, start, final) if broken.after or final else None
         if end is None:
@@ -74,7 +74,7 @@ class Recovery:
         message = f"column {broken.field + 1}: {what}{_taking(self._lines(data, start, end))}"
         return Loss("broken_csv", f"{message}; {HINT}", end)
 
-    def _extent(self, data: bytes, start: int, final: bool) -> int | None:
+    def _extent(self, data: Data, start: int, final: bool) -> int | None:
         """Where a broken record ends; None if what is there does not tell.
 
         If its line is no row by itself, it ends with the line of the next quote, unless that opens a field.
@@ -91,7 +91,7 @@ class Recovery:
             return line
         return grammar.line_end(data, following) or unknown
 
-    def _too_long(self, data: bytes, start: int) -> Loss:
+    def _too_long(self, data: Data, start: int) -> Loss:
         end = self._grammar.line_end(data, start)
         if end is not None and end - start <= self._longest:
             message = f"a quote does not close within {self._longest:,} bytes (ingest.max_row_bytes)"
@@ -99,7 +99,7 @@ class Recovery:
         message = f"the line is longer than {self._longest:,} bytes; raise ingest.max_row_bytes to read it"
         return Loss("row_too_large", message, len(data) if end is None else end, end is None)
 
-    def _is_row(self, line: bytes) -> bool:
+    def _is_row(self, line: Data) -> bool:
         """Whether a line would be a row if its quotes were text; where there is one column, if they come in pairs."""
         if self._expected > 1:
             return line.count(self._grammar.delimiter) == self._expected - 1
@@ -113,11 +113,16 @@ class Recovery:
         doubled = self._grammar.quote * 2
         return any(doubled in line or not self._is_row(line) for line in lines)
 
-    def _lines(self, data: bytes, start: int, end: int) -> list[bytes]:
+    def _lines(self, data: Data, start: int, end: int) -> list[bytes]:
         return self._grammar.lines(data[start:end].rstrip(b"\r\n"))
 
-    def _line_end(self, data: bytes, start: int) -> int:
+    def _line_end(self, data: Data, start: int) -> int:
         return self._grammar.line_end(data, start) or len(data)
+
+
+def miscounted(expected: int, found: int) -> str:
+    """What to say of a record of another width."""
+    return f"expected {expected} columns, found {found}"
 
 
 def _taking(lines: list[bytes]) -> str:
