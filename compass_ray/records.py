@@ -128,10 +128,21 @@ ASSIGNMENT = pa.schema(
     ]
 )
 
+NEAR_USAGE = pa.schema(
+    [
+        ("doc_id", ID),  # of the pool
+        ("owner", pa.string()),  # the target language whose usage it nearly repeats: it may not be drawn for it
+        ("usage", ID),  # which document of it: the lowest id, of those with the same words if there are any
+        ("same_words", pa.bool_()),  # whether their words are the same; otherwise their cosine is high
+    ]
+)
+"""Pool documents that nearly repeat usage, held out or not."""
+
 HISTOGRAM = pa.schema(
     [
         ("owner", pa.string()),
-        ("role", pa.string()),  # pool | current | target | heldout | ineligible
+        # pool | current | target | heldout, and of the pool what an owner may not have: ineligible | near_usage
+        ("role", pa.string()),
         ("lang", pa.string()),
         ("cluster", pa.int32()),  # n_clusters = the outlier bin
         ("documents", pa.int64()),

@@ -57,6 +57,7 @@ WITH_RAY = (
     "cluster.stage",
     "cluster.actors",
     "cluster.sampling",
+    "sample.eligibility",
     "sample.stage",
     "adapt.training",
 )

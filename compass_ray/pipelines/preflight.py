@@ -68,6 +68,7 @@ _STARTS = {
     "codebook": 0.7,
     "meaning": 0.5,
     "assign": 0.07,
+    "near_usage": 0.07,
     "sample": 1.3,
     "select": 0.07,
 }
@@ -277,6 +278,8 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     embedders = worthwhile(n_shards, rows, embedding.ROWS_EACH, room, config.embed.actors)
     fitters = worthwhile(n_shards, fitted, actors.ROWS_EACH, cpus, config.cluster.actors)
     workers = min(cpus, n_shards)
+    pool, usage = (_documents(config, surveys, role) for role in ("pool", "target"))
+    vectors_compared = config.sample is None or config.sample.near_duplicates != "off"
     towards_usage = config.sample is not None and config.sample.temperature is not None
 
     work = {
@@ -290,6 +293,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         + 1.5 * fitted * (n_clusters * costs.race + 1.7 * passes * compare) / fitters,
         "meaning": costs.load + PARALLEL_TEXTS * costs.encode,
         "assign": rows * (compare + 7.5 * costs.write) / workers,
+        "near_usage": (vectors_compared * pool * usage * costs.compare / 3 + 5 * rows * costs.write) / workers,
         "sample": (46 if towards_usage else 31) * rows * costs.write / workers,
         "select": rows * costs.write / workers,
     }
@@ -307,6 +311,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         "codebook": left_over + fitters * _READER_BYTES + 1.3 * 4 * costs.dim * fitted,
         "meaning": left_over,
         "assign": left_over,
+        "near_usage": left_over + 2 * costs.dim * usage,
         "sample": left_over + 1_300 * rows,
         "select": left_over,
     }
@@ -318,6 +323,10 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     if near is None:  # what is read is what is ingested
         return [replace(found[0], stage="ingest"), *found[3:]]
     return found
+
+
+def _documents(config: RunConfig, surveys: Sequence[Survey], role: str) -> int:
+    return sum(one.documents for one in surveys if config.sources[one.source].role == role)
 
 
 def _clusters(config: ClusterConfig, costs: Costs) -> tuple[int, float]:

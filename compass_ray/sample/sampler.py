@@ -24,9 +24,9 @@ from compass_ray.sample.gaps import gap_table, owner_mass
 from compass_ray.sample.histogram import SPREAD_UNIT, merge
 from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.owner_draw import OwnerDraw
-from compass_ray.sample.problem import OwnerProblem, build_problems, role_counts
+from compass_ray.sample.problem import OwnerProblem, build_problems, near_usage_count, role_counts
 from compass_ray.sample.scorer import Question
-from compass_ray.sample.shortfall import languages_of, shortfall_notes
+from compass_ray.sample.shortfall import languages_of, near_usage_notes, shortfall_notes
 from compass_ray.sample.strategies import STRATEGIES
 from compass_ray.sample.usage_contrast import Direction, to_table
 
@@ -242,6 +242,8 @@ class Sampler:
         suppressed = draw.suppressed()
         copies = int(pc.sum(suppressed["copy"]).as_py() or 0)
         balance = draw.balance()
+        near_usage = near_usage_count(self._histogram, owner)
+        body["notes"] += near_usage_notes(near_usage, owner, self._config)
         body["notes"] += shortfall_notes(draw, rows, self._config)
         if unused:
             body["notes"].append(f"{unused:,} of the {amount:,} {unit} of the budget are not used")
@@ -250,6 +252,7 @@ class Sampler:
             "selected_tokens": tokens,
             "unused_budget": unused,
             "languages": languages_of(rows),
+            "near_usage": near_usage,
             "near_duplicates": suppressed.num_rows - copies,
             "copies": copies,
             "unmet": None if balance is None else int(balance.unmet.sum()),

@@ -82,7 +82,7 @@ def test_a_dry_run_shows_sources_and_first_documents_and_writes_nothing(tmp_path
     assert (usage["rows"], usage["documents"], usage["outcomes"]["language_unknown"]) == (205, 204, 1)
     assert len(usage["first"]) == 5
     stages = [stage["stage"] for stage in found["stages"]]
-    assert stages == ["ingest", "embed", "codebook", "meaning", "assign", "sample", "select"]
+    assert stages == ["ingest", "embed", "codebook", "meaning", "assign", "near_usage", "sample", "select"]
     assert found["seconds"] == sum(stage["seconds"] for stage in found["stages"]) > 0
     printed = CliRunner().invoke(app, ["curate", body, "--dry-run"])
     assert "Sources, into 8 shards" in printed.stdout

@@ -22,7 +22,7 @@ from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.sampler import Sampler
-from compass_ray.sample.shortfall import languages_of, shortfall_notes
+from compass_ray.sample.shortfall import languages_of, near_usage_notes, shortfall_notes
 from compass_ray.vectors import unit_rows
 
 LANGUAGES = ("en", "rw", "sw")
@@ -356,3 +356,16 @@ def test_a_reach_of_nothing_leaves_all_unmet_and_says_so() -> None:
     assert near.requests()["cluster"].to_pylist() == [0]
     reaching = sampler_of([(0, "sw", 1), (1, "sw", 9)], shortfall="stop", transport_reach=0.2)
     assert set(reaching.requests()["cluster"].to_pylist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("count", "fields", "note"),
+    [
+        (1, {}, "1 document of the pool nearly repeats Swahili usage (the same words, or a cosine of 0.95 and more)"),
+        (1200, {"near_duplicates": "off"}, "1,200 documents of the pool nearly repeat Swahili usage (the same words)"),
+    ],
+)
+def test_how_many_rows_nearly_repeat_usage_is_said(count: int, fields: dict[str, Any], note: str) -> None:
+    config = SampleConfig(budget=10, **fields)
+    assert near_usage_notes(count, "sw", config) == [f"{note} and may not be drawn"]
+    assert near_usage_notes(0, "sw", config) == []
