@@ -84,12 +84,11 @@ class Records:
         if skipped:
             rows = np.delete(np.array(rows), [row.number - 1 for row in skipped]).tolist()
         self._number += count
-        return _batch(
-            rows, dict(zip(self._wanted, (column.combine_chunks() for column in table.columns), strict=True)), faults
-        )
+        columns = {name: table[str(index)].combine_chunks() for name, index in self._wanted.items()}
+        return _batch(rows, columns, faults)
 
     def _table(self, block: pa.Buffer, on_odd_row: Callable[[Any], str] | None) -> pa.Table:
-        """The wanted columns, in their order."""
+        """The wanted columns, called by their positions; all of them if none is wanted."""
         names = [str(number) for number in range(len(self._layout.names))]
         return pa_csv.read_csv(
             pa.BufferReader(block),
