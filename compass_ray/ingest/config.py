@@ -251,7 +251,9 @@ class SourceConfig(FilesConfig):
     lang_map: dict[str, str] = Field(
         default={}, description="Codes of this source that nobody else writes so, or 'wikipedia' for Wikipedia's own"
     )
-    min_characters: int = Field(default=1, ge=1, description="Shorter content is left out; all turns together")
+    min_characters: int = Field(
+        default=1, ge=1, description="Shorter content is left out; all turns together, as far as it is seen"
+    )
     max_characters: int | None = Field(default=None, ge=1, description="Longer content is left out")
     owner: str | None = Field(
         default=None, alias="for", description="The target language these rows count for; their own if not given"

@@ -123,10 +123,16 @@ class SampleConfig(Config):
         "judged by their vectors, to the power of 1 / this; off draws all alike",
     )
     near_duplicates: Annotated[Literal["off", "within_language"], BeforeValidator(_yaml_off)] = Field(
-        default="within_language", description="Whether near-duplicates of a selected document are passed over"
+        default="within_language",
+        description="Whether near-duplicates of a selected document are passed over, and rows near to usage refused; "
+        "off still refuses rows with the words of usage",
     )
     near_duplicate_similarity: float = Field(
-        default=0.95, gt=0, lt=1, description="Documents of a language with a higher cosine are near-duplicates"
+        default=0.95,
+        gt=0,
+        lt=1,
+        description="Documents of a language with a higher cosine are near-duplicates, and pool rows of any language "
+        "with this or a higher one to usage are refused for it",
     )
     max_copies: Annotated[int | Literal["off"], BeforeValidator(_count_or_off)] = Field(
         default=2, description="How many languages one meaning may be drawn in; off looks for no translations"

@@ -111,7 +111,8 @@ class Sampler:
         ConfigError
             If bounds on languages contradict each other for an owner.
         InfeasibleBudget
-            Under ``refuse``, if an owner's eligible pool is smaller than the budget.
+            Under ``refuse``, if an owner's eligible pool is smaller than the budget; otherwise if near copies of usage
+            are all that it holds.
         EmptyInput
             If an owner has no target document outside the held-out part.
         """
@@ -123,6 +124,10 @@ class Sampler:
                     f"owner '{problem.owner}': no target document is left outside the held-out part and the outliers; "
                     "add target data or lower target.holdout_fraction"
                 )
+            near_usage = near_usage_count(self._histogram, problem.owner)
+            if near_usage and not problem.capacity.any():
+                notes = near_usage_notes(near_usage, 0, problem.owner, self._config)
+                raise InfeasibleBudget(f"owner '{problem.owner}': {notes[0]}")
             mass = owner_mass(problem, transports=self._config.transports)
             in_tokens = self._config.unit == "tokens"
             self._problems[problem.owner] = problem
@@ -243,7 +248,7 @@ class Sampler:
         copies = int(pc.sum(suppressed["copy"]).as_py() or 0)
         balance = draw.balance()
         near_usage = near_usage_count(self._histogram, owner)
-        body["notes"] += near_usage_notes(near_usage, owner, self._config)
+        body["notes"] += near_usage_notes(near_usage, int(problem.capacity.sum()), owner, self._config)
         body["notes"] += shortfall_notes(draw, rows, self._config)
         if unused:
             body["notes"].append(f"{unused:,} of the {amount:,} {unit} of the budget are not used")

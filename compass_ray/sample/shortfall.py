@@ -31,13 +31,19 @@ def shortfall_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> li
     return [*_unmet(draw, config), *_language_notes(draw, rows, config)]
 
 
-def near_usage_notes(count: int, owner: str, config: SampleConfig) -> list[str]:
-    """Say how many pool documents are refused because they nearly repeat usage."""
+def near_usage_notes(count: int, left: int, owner: str, config: SampleConfig) -> list[str]:
+    """Say how many pool documents are refused because they nearly repeat usage, and doubt it where few are left."""
     if not count:
         return []
     repeat = "repeats" if count == 1 else "repeat"
     usage = f"{language_name(owner)} usage ({likeness(config)})"
-    return [f"{amount(count, 'documents')} of the pool nearly {repeat} {usage} and may not be drawn"]
+    note = f"{amount(count, 'documents')} of the pool nearly {repeat} {usage} and may not be drawn"
+    if count > left and config.near_duplicates != "off":
+        note += (
+            f", which leaves {left:,}: an encoder whose cosines are all high tells no near copies "
+            "(sample.near_duplicates: off compares words alone)"
+        )
+    return [note]
 
 
 def _unmet(draw: OwnerDraw, config: SampleConfig) -> list[str]:

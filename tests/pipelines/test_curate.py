@@ -53,6 +53,7 @@ def _codebook(run: CurationRun) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_byte_ranges_of_any_size_give_the_same_selection(fresh: Make, finished_demo: CurationRun) -> None:
     run = curate(fresh("ingest.range_bytes=3000"))
     assert tree_bytes(f"{run.path}/selection") == tree_bytes(f"{finished_demo.path}/selection")
