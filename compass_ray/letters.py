@@ -7,8 +7,8 @@ differ. Letters that differ to a reader of any language stay apart, with two exc
 Malayalam need more: Pashto's two letters ye count as one, and so do Malayalam's chillus and their consonants with a
 virama.
 
-All classes are lists of code points, so that Python, RE2 and Arrow agree about them whatever versions of Unicode they
-know.
+All classes are lists of code points, and normal forms and cases are Python's alone, so that RE2 and Arrow may know
+other versions of Unicode than it does.
 """
 
 from __future__ import annotations
