@@ -46,6 +46,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/selection.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/practitioner.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/ingest.py --data $(COMPASS_DATA) --ray
+	$(BIN)/python benchmarks/detection.py --data $(COMPASS_DATA)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt datasketch
 	$(BIN)/python benchmarks/near_duplicates.py --data $(COMPASS_DATA)
 	$(BIN)/python benchmarks/million.py --data $(COMPASS_DATA)

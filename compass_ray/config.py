@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from compass_ray import storage
+from compass_ray import storage, yamlwords
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.cluster.config import ClusterConfig
-from compass_ray.configbase import EXECUTION, NAME, Config
+from compass_ray.configbase import AS_TYPED, EXECUTION, NAME, Config
 from compass_ray.embed.config import NO_BASE, EmbedConfig
 from compass_ray.errors import ConfigError
-from compass_ray.ingest.config import IngestConfig, SourceConfig
+from compass_ray.ingest.config import EVALUATIONS, FilesConfig, IngestConfig, SourceConfig
+from compass_ray.ingest.overlap import refuse_written
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.registry.config import RegistryConfig
 from compass_ray.runtime.config import RayConfig
 from compass_ray.sample.config import SampleConfig, TargetConfig
+from compass_ray.yamlwords import Words
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -70,6 +73,20 @@ class RunConfig(Config):
             raise ValueError("embed.revision: the base is that of adapt; set adapt.revision, or give embed.base too")
         filled = {"base": self.adapt.base, "revision": self.adapt.revision}
         object.__setattr__(self, "embed", embed.model_copy(update=filled))  # the model is frozen
+        return self
+
+    @model_validator(mode="after")
+    def _reads_nothing_it_writes(self) -> RunConfig:
+        read: dict[str, Mapping[str, FilesConfig]] = {"sources": self.sources}
+        if self.monitor is not None:
+            read["monitor.usage"] = self.monitor.usage
+        if self.ingest.decontaminate is not None:
+            read[EVALUATIONS] = self.ingest.decontaminate.evaluations
+        registry = self.registry.path or storage.join(self.output, "registry")
+        written = [*(storage.join(self.output, *parts) for parts in (["cache"], ["runs", self.name])), registry]
+        for section, files in read.items():
+            for name, source in files.items():
+                refuse_written(f"{section}.{name}.path", source.paths, written)
         return self
 
     @model_validator(mode="after")
@@ -129,14 +146,12 @@ def check_elsewhere(source: str | Path | Mapping[str, Any], overrides: Sequence[
     ConfigError
         As :func:`load_config`, but for the unset variables.
     """
-    raw = _as_written(source, overrides, _named(source))
+    raw, words = _as_written(source, overrides, _named(source))
     unset: list[str] = []
     expanded = _expand(raw, unset)
-    try:
-        RunConfig.model_validate(expanded)
-    except ValidationError as exc:
-        if problems := _problems(exc, raw, frozenset(unset)):
-            raise _invalid(source, problems) from exc
+    _, problems = _check(RunConfig, expanded, raw, words, frozenset(unset))
+    if problems:
+        raise _invalid(source, problems)
     return raw
 
 
@@ -150,15 +165,15 @@ def read_config(
 
     Parameters are those of :func:`load_config`; ``defaults`` are fields that the source may leave out.
     """
-    raw = _as_written(source, overrides, defaults)
+    raw, words = _as_written(source, overrides, defaults)
     missing: list[str] = []
     expanded = _expand(raw, missing)
     if missing:
         raise ConfigError(f"{_where(source)}: environment variables not set: {', '.join(sorted(set(missing)))}")
-    try:
-        return model.model_validate(expanded), raw
-    except ValidationError as exc:
-        raise _invalid(source, _problems(exc, raw)) from exc
+    config, problems = _check(model, expanded, raw, words)
+    if config is None or problems:
+        raise _invalid(source, problems)
+    return config, raw
 
 
 def is_inline(source: str | Path | Mapping[str, Any]) -> bool:
@@ -176,31 +191,33 @@ def _named(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_written(
     source: str | Path | Mapping[str, Any], overrides: Sequence[str], defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    raw = {**defaults, **(source if isinstance(source, Mapping) else _read(str(source)))}
+) -> tuple[dict[str, Any], Words]:
+    content, words = (source, Words()) if isinstance(source, Mapping) else _read(str(source))
+    raw = {**defaults, **content}
     for override in overrides:
-        _override(raw, override)
-    return raw
+        words = _override(raw, override, words)
+    return raw, words
 
 
 def _invalid(source: str | Path | Mapping[str, Any], problems: Sequence[str]) -> ConfigError:
     return ConfigError("\n  ".join([f"{_where(source)}: {len(problems)} problem(s)", *problems]))
 
 
-def _read(source: str) -> dict[str, Any]:
+def _read(source: str) -> tuple[dict[str, Any], Words]:
     where = _where(source)
     try:
-        content = yaml.safe_load(source if is_inline(source) else storage.read_bytes(source))
+        content, words = yamlwords.load(source if is_inline(source) else storage.read_bytes(source))
     except (FileNotFoundError, IsADirectoryError) as exc:
         raise ConfigError(f"{where}: no such config file") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{where}: not YAML: {exc}") from exc
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: expected a mapping of sections, found {type(content).__name__}")
-    return content
+    return content, words
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
+def _override(raw: dict[str, Any], override: str, words: Words) -> Words:
+    """Set a field in place; returns the words that are left, and those of the value."""
     path, found, value = override.partition("=")
     if not found or not path:
         raise ConfigError(f"--set {override}: expected field.path=value")
@@ -212,10 +229,12 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: {parent} holds {child!r}, not a section")
         node[parent] = dict(child or {})
         node = node[parent]
+    place = tuple(path.split("."))
     try:
-        node[last] = yaml.safe_load(value)
+        node[last], there = yamlwords.load(value, place)
     except yaml.YAMLError as exc:
         raise ConfigError(f"--set {override}: the value is not YAML: {exc}") from exc
+    return words.replaced(place, there)
 
 
 def _expand(value: Any, missing: list[str]) -> Any:
@@ -245,7 +264,49 @@ def _public(value: Any) -> Any:
     return storage.public(value) if isinstance(value, str) else value
 
 
-def _problems(error: ValidationError, raw: Mapping[str, Any], unset: frozenset[str] = frozenset()) -> list[str]:
+def _check(
+    model: type[AnyConfig],
+    expanded: Mapping[str, Any],
+    raw: Mapping[str, Any],
+    words: Words,
+    unset: frozenset[str] = frozenset(),
+) -> tuple[AnyConfig | None, list[str]]:
+    """The config if it is one, and all that is wrong, a line each."""
+    keys = [f"{_dotted(path[:-1]) or 'config'}: the key {word}" for path, word in words.keys.items()]
+    config: AnyConfig | None = None
+    problems: list[str] = []
+    known: list[tuple[int | str, ...]] = []
+    try:
+        config = model.model_validate(expanded)
+    except ValidationError as exc:
+        problems, known = _problems(exc, raw, words, unset), [item["loc"] for item in exc.errors()]
+    misread = [
+        f"{_dotted(path)}: found {word}"
+        for path, word in words.values.items()
+        if (word.is_misread or (config is not None and _is_as_typed(config, path)))
+        and not any(location[: len(path)] == path for location in known)
+    ]
+    return config, [*keys, *problems, *misread]
+
+
+def _is_as_typed(config: Config, path: Sequence[int | str]) -> bool:
+    """Whether a path leads into a field that is compared with data."""
+    node: Any = config
+    for part in path:
+        if isinstance(node, Config):
+            fields = type(node).model_fields
+            name = next((name for name, info in fields.items() if part in (name, info.alias)), None)
+            if name is None or AS_TYPED in fields[name].metadata:
+                return name is not None
+            node = getattr(node, name)
+        elif isinstance(node, dict):
+            node = node.get(part)
+        else:
+            return False
+    return False
+
+
+def _problems(error: ValidationError, raw: Mapping[str, Any], words: Words, unset: frozenset[str]) -> list[str]:
     """One line per problem; values are shown as written, since an expanded variable may be a secret.
 
     Left out is what may come from a variable that is not set, in the field or the section at fault.
@@ -255,10 +316,17 @@ def _problems(error: ValidationError, raw: Mapping[str, Any], unset: frozenset[s
         written = _written(raw, item["loc"])
         if item["loc"] and unset.intersection(match[1] for match in _VARIABLE.finditer(str(written))):
             continue
-        field = ".".join(str(part) for part in item["loc"]) or "config"
         found = "" if item["type"] == "missing" or isinstance(written, dict) else f"; found {_public(written)!r}"
-        lines.append(f"{field}: {item['msg']}{found}")
+        if word := words.at(item["loc"]):
+            found = f"; found {word}"
+        elif item["type"] == "string_type" and isinstance(written, bool | int | float | date):
+            found += "; text is written in quotes"
+        lines.append(f"{_dotted(item['loc']) or 'config'}: {item['msg']}{found}")
     return lines
+
+
+def _dotted(path: Sequence[int | str]) -> str:
+    return ".".join(map(str, path))
 
 
 def _written(raw: Any, location: Sequence[int | str]) -> Any:

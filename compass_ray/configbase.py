@@ -18,6 +18,13 @@ class Execution:
 
 EXECUTION = Execution()
 
+
+class AsTyped:
+    """Marks a field whose values are compared with data as they are typed, be they text, numbers or truth values."""
+
+
+AS_TYPED = AsTyped()
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """What may be called by a name of the user's: names become parts of paths."""
 

@@ -10,13 +10,35 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 ROLES = ("pool", "current", "target")
 """pool = auxiliary data, current = what the adapter is trained on, target = how it is used."""
 
 ID = pa.binary(16)
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+CALL = pa.struct(
+    [
+        ("id", pa.string()),
+        ("type", pa.string()),  # always "function"
+        ("function", pa.struct([("name", pa.string()), ("arguments", pa.string())])),  # arguments: a JSON object
+    ]
+)
+"""A call of a tool, as OpenAI writes it."""
+
+MESSAGES = pa.list_(
+    pa.struct(
+        [
+            ("role", pa.string()),  # system | user | assistant | tool
+            ("content", pa.string()),  # empty where an assistant only calls, or a tool returns nothing
+            ("name", pa.string()),  # from here on null where there is none
+            ("tool_call_id", pa.string()),
+            ("reasoning_content", pa.string()),
+            ("tool_calls", pa.list_(CALL)),
+            ("weight", pa.int8()),  # 0: an answer that is not trained
+        ]
+    )
+)
 
 DOCUMENT = pa.schema(
     [
@@ -31,14 +53,22 @@ DOCUMENT = pa.schema(
         ("row", pa.int64()),  # byte offset of the line (JSON lines), row number elsewhere
         ("text", pa.string()),  # what is embedded
         ("messages", MESSAGES),  # null for plain text
+        ("tools", pa.string()),  # what a conversation may call: a JSON list; null without any
         ("timestamp", pa.timestamp("us", tz="UTC")),
     ]
 )
 
 REJECT = pa.struct([("reason", pa.string()), ("message", pa.string()), ("raw", pa.binary())])
 
-INGESTED = DOCUMENT.append(pa.field("reject", REJECT))
-"""One ingest shard: documents (``reject`` null) sorted by ``doc_id``, then rejects."""
+LOST = pa.struct([("rows", pa.int64()), ("bytes", pa.int64())])
+"""What is lost with a fault: so many rows, or where nobody could count them (null) bytes of a file."""
+
+INGESTED = pa.schema(
+    [*DOCUMENT, pa.field("notes", pa.list_(pa.string())), pa.field("lost", LOST), pa.field("reject", REJECT)]
+)
+"""One ingest shard: documents (``reject`` null) sorted by ``doc_id``, then rejects. ``notes`` say what of a document
+was not read or not there; null where nothing is to be said. ``lost`` is null for a single row.
+"""
 
 PARALLEL = pa.schema(
     [
@@ -59,6 +89,8 @@ QUARANTINE = pa.schema(
         ("reason", pa.string()),
         ("message", pa.string()),
         ("raw", pa.binary()),
+        ("rows", pa.int64()),  # that are lost; null where nobody could count them
+        ("lost_bytes", pa.int64()),  # of the file, where rows is null; else 0
     ]
 )
 
@@ -96,10 +128,21 @@ ASSIGNMENT = pa.schema(
     ]
 )
 
+NEAR_USAGE = pa.schema(
+    [
+        ("doc_id", ID),  # of the pool
+        ("owner", pa.string()),  # the target language whose usage it nearly repeats: it may not be drawn for it
+        ("usage", ID),  # which document of it: the lowest id, of those with the same words if there are any
+        ("same_words", pa.bool_()),  # whether their words are the same; otherwise their cosine is high
+    ]
+)
+"""Pool documents that nearly repeat usage, held out or not."""
+
 HISTOGRAM = pa.schema(
     [
         ("owner", pa.string()),
-        ("role", pa.string()),  # pool | current | target | heldout | ineligible
+        # pool | current | target | heldout, and of the pool what an owner may not have: ineligible | near_usage
+        ("role", pa.string()),
         ("lang", pa.string()),
         ("cluster", pa.int32()),  # n_clusters = the outlier bin
         ("documents", pa.int64()),
@@ -202,6 +245,7 @@ TRAINING = pa.schema(
         ("equals_usage", pa.bool_()),  # its content is that of a held-out usage row: nothing trains on it
         ("text", pa.string()),
         ("messages", MESSAGES),
+        ("tools", pa.string()),
     ]
 )
 """Documents that adapters are trained on."""
@@ -214,6 +258,7 @@ USAGE = pa.schema(
         ("lang", pa.string()),
         ("text", pa.string()),
         ("messages", MESSAGES),
+        ("tools", pa.string()),
     ]
 )
 """Held-out usage: rows of role target that nothing is chosen by and nothing trains on."""
@@ -233,7 +278,9 @@ EXAMPLE = pa.schema(
 )
 """What became of every training document; packs number the documents of a part in this order."""
 
-REPLAY = pa.schema([("doc_id", ID), ("lang", pa.string()), ("text", pa.string()), ("messages", MESSAGES)])
+REPLAY = pa.schema(
+    [("doc_id", ID), ("lang", pa.string()), ("text", pa.string()), ("messages", MESSAGES), ("tools", pa.string())]
+)
 """Training documents kept with an adapter version, for later updates."""
 
 CURVE = pa.schema(
@@ -296,4 +343,5 @@ def ids_to_words(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 def documents_only(ingested: pa.Table) -> pa.Table:
     """The documents of an ingest shard, in order, without its rejects."""
-    return ingested.filter(ingested["reject"].is_null()).drop_columns(["reject"])
+    documents = ingested.filter(ingested["reject"].is_null())
+    return documents.drop_columns([name for name in ("notes", "lost", "reject") if name in documents.column_names])

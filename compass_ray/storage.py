@@ -50,6 +50,11 @@ class FileStat:
     version: str
     modified: float  # seconds since the epoch
 
+    @classmethod
+    def local(cls, path: str, info: os.stat_result) -> FileStat:
+        """A file on disk, as the operating system describes it."""
+        return cls(path, info.st_size, f"{info.st_mtime_ns}", info.st_mtime)
+
 
 class Changed(Exception):
     """The content to be replaced is not the version that was expected; read it again before deciding anew."""
@@ -257,7 +262,7 @@ def stat(url: str) -> FileStat:
     info = path.stat()
     if not path.is_file():
         raise FileNotFoundError(f"{url}: a folder, not a file")
-    return FileStat(url, info.st_size, f"{info.st_mtime_ns}", info.st_mtime)
+    return FileStat.local(url, info)
 
 
 def delete(url: str) -> None:
@@ -356,20 +361,24 @@ def list_files(pattern: str) -> list[FileStat]:
     ConfigError
         For a glob over ``http(s)://``.
     """
-    remote = _protocol(pattern)
-    if remote is None:
+    if not is_remote(pattern):
         names = sorted(set(_glob.glob(str(local_path(pattern)), recursive=True)))
         return list(_still_there(name for name in names if not name.endswith("/")))
     if not has_folders(pattern):
         return list(_still_there([pattern]))
-    bucket, key_pattern = bucket_key(pattern)
-    matches = re.compile(globs.as_regex(key_pattern))
-    found = [
-        FileStat(f"{scheme_of(pattern)}://{bucket}/{key}", size, version, modified)
-        for key, size, version, modified in remote.list_objects(pattern, globs.literal_start(key_pattern))
-        if not key.endswith("/") and matches.fullmatch(key)
-    ]
-    return sorted(found, key=lambda file: file.url)
+    matches = re.compile(globs.as_regex(bucket_key(pattern)[1]))
+    return [file for file in list_start(pattern) if matches.fullmatch(bucket_key(file.url)[1])]
+
+
+def list_start(pattern: str) -> list[FileStat]:
+    """All objects that begin as a pattern does, but the empty ones that stand for folders; a request per thousand."""
+    bucket, key = bucket_key(pattern)
+    listed = cast(ModuleType, _protocol(pattern)).list_objects(pattern, globs.literal_start(key))
+    start = f"{scheme_of(pattern)}://{bucket}/"
+    found = [FileStat(start + name, *about) for name, *about in listed if not name.endswith("/")]
+    if marks := {file.url for file in found if not file.size}:
+        marks &= {file.url[: slash.start()] for file in found for slash in re.finditer("/", file.url)}
+    return sorted((file for file in found if file.url not in marks), key=lambda file: file.url)
 
 
 def _still_there(names: Iterable[str]) -> Iterator[FileStat]:

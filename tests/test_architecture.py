@@ -25,6 +25,10 @@ SHARED = (
     "configbase",
     "languages",
     "text",
+    "values",
+    "yamlwords",
+    "letters",
+    "words",
     "models",
     "vectors",
     "mass",
@@ -33,7 +37,11 @@ SHARED = (
     "centering",
     "runtime",
 )
-LEAVES = ("records", "shards", "seeding", "errors", "languages", "text", "vectors", "mass", "divergence", "configbase")
+LEAVES = (
+    *("records", "shards", "seeding", "errors", "languages", "text", "letters", "values", "vectors", "mass"),
+    "divergence",
+    "configbase",
+)
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
 EXCEPTIONS = {
     ("embed.config", "ingest.config"),  # they share the View type
@@ -49,6 +57,7 @@ WITH_RAY = (
     "cluster.stage",
     "cluster.actors",
     "cluster.sampling",
+    "sample.eligibility",
     "sample.stage",
     "adapt.training",
 )

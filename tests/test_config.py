@@ -70,7 +70,7 @@ def test_errors_inside_a_source_name_the_source() -> None:
     raw["sources"]["asked"]["lang"] = "englisch"
     text = message(raw)
     assert "  sources.web.role: Input should be 'pool', 'current' or 'target'; found 'puddle'" in text
-    assert "  sources.asked.lang: Value error, 'englisch' is not a language code (BCP-47, ISO 639 or FLORES)" in text
+    assert "  sources.asked.lang: Value error, 'englisch' is no known language" in text
 
 
 def test_missing_fields_are_named() -> None:
@@ -147,11 +147,11 @@ def test_variables_are_expanded_in_nested_values_and_lists(monkeypatch: pytest.M
     monkeypatch.setenv("BUCKET", "s3://b")
     monkeypatch.setenv("BUDGET", "250")
     raw = good(output="${BUCKET}/out", sample={"budget": "${BUDGET}"})
-    raw["sources"]["web"]["path"] = ["${BUCKET}/a.jsonl", "x/${BUCKET}${BUDGET}.jsonl"]
+    raw["sources"]["web"]["path"] = ["${BUCKET}/a.jsonl", "${BUCKET}/x/${BUDGET}.jsonl"]
     config = load_config(raw)
     assert config.output == "s3://b/out"
     assert config.sample.budget == 250
-    assert config.sources["web"].paths == ["s3://b/a.jsonl", "x/s3://b250.jsonl"]
+    assert config.sources["web"].paths == ["s3://b/a.jsonl", "s3://b/x/250.jsonl"]
 
 
 @pytest.mark.parametrize(

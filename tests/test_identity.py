@@ -80,6 +80,7 @@ def test_no_other_field_is_marked() -> None:
         "ClusterConfig.actors", "ClusterConfig.codebook", "ClusterConfig.device",
         "EmbedConfig.actors", "EmbedConfig.base", "EmbedConfig.num_cpus", "EmbedConfig.num_gpus",
         "FilesConfig.path", "SourceConfig.path", "UsageConfig.path", "IngestConfig.range_bytes",
+        "FilesConfig.split", "SourceConfig.split", "UsageConfig.split",
         "RegistryConfig.path", "RegistryConfig.store_text",
         "RunConfig.adapt", "RunConfig.monitor", "RunConfig.name", "RunConfig.output", "RunConfig.ray",
         "RunConfig.registry",

@@ -55,8 +55,8 @@ def test_only_documents_are_left_without_rejects_and_in_order() -> None:
     assert documents.schema == records.DOCUMENT
 
 
-def test_an_ingest_shard_is_a_document_with_a_reject() -> None:
-    assert records.INGESTED.names == [*records.DOCUMENT.names, "reject"]
+def test_an_ingest_shard_is_a_document_with_notes_losses_and_a_reject() -> None:
+    assert records.INGESTED.names == [*records.DOCUMENT.names, "notes", "lost", "reject"]
     assert records.SELECTION.names[: len(records.DOCUMENT)] == records.DOCUMENT.names
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from remote_stores import ACCOUNT_KEY, BUCKET, Store, serving, url_of
+from remote_stores import ACCOUNT_KEY, BUCKET, PAGE, Store, serving, url_of
 
 from compass_ray import storage
 from compass_ray.config import load_config
 from compass_ray.errors import ConfigError, DataError, EmptyInput, ResourcesMissing
 from compass_ray.ingest.config import SourceConfig
-from compass_ray.ingest.files import HashCache, ReadUnit, check_unchanged, source_files
+from compass_ray.ingest.files import HashCache, ReadUnit, check_unchanged
+from compass_ray.ingest.listing import Listing, list_source
 from compass_ray.ingest.readers import read
 from compass_ray.remote import azure, gcs, http
 
@@ -112,7 +113,7 @@ def test_what_is_absent_is_file_not_found_and_no_match(scheme: str, store: Store
     assert not storage.exists(absent)
     assert storage.list_files(absent) == []
     with pytest.raises(EmptyInput, match=r"^sources\.s\.path: no file matches \S+absent\.jsonl; check the path"):
-        source_files("s", SourceConfig(role="pool", path=absent, lang="sw"), HashCache("/nonexistent/hashes"))
+        list_source("s", SourceConfig(role="pool", path=absent, lang="sw"))
 
 
 @pytest.mark.parametrize("pattern", ["*.jsonl", "**/*.jsonl", "**", "a/**", "?.jsonl", "[!b]*", "**/a/*", "none*"])
@@ -149,7 +150,7 @@ FILES = {"a.jsonl": b"".join(b'{"text":"row %d"}\n' % number for number in range
 def test_a_source_is_listed_and_read_row_by_row(scheme: str, store: Store, tmp_path: Path, name: str) -> None:
     store.put(f"in/{name}", FILES[name])
     source = SourceConfig(role="pool", path=url_of(scheme, store, f"in/{name}"), lang="sw")
-    [file] = source_files("s", source, HashCache(f"{tmp_path}/hashes"))
+    [file] = HashCache(f"{tmp_path}/hashes").with_content(list_source("s", source).files)
     assert (file.uri, file.format, file.content) == (name, name.split(".")[1], storage.stat(file.url).version)
     batches = list(read(ReadUnit("s", file), ["text"]))
     assert [text for batch in batches for text in batch.values("text")] == [f"row {number}" for number in range(2000)]
@@ -157,6 +158,79 @@ def test_a_source_is_listed_and_read_row_by_row(scheme: str, store: Store, tmp_p
     store.put(f"in/{name}", FILES[name])
     with pytest.raises(DataError, match="changed while it was read"):
         check_unchanged(file)
+
+
+def uris(path: str, **given: object) -> list[str]:
+    return [file.uri for file in listing(path, **given).files]
+
+
+def listing(path: str, **given: object) -> Listing:
+    return list_source("s", SourceConfig.model_validate({"role": "pool", "path": path, "lang": "sw", **given}))
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"], indirect=True)
+def test_a_folder_of_objects_is_read_as_one_on_disk(scheme: str, store: Store, tmp_path: Path) -> None:
+    for name in (
+        "data/train-0.jsonl", "data/test-0.jsonl", "data/_SUCCESS", "data/_temporary/0/train-1.jsonl", "a.tar",
+        "saved/data-0.arrow", "saved/data-1.arrow", "saved/x/train.jsonl", "README.md",
+    ):  # fmt: skip
+        storage.write_bytes(f"{tmp_path}/in/{name}", b"{}\n")
+        store.put(f"in/{name}", b"{}\n")
+    state = b'{"_data_files": [{"filename": "data-1.arrow"}], "_split": "train"}'
+    store.put("in/saved/state.json", state)
+    storage.write_bytes(f"{tmp_path}/in/saved/state.json", state)
+    there, here = listing(f"{scheme}://{BUCKET}/in"), listing(f"{tmp_path}/in")
+    assert [file.uri for file in there.files] == ["data/train-0.jsonl", "saved/data-1.arrow", "saved/x/train.jsonl"]
+    assert [file.uri for file in here.files] == [file.uri for file in there.files]
+    assert there.left_out == here.left_out
+    assert {one.reason: one.files for one in there.left_out} == {
+        "split test": 1, "hidden": 2, ".tar": 1, "not in saved/state.json": 1, "about the data": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"], indirect=True)
+def test_keys_that_no_disk_knows_are_read_under_names_of_their_own(scheme: str, store: Store) -> None:
+    for name in ("data//x.jsonl", "data/x.jsonl", "data/y//z.jsonl", "data/y/", "data/y", "other"):
+        store.put(f"in/{name}", b"" if name.endswith("y") or name.endswith("/") else b"{}\n")
+    root = f"{scheme}://{BUCKET}/in"
+    assert uris(f"{root}/data") == uris(f"{root}/data/") == ["/x.jsonl", "x.jsonl", "y//z.jsonl"]
+    assert uris(f"{root}/data//x.jsonl") == ["x.jsonl"]
+    assert uris(f"{root}/data//") == ["x.jsonl"]
+    assert uris(f"{root}/data/**/*.jsonl") == ["/x.jsonl", "x.jsonl", "y//z.jsonl"]
+    assert uris(f"{root}/data/y") == ["/z.jsonl"]
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"], indirect=True)
+def test_an_empty_object_beside_a_prefix_is_not_taken_for_the_folder(scheme: str, store: Store) -> None:
+    store.put("in/data", b"")
+    store.put("in/data/a.jsonl", b"{}\n")
+    store.put("in/empty.jsonl", b"")
+    root = f"{scheme}://{BUCKET}/in"
+    assert uris(f"{root}/data") == ["a.jsonl"]
+    assert uris(root) == ["data/a.jsonl", "empty.jsonl"]
+    assert uris(f"{root}/*") == uris(f"{root}/empty.jsonl") == ["empty.jsonl"]
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"], indirect=True)
+def test_a_key_that_is_there_is_taken_as_it_is_spelled(scheme: str, store: Store) -> None:
+    for name in ("usage[1].jsonl", "usage1.jsonl", "d[1]/a.jsonl", "d1/b.jsonl"):
+        store.put(f"in/{name}", b"{}\n")
+    root = f"{scheme}://{BUCKET}/in"
+    assert uris(f"{root}/usage[1].jsonl") == ["usage[1].jsonl"]
+    assert uris(f"{root}/d[1]") == uris(f"{root}/d[1]/*.jsonl") == ["a.jsonl"]
+    assert uris(f"{root}/usage[12].jsonl") == ["usage1.jsonl"]
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"], indirect=True)
+def test_listing_costs_no_request_per_file(scheme: str, store: Store) -> None:
+    for number in range(7):
+        store.put(f"in/{number}.jsonl", b"{}\n")
+    root = f"{scheme}://{BUCKET}/in"
+    pages = -(-7 // PAGE)
+    for path, most in ((f"{root}/3.jsonl", 1), (root, 1 + pages + 1), (f"{root}/*.jsonl", pages + 1)):
+        store.requests.clear()
+        assert uris(path)
+        assert len(store.requests) <= most
 
 
 # --- faults -------------------------------------------------------------------------------------
@@ -278,7 +352,7 @@ def test_a_query_opens_the_file_and_is_neither_kept_nor_shown(
     caplog.set_level(logging.INFO)
     web.put("in/a.jsonl", FILES["a.jsonl"])
     source = SourceConfig(role="pool", path=f"{web.address}/in/a.jsonl?{SIGNATURE}", lang="sw")
-    [file] = source_files("s", source, HashCache(f"{tmp_path}/hashes"))
+    [file] = HashCache(f"{tmp_path}/hashes").with_content(list_source("s", source).files)
     assert (file.uri, file.format, file.place) == ("a.jsonl", "jsonl", f"{web.address}/in/a.jsonl")
     assert sum(len(batch.rows) for batch in read(ReadUnit("s", file), ["text"])) == 2000
     assert all(SIGNATURE in path for _, path, _ in web.requests)
@@ -296,7 +370,7 @@ def test_addresses_that_differ_only_in_their_queries_are_refused_together(web: S
     web.put("a.jsonl", b"{}")
     source = SourceConfig(role="pool", path=[f"{web.address}/a.jsonl?id=1", f"{web.address}/a.jsonl?id=2"], lang="sw")
     with pytest.raises(ConfigError, match=r"^sources\.s\.path: addresses that differ only in their queries"):
-        source_files("s", source, HashCache(f"{tmp_path}/hashes"))
+        list_source("s", source)
 
 
 # --- configs ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from compass_ray.configbase import EXECUTION, Config
-from compass_ray.languages import canonical_language
+from compass_ray.languages import canonical_language, language_refusal
 
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt", "polynomial"]
 
@@ -152,7 +152,7 @@ class AdaptConfig(Config):
             return None
         tags = {code: canonical_language(code) for code in value}
         if unknown := [code for code, tag in tags.items() if tag is None]:
-            raise ValueError(f"{', '.join(unknown)}: not language codes (BCP-47, ISO 639 or FLORES)")
+            raise ValueError("; ".join(map(language_refusal, unknown)))
         return sorted({tag for tag in tags.values() if tag})
 
     @model_validator(mode="after")

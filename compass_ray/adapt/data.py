@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from compass_ray import records, seeding
 from compass_ray.adapt import split
-from compass_ray.adapt.examples import Example, check_template, example_of
+from compass_ray.adapt.examples import Example, check_template, example_of, not_in_template
 from compass_ray.adapt.packing import Packs, make_packs
 from compass_ray.adapt.tokenizer import TokenizerSource
 from compass_ray.adapt.usage import usage_packs
 from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 2
+VERSION = 3
 TRAIN, HELDOUT, USAGE, DOCUMENTS, REPLAY = "train", "heldout", "usage", "documents", "replay"
 _PARTS = (TRAIN, HELDOUT, USAGE, DOCUMENTS, REPLAY)
 
@@ -98,7 +98,7 @@ def _gather_shard(
     known = _usage_contents(key, usage)
     parts = [records.TRAINING.empty_table()]
     if current:
-        names = ["doc_id", "content_id", "role", "owner", "lang", "text", "messages", "reject"]
+        names = ["doc_id", "content_id", "role", "owner", "lang", "text", "messages", "tools", "reject"]
         rows = records.documents_only(documents.read(key, names))
         if owner_of_all is None:
             rows = rows.filter(pc.equal(rows["role"], "current"))
@@ -107,7 +107,7 @@ def _gather_shard(
             owner = pa.array([owner_of_all] * rows.num_rows, pa.string())
             parts.append(_training_rows(rows, owner, known, selected=False))
     if selection is not None and key in selection.manifest().receipts:
-        rows = selection.read(key, ["doc_id", "content_id", "lang", "text", "messages", "selected_for"])
+        rows = selection.read(key, ["doc_id", "content_id", "lang", "text", "messages", "tools", "selected_for"])
         parts.append(_training_rows(rows, rows["selected_for"], known, selected=True))
     table = pa.concat_tables(parts)
     if without:
@@ -126,7 +126,7 @@ def _usage_contents(key: str, usage: Artifact | None) -> pa.ChunkedArray:
 def _training_rows(
     rows: pa.Table, owner: pa.ChunkedArray | pa.Array, usage: pa.ChunkedArray, *, selected: bool
 ) -> pa.Table:
-    columns = {name: rows[name] for name in ("doc_id", "content_id", "lang", "text", "messages")}
+    columns = {name: rows[name] for name in ("doc_id", "content_id", "lang", "text", "messages", "tools")}
     columns |= {
         "owner": owner,
         "selected": pa.array(np.full(rows.num_rows, selected)),
@@ -238,7 +238,7 @@ def _tokenise_language(
         check_template(tokenizer, "adapt.chat_template")
     heldout = split.language_mask(rows, seed, config.heldout_fraction, config.heldout_documents)
     made = [
-        (None, reason) if reason else example_of(tokenizer, row["text"], row["messages"], config.max_length)
+        (None, reason) if reason else example_of(tokenizer, row, config.max_length)
         for row, reason in zip(_small(rows), split.barred(rows, heldout, held), strict=True)
     ]
     fates = _fates(made, heldout)
@@ -258,6 +258,7 @@ def _tokenise_language(
         "in_language": {part: in_language[part] for part in (TRAIN, HELDOUT)},
         "usage": usage_counts,
         "dropped_reasons": dict(Counter(reason for _, reason in made if reason)),
+        "not_in_template": not_in_template(example for example, _ in made),
         "truncated": sum(bool(example and example.truncated) for example, _ in made),
         "selected": int(pc.sum(documents.filter(pc.equal(documents["part"], TRAIN))["selected"]).as_py() or 0),
         "packs": len(parts[TRAIN]),
@@ -286,7 +287,7 @@ def _rows_of(gathered: Artifact, lang: str) -> pa.Table:
 
 
 def _small(rows: pa.Table) -> Iterator[Mapping[str, Any]]:
-    for part in rows.select(["text", "messages"]).to_batches(max_chunksize=1024):
+    for part in rows.select(["text", "messages", "tools"]).to_batches(max_chunksize=1024):
         yield from part.to_pylist()
 
 

@@ -3,29 +3,41 @@
 Plain text trains every token that something predicts. A conversation trains what its assistant said and the token
 that ends the turn, so that the model learns to stop. Chat templates seldom mark those places (``{% generation %}``),
 so they are found by rendering the conversation up to the turn and up to its end: both must begin the whole rendering.
+What an assistant says is all that the template makes of its turn: reasoning, content and calls of tools. A turn of
+weight 0 is read and not trained.
 
 Text is text: a document that spells a control token (``<|im_end|>``) must not become one, or data could end turns and
 forge others. Plain text is encoded without control tokens; a conversation, whose rendering cannot tell its content
 from the template's own markup, is refused.
 
 A tokenizer is a fast one of transformers; nothing else of that library is used. Cost: a document is tokenized once,
-and a conversation of t assistant turns is rendered 2 t + 2 times.
+and a conversation of t assistant turns is rendered 2 t + 2 times, and up to twice more if it has calls, reasoning or
+tools.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compass_ray.adapt.conversations import (
+    Conversation,
+    Messages,
+    TemplateMismatch,
+    conversation,
+    left_out,
+    render,
+    texts_of,
+)
 from compass_ray.errors import ConfigError
-
-Messages = Sequence[Mapping[str, str]]
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 PROBE = (
@@ -36,10 +48,6 @@ PROBE = (
 )
 
 
-class TemplateMismatch(ValueError):
-    """A conversation whose assistant tokens cannot be told from the others; says why. The caller counts and drops."""
-
-
 @dataclass(frozen=True, eq=False)
 class Example:
     """A training example of n tokens."""
@@ -48,6 +56,7 @@ class Example:
     trained: NDArray[np.bool_]  # (n,) a target of the loss; never the first token, which nothing predicts
     n_bytes: int  # UTF-8 bytes of the text that the trained tokens spell: what bits per byte divides by
     truncated: bool
+    left_out: tuple[str, ...] = ()  # what the chat template has no place for
 
 
 def text_example(tokenizer: Any, text: str, max_length: int) -> Example:
@@ -64,61 +73,77 @@ def text_example(tokenizer: Any, text: str, max_length: int) -> Example:
     return _example(np.array(tokens, dtype=np.int32), trained, _spelled(text, starts), max_length)
 
 
-def chat_example(tokenizer: Any, messages: Messages, max_length: int) -> Example:
+def chat_example(tokenizer: Any, messages: Messages, max_length: int, tools: str | None = None) -> Example:
     """A conversation in the tokenizer's chat template, trained on what the assistant says and on ends of its turns.
 
     A token that begins before an answer does not count as one of its tokens, even if it ends inside. Control tokens
-    are trained but spell no bytes. Without a turn of the assistant nothing is trained.
-
-    Raises
-    ------
-    TemplateMismatch
-        If the template refuses the conversation, rewrites earlier turns once others follow, or if a message spells a
-        control token.
-    """
-    if not messages:
-        raise TemplateMismatch("no messages")
-    markup = _markup(tokenizer)
-    for number, message in enumerate(messages):
-        if found := markup.control.search(message.get("content") or ""):
-            raise TemplateMismatch(f"message {number} spells the control token {found[0]!r}")
-
-    text = _render(tokenizer, messages)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    tokens, starts = np.array(encoded["input_ids"], dtype=np.int32), _starts(encoded["offset_mapping"])
-    if GENERATION.search(tokenizer.get_chat_template()):
-        trained = _generated(tokenizer, messages, encoded["offset_mapping"])
-    else:
-        trained = np.zeros(len(tokens), dtype=np.bool_)
-        for span in _answers(tokenizer, messages, text, markup.strings):
-            first, stop = np.searchsorted(starts[:-1], span)
-            trained[first:stop] = True
-    spelled = np.where(np.isin(tokens, markup.control_ids), 0, _spelled(text, starts))
-    return _example(tokens, trained, spelled, max_length)
-
-
-def example_of(
-    tokenizer: Any, text: str, messages: Messages | None, max_length: int
-) -> tuple[Example | None, str | None]:
-    """Make the example of a document, or say in a word why there is none.
+    are trained but spell no bytes. Without a turn of the assistant, or where all have weight 0, nothing is trained.
 
     Parameters
     ----------
     messages
-        Its conversation; None for plain text.
+        As ``records.MESSAGES`` holds them; fields other than role and content may be missing.
+    tools : str, optional
+        JSON of what the assistant may call.
+
+    Raises
+    ------
+    TemplateMismatch
+        If the template refuses the conversation, leaves out its calls of tools, rewrites earlier turns once others
+        follow, or if a message spells a control token.
     """
+    if not messages:
+        raise TemplateMismatch("no messages")
+    markup = _markup(tokenizer)
+    talk = conversation(tokenizer, messages, tools)
+    parts: Iterator[tuple[str, Any]] = ((f"message {number}", message) for number, message in enumerate(talk.messages))
+    for place, part in chain(parts, [("a tool", talk.tools)]):
+        for said in texts_of(part):
+            if found := markup.control.search(said):
+                raise TemplateMismatch(f"{place} spells the control token {found[0]!r}")
+
+    text = render(tokenizer, talk)
+    lost = left_out(tokenizer, talk, text)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    tokens, starts = np.array(encoded["input_ids"], dtype=np.int32), _starts(encoded["offset_mapping"])
+    trained = np.zeros(len(tokens), dtype=np.bool_)
+    if marked := bool(GENERATION.search(tokenizer.get_chat_template(tools=talk.tools))):
+        trained = _generated(tokenizer, talk, encoded["offset_mapping"])
+    for span in _turns(tokenizer, talk, talk.untrained if marked else talk.trained, text, markup.strings):
+        first, stop = np.searchsorted(starts[:-1], span)
+        trained[first:stop] = not marked
+    spelled = np.where(np.isin(tokens, markup.control_ids), 0, _spelled(text, starts))
+    return replace(_example(tokens, trained, spelled, max_length), left_out=lost)
+
+
+def example_of(tokenizer: Any, row: Mapping[str, Any], max_length: int) -> tuple[Example | None, str | None]:
+    """Make the example of a document, or say in a word why there is none.
+
+    Parameters
+    ----------
+    row
+        Its ``text``, ``messages`` and ``tools``; no messages for plain text.
+    """
+    messages = row["messages"]
     try:
         example = (
-            text_example(tokenizer, text, max_length)
+            text_example(tokenizer, row["text"], max_length)
             if messages is None
-            else chat_example(tokenizer, messages, max_length)
+            else chat_example(tokenizer, messages, max_length, row["tools"])
         )
-    except TemplateMismatch:
-        return None, "template_mismatch"
+    except TemplateMismatch as mismatch:
+        return None, mismatch.reason
     if example.trained.any():
         return example, None
-    answered = any(message["role"] == "assistant" for message in messages or ())
-    return None, "cut_before_the_answer" if example.truncated and answered else "no_trainable_token"
+    answers = [message for message in messages or () if message["role"] == "assistant"]
+    if answers and all(answer.get("weight") == 0 for answer in answers):
+        return None, "all_weights_zero"
+    return None, "cut_before_the_answer" if example.truncated and answers else "no_trainable_token"
+
+
+def not_in_template(examples: Iterable[Example | None]) -> dict[str, int]:
+    """Count the documents that have something for which the chat template has no place, by what it is."""
+    return dict(sorted(Counter(kind for example in examples if example for kind in example.left_out).items()))
 
 
 def check_template(tokenizer: Any, field: str) -> None:
@@ -170,43 +195,36 @@ def _markup(tokenizer: Any) -> _Markup:
     )
 
 
-def _render(tokenizer: Any, messages: Messages, *, prompt: bool = False) -> str:
-    """The conversation in the chat template; with the header of the assistant's next turn if ``prompt``."""
-    from jinja2 import TemplateError
-
-    try:
-        rendered: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt)
-    except TemplateError as exc:
-        raise TemplateMismatch(f"the chat template refuses the conversation: {exc}") from exc
-    return rendered
-
-
-def _answers(tokenizer: Any, messages: Messages, text: str, markup: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    """Where in the rendered text each turn of the assistant begins and ends, without what follows its last token."""
+def _turns(
+    tokenizer: Any, talk: Conversation, numbers: Sequence[int], text: str, markup: tuple[str, ...]
+) -> Iterator[tuple[int, int]]:
+    """Where in the rendered text turns of the assistant begin and end, without what follows their last token."""
+    if not numbers:
+        return
     eos = tokenizer.eos_token or ""
     # Phi ends the conversation with EOS, not the turn: it is gone as soon as another turn follows.
-    closing = "" if _render(tokenizer, messages, prompt=True).startswith(text) else eos
-    for number, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
+    closing = "" if render(tokenizer, talk, prompt=True).startswith(text) else eos
+    for number in numbers:
         if number == 0:
             raise TemplateMismatch("message 0 is the assistant's: no prompt comes before it")
-        before = _render(tokenizer, messages[:number], prompt=True)
-        after = _render(tokenizer, messages[: number + 1]).removesuffix(closing)
+        before = render(tokenizer, talk.until(number), prompt=True)
+        after = render(tokenizer, talk.until(number + 1)).removesuffix(closing)
         if not (text.startswith(after) and after.startswith(before)):
             raise TemplateMismatch(f"the chat template renders message {number} otherwise than its place in the whole")
         visible = after.rstrip()
         yield len(before), len(visible if visible.endswith(markup) else after)
 
 
-def _generated(tokenizer: Any, messages: Messages, offsets: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+def _generated(tokenizer: Any, talk: Conversation, offsets: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
     """The mask of a template that marks what the assistant generates."""
     begin, end = np.array(offsets).T
     # transformers looks both ends of an answer up in the offsets. Where those leave white space out (trim_offsets),
     # it drops the answer or trains all that follows it.
     if (begin > np.concatenate(([0], end[:-1]))).any():
         raise TemplateMismatch("the tokenizer's offsets leave characters out, so {% generation %} cannot be placed")
-    encoded = tokenizer.apply_chat_template(list(messages), return_dict=True, return_assistant_tokens_mask=True)
+    encoded = tokenizer.apply_chat_template(
+        talk.messages, tools=talk.tools, return_dict=True, return_assistant_tokens_mask=True
+    )
     mask = np.array(encoded["assistant_masks"], dtype=np.bool_)
     # Of a last character that is several tokens, transformers marks the first one only; they all end where it ends.
     return np.isin(end, end[mask])

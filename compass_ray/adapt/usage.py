@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from compass_ray import records
 from compass_ray.adapt.config import AdaptConfig
-from compass_ray.adapt.examples import Example, check_template, example_of
+from compass_ray.adapt.examples import Example, check_template, example_of, not_in_template
 from compass_ray.adapt.packing import Packs, make_packs
 from compass_ray.adapt.split import heldout_mask
 from compass_ray.artifacts import Artifact, Receipt, artifact
@@ -23,7 +23,7 @@ from compass_ray.holdout import Holdout
 from compass_ray.holdout import heldout_mask as heldout_usage_mask
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 1
+VERSION = 2
 
 
 def heldout_usage(documents: Artifact, keys: Sequence[str], holdout: Holdout, session: Session) -> Artifact | None:
@@ -63,7 +63,7 @@ def _usage_shard(key: str, documents: Artifact, holdout: Holdout, target: Artifa
     mask = pa.array(heldout_usage_mask(rows, holdout.seed, holdout.fraction) & rows["reject"].is_null().to_numpy())
     table = records.USAGE.empty_table()
     if pc.any(mask).as_py():
-        found = documents.read(key, ["doc_id", "content_id", "owner", "lang", "text", "messages"]).filter(mask)
+        found = documents.read(key, ["doc_id", "content_id", "owner", "lang", "text", "messages", "tools"]).filter(mask)
         table = found.rename_columns(records.USAGE.names).cast(records.USAGE)
     languages = Counter(table["target_lang"].to_pylist())
     return target.write(key, table, {"documents": dict(sorted(languages.items()))})
@@ -81,7 +81,8 @@ def usage_packs(
     packs : Packs
         Of the rows that have a token to score, in the order of their ids.
     counts : dict
-        ``heldout`` rows; ``scored`` ones, how many of these are ``in_language`` and how many ``truncated``;
+        ``heldout`` rows; ``scored`` ones, how many of these are ``in_language`` and how many ``truncated``, and what
+        of them is ``not_in_template``;
         ``dropped_reasons`` of those that were tried and not scored.
     """
     rows = _rows_of(usage, lang)
@@ -95,6 +96,7 @@ def usage_packs(
         "heldout": rows.num_rows,
         "scored": len(examples),
         "in_language": sum(example is not None and spoken == lang for spoken, (example, _) in scored),
+        "not_in_template": not_in_template(examples),
         "truncated": sum(example.truncated for example in examples),
         "dropped_reasons": dict(Counter(reason for _, reason in made if reason)),
     }
@@ -125,4 +127,4 @@ def _example(tokenizer: Any, row: Mapping[str, Any], max_length: int, chats: boo
     answered = any(message["role"] == "assistant" for message in row["messages"] or ())
     if answered and not chats:
         return None, "no_chat_template"
-    return example_of(tokenizer, row["text"], row["messages"] if answered else None, max_length)
+    return example_of(tokenizer, row if answered else {"text": row["text"], "messages": None}, max_length)

@@ -53,12 +53,18 @@ def _notes(counts: dict[str, Any], version: str) -> Iterator[str]:
     left_out = ", ".join(f"{rows:,} × {reason}" for reason, rows in counts["dropped_reasons"].items())
     told = f"; left out: {left_out}" if left_out else ""
     yield f"version {version}, trained on {counts['train']:,} documents, {inside:,} in the language{told}"
+    if unsaid := counts.get("not_in_template"):  # runs of older versions do not know
+        lost = ", ".join(f"{kind} of {rows:,} documents" for kind, rows in unsaid.items())
+        yield f"the chat template leaves out {lost}; a template that has them may be given as adapt.chat_template"
     usage = counts["usage"]
     tried = usage["scored"] + sum(usage["dropped_reasons"].values())
     if usage["heldout"] > tried:
         yield f"held-out usage: {tried:,} of {usage['heldout']:,} rows were drawn to be scored"
     if usage["truncated"]:
         yield f"held-out usage: {usage['truncated']:,} of {usage['scored']:,} rows were cut at adapt.max_length"
+    if unsaid := usage.get("not_in_template"):
+        lost = ", ".join(f"{kind} of {rows:,} rows" for kind, rows in unsaid.items())
+        yield f"held-out usage: the chat template leaves out {lost}"
     for reason, rows in usage["dropped_reasons"].items():
         yield f"held-out usage: {rows:,} of {tried:,} rows could not be scored: {reason}"
 

@@ -68,10 +68,17 @@ def print_rows(run: CurationRun, console: Console) -> None:
         table.add_column(heading)
     table.add_column("rows", justify="right")
     for source, outcome, rows in sorted(ingested["rows"], key=lambda row: (row[0], row[1] != "document", -row[2])):
-        table.add_row(escape(source), outcome, f"{rows:,}")
+        about = "about " if [source, outcome] in ingested.get("estimated", []) else ""
+        table.add_row(escape(source), outcome, f"{about}{rows:,}")
     console.print(table)
+    for source, told in ingested.get("dialects", {}).items():
+        for layout, of in told.items():
+            console.print(dialect_line(source, layout, of["files"], of["first"]), markup=False)
     for source, rows in ingested["mojibake"].items():
         console.print(f"{source}: {rows:,} documents look like mojibake and were left as they are", markup=False)
+    for source, notes in ingested.get("notes", {}).items():
+        for note, rows in notes.items():
+            console.print(f"{source}: {rows:,} documents: {note}", markup=False)
     for file, rows in ingested.get("contaminated", {}).items():
         console.print(f"{file}: {rows:,} pool rows share a passage with this evaluation file", markup=False)
     for name, counts in ingested.get("evaluations", {}).items():
@@ -80,6 +87,19 @@ def print_rows(run: CurationRun, console: Console) -> None:
                 f"{name}: {counts['too_short']:,} of {counts['texts']:,} evaluation texts are too short to be compared",
                 markup=False,
             )
+        if counts.get("blank"):  # runs of older versions did not count them
+            console.print(f"{name}: {counts['blank']:,} evaluation rows are blank or null", markup=False)
+    for source, left_out in ingested.get("left_out", {}).items():
+        files = sum(one["files"] for one in left_out)
+        reasons = ", ".join(f"{one['files']:,} {one['reason']}" for one in left_out)
+        plural = "" if files == 1 else "s"
+        console.print(f"{source}: {files:,} file{plural} not read ({reasons}): ingest.json", markup=False)
+
+
+def dialect_line(source: str, layout: str, files: int, first: str) -> str:
+    """How some delimited files of a source are read."""
+    which = first if files == 1 else f"{files:,} files, {first} first,"
+    return f"{source}: {which} read with {layout}"
 
 
 def print_rejected_run(config: RunConfig) -> None:

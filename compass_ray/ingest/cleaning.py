@@ -1,27 +1,30 @@
 r"""What is kept of a text: NFC, ``\n`` line ends, no control characters, no outer white space.
 
-Indentation and inner line breaks stay, because code and poetry need them. Most texts of most corpora are a line that is
-clean already: one scan of a batch finds those that are not, and only they are looked at one by one.
+Indentation and inner line breaks stay, because code and poetry need them; so do characters that nobody sees, because
+Persian, Sinhala and emojis need some of them. Only keys and lengths are blind to these. Most texts of most corpora are
+a line that is clean already: one scan of a batch finds those that are not, and only they are looked at one by one.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from compass_ray.letters import HIDING, all_seen, character_class, compositions, marks, seen
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 """Control characters that are not white space."""
 
 _SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """All white space but the space."""
-
-_LAST_MARK = 0x20000
-"""Beyond the first two planes there are neither combining marks nor second halves of a composition."""
 
 
 def normalise(text: str) -> str:
@@ -31,12 +34,23 @@ def normalise(text: str) -> str:
 
 
 def key_of(text: str) -> str:
-    """What makes two texts equal: the words, blind to how much white space there is between them."""
-    return " ".join(text.split())
+    """What makes two texts equal: the words, blind to how much white space there is between them and to what is unseen.
+
+    Empty if a reader sees nothing of the text.
+    """
+    return _spaced(seen(text))
 
 
-def clean(texts: pa.StringArray) -> tuple[pa.StringArray, list[bytes]]:
-    """Every text normalised, and its key in UTF-8.
+class Cleaned(NamedTuple):
+    """Texts as they are kept, with their keys in UTF-8 and how many characters of each a reader sees."""
+
+    texts: pa.StringArray
+    keys: list[bytes]
+    characters: NDArray[np.int64]
+
+
+def clean(texts: pa.StringArray) -> Cleaned:
+    """Normalise every text.
 
     Parameters
     ----------
@@ -44,39 +58,58 @@ def clean(texts: pa.StringArray) -> tuple[pa.StringArray, list[bytes]]:
         Valid UTF-8 without nulls.
     """
     texts = pc.utf8_trim_whitespace(texts)
-    keys: list[bytes] = texts.cast(pa.binary()).to_pylist()
+    odd = pc.match_substring_regex(texts, f"[{HIDING}]|{_unusual()}")
+    if not pc.any(odd).as_py():
+        return Cleaned(texts, _in_bytes(texts), _lengths(texts))
+    hiding = pc.replace_with_mask(odd, odd, pc.match_substring_regex(texts.filter(odd), f"[{HIDING}]"))
+    others = pc.and_not(odd, hiding)
+    values = [normalise(text) for text in texts.filter(others).to_pylist()]
+    texts = pc.replace_with_mask(texts, others, pa.array(values, pa.string()))
+    found = Cleaned(texts, _in_bytes(texts), _lengths(texts))
+    for row, value in zip(pc.indices_nonzero(others).to_pylist(), values, strict=True):
+        found.keys[row] = " ".join(value.split()).encode()
+    return _without_unseen(found, hiding) if pc.any(hiding).as_py() else found
+
+
+def _without_unseen(found: Cleaned, hiding: pa.BooleanArray) -> Cleaned:
+    """The same, normalised too where texts hide something, with keys and lengths that leave it out."""
+    texts = _where_unusual(normalise, found.texts.filter(hiding))
+    shown = pc.utf8_trim_whitespace(all_seen(texts))
+    keys = _in_bytes(_where_unusual(_spaced, shown))
+    for row, key, length in zip(pc.indices_nonzero(hiding).to_pylist(), keys, _lengths(shown), strict=True):
+        found.keys[row], found.characters[row] = key, length
+    return found._replace(texts=pc.replace_with_mask(found.texts, hiding, texts))
+
+
+def _spaced(shown: str) -> str:
+    """The words of a text in NFC, with a space between."""
+    return " ".join(unicodedata.normalize("NFC", shown).split())
+
+
+def _in_bytes(texts: pa.StringArray) -> list[bytes]:
+    found: list[bytes] = texts.cast(pa.binary()).to_pylist()
+    return found
+
+
+def _lengths(texts: pa.StringArray) -> NDArray[np.int64]:
+    return np.asarray(pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
+
+
+def _where_unusual(change: Callable[[str], str], texts: pa.StringArray) -> pa.StringArray:
+    """Texts of which those are changed that ``normalise`` or one space between words may change."""
     unusual = pc.match_substring_regex(texts, _unusual())
-    rows = pc.indices_nonzero(unusual).to_pylist()
-    if rows:
-        values = [normalise(text) for text in texts.filter(unusual).to_pylist()]
-        for row, value in zip(rows, values, strict=True):
-            keys[row] = key_of(value).encode()
-        texts = pc.replace_with_mask(texts, unusual, pa.array(values, pa.string()))
-    return texts, keys
+    changed = [change(text) for text in texts.filter(unusual).to_pylist()]
+    return pc.replace_with_mask(texts, unusual, pa.array(changed, pa.string()))
 
 
 @lru_cache(maxsize=1)
 def _unusual() -> str:
-    """A pattern that finds every trimmed text that ``normalise`` or ``key_of`` would change, and some others.
+    """A pattern that finds every trimmed text that is not NFC, or has more than spaces between words, and some others.
 
     NFC changes a text only if it holds a character that is never or not always kept (``NFC_Quick_Check`` No or Maybe),
     or two marks that follow one another and may be out of order.
     """
-    starts = range(_LAST_MARK)
-    pairs = (unicodedata.decomposition(chr(code)).split() for code in starts)
-    second = {int(pair[1], 16) for pair in pairs if len(pair) == 2 and not pair[0].startswith("<")}
-    jamo = {*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)}
     never = {code for code in range(0x30000) if not unicodedata.is_normalized("NFC", chr(code))}
-    marks = _class(code for code in starts if unicodedata.combining(chr(code)))
-    return f"[{_CONTROL.pattern[1:-1]}{_SPACES}]|  |{_class(second | jamo | never)}|{marks}{marks}"
-
-
-def _class(codes: Iterable[int]) -> str:
-    """A character class of RE2."""
-    ranges: list[list[int]] = []
-    for code in sorted(codes):
-        if ranges and code == ranges[-1][1] + 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return "[" + "".join(rf"\x{{{low:x}}}-\x{{{high:x}}}" for low, high in ranges) + "]"
+    _, second = compositions()
+    mark = character_class(marks())
+    return f"[{_CONTROL.pattern[1:-1]}{_SPACES}]|  |{character_class(second | never)}|{mark}{mark}"

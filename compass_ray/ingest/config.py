@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compass_ray import storage
-from compass_ray.configbase import EXECUTION, Config
+from compass_ray.configbase import AS_TYPED, EXECUTION, Config
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.templates import fields_of, is_template
-from compass_ray.languages import canonical_language
+from compass_ray.languages import WIKIPEDIA, canonical_language, language_refusal
+from compass_ray.values import Scalar, written
 
 Role = Literal["pool", "current", "target"]
 Format = Literal["auto", "jsonl", "json", "parquet", "arrow", "csv", "tsv", "lines", "text", "markdown"]
 View = Literal["prompt", "completion", "full"]
 
+EVALUATIONS = "ingest.decontaminate.evaluations"
+"""Where a config has evaluations, for errors."""
+
 DETECT = "detect"
 """In place of a language: told from the text of each row."""
+
+DELIMITED = frozenset({"csv", "tsv"})
+AUTO = "auto"
+NONE = "none"
+_POSITION = re.compile(r"column_[1-9]\d*")
+
+
+def column_name(position: int) -> str:
+    """What a column without a header is called, counted from 1."""
+    return f"column_{position}"
+
+
+def is_position(name: str) -> bool:
+    """Whether a column without a header may be called so."""
+    return _POSITION.fullmatch(name) is not None
 
 
 class Limits(NamedTuple):
@@ -28,32 +47,52 @@ class Limits(NamedTuple):
     file_bytes: int = 256 << 30  # after decompression
 
 
+class Dialect(NamedTuple):
+    """How csv and tsv files are written; ``auto`` is told from the beginning of each file."""
+
+    delimiter: str = AUTO
+    quote: str = AUTO
+    escape: str = AUTO
+    header: bool = True
+
+
 class Columns(Config):
     """Which columns hold the content: ``text``, or ``prompt`` and ``completion``, or ``messages``.
 
-    Columns are names or dotted paths (``question.stem``, ``choices.0.text``); ``text``, ``prompt`` and ``completion``
-    may also be templates over several of them (``"{title}: {body}"``).
+    Columns are names or dotted paths (``question.stem``, ``choices.0.text``); ``text``, ``prompt``, ``completion``,
+    ``system`` and ``lang`` may also be templates over several of them (``"{title}: {body}"``, ``"{lang}_{script}"``),
+    and over lists (``"{choices.*.text}"``).
     """
 
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
-    messages: str | None = Field(default=None, description="Chat as OpenAI (role, content) or ShareGPT (from, value)")
+    messages: str | None = Field(
+        default=None, description="Chat as OpenAI, ShareGPT and their kin write it, or its JSON"
+    )
+    system: str | None = Field(default=None, description="What the system says first; beside messages or prompt")
+    tools: str | None = Field(
+        default=None, description="What the assistant may call, a list or its JSON; beside messages or prompt"
+    )
     lang: str | None = None
-    timestamp: str | None = Field(default=None, description="ISO 8601, RFC 2822 or Unix time; UTC unless it says")
+    timestamp: str | None = Field(
+        default=None, description="ISO 8601, RFC 2822, a number such as 20240229, or Unix time; UTC unless it says"
+    )
 
-    @field_validator("text", "prompt", "completion")
+    @field_validator("text", "prompt", "completion", "system", "lang")
     @classmethod
     def _sound_template(cls, value: str | None) -> str | None:
         if value is not None and not fields_of(value):
             raise ValueError(f"'{value}': a template needs a field in braces")
         return value
 
-    @field_validator("messages", "lang", "timestamp")
+    @field_validator("messages", "tools", "timestamp")
     @classmethod
     def _no_template(cls, value: str | None) -> str | None:
         if value is not None and is_template(value):
-            raise ValueError(f"'{value}': expected one column; templates are for text, prompt and completion")
+            raise ValueError(
+                f"'{value}': expected one column; templates are for text, prompt, completion, system and lang"
+            )
         return value
 
     @model_validator(mode="after")
@@ -66,51 +105,140 @@ class Columns(Config):
             )
         if self.completion and not self.prompt:
             raise ValueError("completion needs prompt beside it")
+        if self.text and (beside := [kind for kind in ("system", "tools") if getattr(self, kind)]):
+            raise ValueError(f"{' and '.join(beside)} beside text: name messages or prompt in place of text")
         return self
 
     @property
     def wanted(self) -> list[str]:
         """The columns to read, each once."""
-        specs = (self.text, self.prompt, self.completion, self.messages, self.lang, self.timestamp)
+        content = (self.text, self.prompt, self.completion, self.messages, self.system, self.tools)
+        specs = (*content, self.lang, self.timestamp)
         return list(dict.fromkeys(field for spec in specs if spec for field in fields_of(spec)))
 
 
 class FilesConfig(Config):
     """One set of files with one layout."""
 
+    reads_all_splits: ClassVar[bool] = True
+
     path: Annotated[str | list[str], EXECUTION] = Field(
         description="File, folder or glob, or several; local, s3://, gs:// or az://, or single files by http(s)://"
     )
     exclude: list[str] = Field(default=[], description="Globs over uri (path below the source's root) to leave out")
     format: Format = Field(default="auto", description="By file name unless given")
+    split: Annotated[str | list[str] | None, EXECUTION] = Field(
+        default=None,
+        description="Splits to read, or all. If not given, train where a folder has splits; of evaluations all",
+    )
+    delimiter: str = Field(default=AUTO, description="Of csv and tsv: one ASCII character, or 'tab'; told if not given")
+    quote: str = Field(
+        default=AUTO, description="Of csv and tsv: one ASCII character, or 'none': quotes are text; told if not given"
+    )
+    escape: str = Field(
+        default=AUTO,
+        description="Of csv and tsv: the character that takes its meaning from the next, or 'none'; told if not given",
+    )
+    header: bool = Field(
+        default=True, description="Of csv and tsv; without one ('none') columns are called column_1, column_2, ..."
+    )
     columns: Columns = Columns(text="text")
-    where: dict[str, list[str]] = Field(default={}, description="Keep only rows whose column has one of these values")
+    where: Annotated[dict[str, list[Scalar]], AS_TYPED] = Field(
+        default={}, description="Keep only rows whose column has one of these values, spelled as in JSON"
+    )
 
     @property
     def paths(self) -> list[str]:
         return [self.path] if isinstance(self.path, str) else self.path
 
     @property
+    def wanted_splits(self) -> list[str] | None:
+        """The splits to read, none if all of them; None if that is for their names to tell."""
+        given = [self.split] if isinstance(self.split, str) else self.split
+        return [] if given == ["all"] or (given is None and self.reads_all_splits) else given
+
+    @property
     def wanted_columns(self) -> list[str]:
         return list(dict.fromkeys([*self.columns.wanted, *self.where]))
+
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect(self.delimiter, self.quote, self.escape, self.header)
+
+    @property
+    def dialect_fields(self) -> list[str]:
+        """The fields that say how delimited text is written, as far as the config has them."""
+        return [name for name, default in Dialect()._asdict().items() if getattr(self, name) != default]
 
     @field_validator("path")
     @classmethod
     def _sound_addresses(cls, value: str | list[str]) -> str | list[str]:
+        if not value:
+            raise ValueError("expected a file, a folder or a glob, or several")
         for path in [value] if isinstance(value, str) else value:
             storage.check_address(path)
+        return value
+
+    @field_validator("delimiter", "quote", "escape", mode="before")
+    @classmethod
+    def _one_character(cls, value: object, info: ValidationInfo) -> object:
+        words = (AUTO,) if info.field_name == "delimiter" else (AUTO, NONE)
+        found = NONE if value is None else "\t" if value in ("tab", "\\t") else value
+        if found in words or (isinstance(found, str) and len(found) == 1 and found.isascii() and found not in "\r\n\0"):
+            return found
+        raise ValueError(
+            f"expected one ASCII character (in quotes: '|') or {' or '.join(words)}, found {value!r:.40}"
+            + ("; a tab is written tab" if info.field_name == "delimiter" else "")
+        )
+
+    @field_validator("header", mode="before")
+    @classmethod
+    def _header_or_none(cls, value: object) -> object:
+        return False if value in (None, NONE) else value
+
+    @model_validator(mode="after")
+    def _sound_dialect(self) -> FilesConfig:
+        if self.format not in {AUTO, *DELIMITED} and (given := self.dialect_fields):
+            raise ValueError(f"{given[0]}: csv and tsv have one, and format is {self.format}; remove it")
+        given = [name for name in self.dialect_fields if len(str(getattr(self, name))) == 1]
+        if len({getattr(self, name) for name in given}) < len(given):
+            raise ValueError(
+                f"{' and '.join(given)} cannot be one character; a doubled quote stands for a quote without an escape"
+            )
+        if not self.header and (named := [name for name in self.wanted_columns if not is_position(name)]):
+            raise ValueError(f"without a header columns are called column_1, column_2, ...; found {', '.join(named)}")
+        return self
+
+    @field_validator("split")
+    @classmethod
+    def _sound_splits(cls, value: str | list[str] | None) -> str | list[str] | None:
+        names = [value] if isinstance(value, str) else value
+        if names is not None and (not names or not all(name.strip() for name in names)):
+            raise ValueError("expected the name of a split, several, or 'all'")
+        if names and len(names) > 1 and "all" in names:
+            raise ValueError("'all' takes in the others; give it alone")
         return value
 
     @field_validator("where", mode="before")
     @classmethod
     def _one_value_or_several(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return {key: item if isinstance(item, list) else [item] for key, item in value.items()}
-        return value
+        if not isinstance(value, dict):
+            return value
+        several = {key: item if isinstance(item, list) else [item] for key, item in value.items()}
+        for key, items in several.items():
+            if not items:
+                raise ValueError(f"{key}: an empty list keeps no row; name values, or remove the column")
+            for item in items:
+                if not isinstance(item, Scalar) or written(item) is None:
+                    found = f"{written(item) or item} ({type(item).__name__})"
+                    raise ValueError(f"{key}: expected text, a number, true, false or null, found {found}; quote text")
+        return several
 
 
 class SourceConfig(FilesConfig):
     """One set of files with one role."""
+
+    reads_all_splits: ClassVar[bool] = False
 
     role: Role
     lang: str | None = Field(default=None, description="One language for all rows, or 'detect'")
@@ -120,8 +248,12 @@ class SourceConfig(FilesConfig):
     lang_pattern: str | None = Field(
         default=None, description="Regular expression searched in the uri; its group 'lang' is the code"
     )
-    lang_map: dict[str, str] = Field(default={}, description="Codes of this source that nobody else writes so")
-    min_characters: int = Field(default=1, ge=1, description="Shorter content is left out; all turns together")
+    lang_map: dict[str, str] = Field(
+        default={}, description="Codes of this source that nobody else writes so, or 'wikipedia' for Wikipedia's own"
+    )
+    min_characters: int = Field(
+        default=1, ge=1, description="Shorter content is left out; all turns together, as far as it is seen"
+    )
     max_characters: int | None = Field(default=None, ge=1, description="Longer content is left out")
     owner: str | None = Field(
         default=None, alias="for", description="The target language these rows count for; their own if not given"
@@ -134,14 +266,19 @@ class SourceConfig(FilesConfig):
             return value
         if tag := canonical_language(value):
             return tag
-        raise ValueError(f"'{value}' is not a language code (BCP-47, ISO 639 or FLORES)")
+        raise ValueError(language_refusal(value))
+
+    @field_validator("lang_map", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        return WIKIPEDIA if value == "wikipedia" else value
 
     @field_validator("lang_map")
     @classmethod
     def _known_languages(cls, value: dict[str, str]) -> dict[str, str]:
         tags = {code: canonical_language(lang) for code, lang in value.items()}
         if unknown := [lang for code, lang in value.items() if tags[code] is None]:
-            raise ValueError(f"'{unknown[0]}' is not a language code (BCP-47, ISO 639 or FLORES)")
+            raise ValueError(language_refusal(unknown[0]))
         return {code: tag for code, tag in tags.items() if tag}
 
     @field_validator("lang_pattern")
@@ -180,6 +317,7 @@ class Decontamination(Config):
     letters: int = Field(
         default=Lengths().letters, ge=5, description="The same in Thai, Lao, Khmer, Burmese and Tibetan"
     )
+    vowel_marks: bool = Field(default=False, description="Whether Arabic harakat and Hebrew niqqud make a difference")
 
     @property
     def lengths(self) -> Lengths:
@@ -196,6 +334,7 @@ class MinHash(Config):
     words: int = Field(default=5, ge=1, description="Length of an n-gram")
     characters: int = Field(default=5, ge=1, description="The same in Chinese and Japanese")
     letters: int = Field(default=12, ge=1, description="The same in Thai, Lao, Khmer, Burmese and Tibetan")
+    vowel_marks: bool = Field(default=False, description="Whether Arabic harakat and Hebrew niqqud make a difference")
 
     @property
     def lengths(self) -> Lengths:

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from compass_ray.ingest.ngrams import Hashes, Lengths, ngram_hashes
+from compass_ray.ingest.ngrams import Lengths, ngram_hashes
+from compass_ray.words import Hashes
 
 _MESSAGE = re.compile(r"shares a passage with (?P<file>.+) row \d+", re.DOTALL)
 
@@ -41,6 +42,7 @@ class Evaluations:
     rows: NDArray[np.int64]
     files: tuple[str, ...]  # evaluation:uri
     lengths: Lengths
+    vowel_marks: bool = False
 
     def find(self, texts: Sequence[str]) -> dict[int, str]:
         """The texts that share an n-gram with an evaluation, each with a message that names its file and row.
@@ -48,7 +50,7 @@ class Evaluations:
         Of several, the first by evaluation, file and row is named. Cost: that of
         :func:`~compass_ray.ingest.ngrams.ngram_hashes` and a binary search per n-gram.
         """
-        hashes, owners = ngram_hashes(texts, self.lengths)
+        hashes, owners = ngram_hashes(texts, self.lengths, vowel_marks=self.vowel_marks)
         if not len(self.hashes):
             return {}
         at = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
@@ -65,13 +67,15 @@ class Evaluations:
         }
 
 
-def merged(tables: dict[str, pa.Table], lengths: Lengths) -> Evaluations:
+def merged(tables: dict[str, pa.Table], lengths: Lengths, *, vowel_marks: bool = False) -> Evaluations:
     """All evaluations' n-grams, each with the first of its places.
 
     Parameters
     ----------
     tables : dict of Table
         By evaluation, schema ``NGRAMS``.
+    lengths, vowel_marks
+        What these were made with.
     """
     names = pa.chunked_array([_named(name, tables[name]["uri"]) for name in sorted(tables)], pa.string())
     files = names.unique().sort()
@@ -79,7 +83,7 @@ def merged(tables: dict[str, pa.Table], lengths: Lengths) -> Evaluations:
     hashes = np.concatenate([tables[name]["hash"].to_numpy() for name in sorted(tables)])
     rows = np.concatenate([tables[name]["row"].to_numpy() for name in sorted(tables)])
     hashes, first = np.unique(hashes, return_index=True)
-    return Evaluations(hashes, sources[first], rows[first], tuple(files.to_pylist()), lengths)
+    return Evaluations(hashes, sources[first], rows[first], tuple(files.to_pylist()), lengths, vowel_marks)
 
 
 def _named(name: str, uris: pa.ChunkedArray) -> pa.Array:

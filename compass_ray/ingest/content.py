@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise, repeat
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,24 +15,17 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.ingest import hashes
-from compass_ray.ingest.cleaning import clean
+from compass_ray.ingest.chats import Turn, shown_text, turns_of, whole_text
+from compass_ray.ingest.cleaning import clean, key_of, normalise
 from compass_ray.ingest.config import Columns, View
-from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, is_text
+from compass_ray.ingest.filling import fill
+from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, as_values, is_text
 from compass_ray.ingest.templates import is_template, parts
+from compass_ray.ingest.tools import Refused, tools_of
+from compass_ray.values import kind_of
 
-_ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
-    "developer": "system",
-    "human": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "function": "tool",
-    "observation": "tool",
-}
-"""Roles as OpenAI, ShareGPT and their kin call them."""
-
-_ROLE_NAMES = "assistant, system, tool, user"
+_UNREAD_NAMED = 20
+"""How many of the unread fields of a row are told."""
 
 
 class Verdicts(dict[int, tuple[str, str]]):
@@ -41,15 +35,21 @@ class Verdicts(dict[int, tuple[str, str]]):
         self.setdefault(row, (reason, message))
 
 
+Message: TypeAlias = tuple[str, str] | tuple[str, str, dict[str, Any]]
+"""Role, key of the content, and what is beside them if anything is."""
+
+
 @dataclass(frozen=True)
 class Content:
     """Cleaned content of every row of a batch; of a refused row it means nothing."""
 
     texts: pa.StringArray  # what is embedded
     keys: list[bytes]  # of the texts
-    characters: NDArray[np.int64]  # of all content
+    characters: NDArray[np.int64]  # of all content, those that a reader sees
     messages: pa.Array | None = None
-    chats: list[list[tuple[str, str]]] | None = None  # roles and keys of the messages
+    chats: list[list[Message]] | None = None
+    tools: list[str | None] | None = None  # JSON; None where no row has any
+    notes: list[list[str] | None] | None = None  # what was left out of a row, or is not there
 
     def take(self, kept: NDArray[np.intp]) -> Content:
         """The content of some rows."""
@@ -62,36 +62,43 @@ class Content:
             self.characters[kept],
             None if self.messages is None else self.messages.take(pa.array(kept)),
             None if self.chats is None else [self.chats[row] for row in rows],
+            None if self.tools is None else [self.tools[row] for row in rows],
+            None if self.notes is None else [self.notes[row] for row in rows],
         )
 
     def whole(self) -> list[str]:
         """All content of each row, whatever is embedded of it, as words with a space between."""
         if self.chats is None:
             return [key.decode() for key in self.keys]
-        return [" ".join(key for _, key in chat) for chat in self.chats]
+        return [
+            " ".join(turn[1] if len(turn) == 2 else key_of(whole_text(turn[1], turn[2])) for turn in chat)
+            for chat in self.chats
+        ]
 
     def hashes(self) -> list[bytes]:
         """The hash of all content of each row."""
-        return hashes.text_hashes(self.keys) if self.chats is None else hashes.chat_hashes(self.chats)
+        if self.chats is None:
+            return hashes.text_hashes(self.keys)
+        return hashes.chat_hashes(self.chats, self.tools)
 
 
 def content_of(batch: RawBatch, columns: Columns, view: View, verdicts: Verdicts) -> Content:
     """Read, clean and judge the content of a batch."""
     if columns.text:
-        texts, keys = clean(_strings(batch, columns.text, verdicts))
-        for row in pc.indices_nonzero(pc.equal(texts, "")).to_pylist():
+        texts, keys, characters = clean(text_of(batch, columns.text, verdicts))
+        for row in np.flatnonzero(characters == 0).tolist():
             verdicts.refuse(row, "empty", f"{columns.text} is empty")
-        return Content(texts, keys, pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
+        return Content(texts, keys, characters)
+    notes: defaultdict[int, list[str]] = defaultdict(list)
+    system = _system(batch, columns, verdicts, notes)
     if columns.messages:
-        starts, roles, said = _chats(batch.values(columns.messages), columns.messages, verdicts)
+        turns = _chats(batch.values(columns.messages), columns, system, verdicts, notes)
     else:
-        sides = {"user": str(columns.prompt)} | ({"assistant": columns.completion} if columns.completion else {})
-        read = [_strings(batch, spec, verdicts) for spec in sides.values()]
-        starts = np.arange(len(batch.rows) + 1) * len(read)
-        roles = np.tile(np.array(list(sides)), len(batch.rows))
-        order = np.arange(len(roles)).reshape(len(read), -1).T.ravel()
-        said = pa.concat_arrays(read).take(pa.array(order))
-    return _conversations(starts, roles, said, view, verdicts)
+        turns = _pairs(batch, columns, system, verdicts)
+    content = _conversations(turns, view, verdicts)
+    tools = _tools(batch, columns, verdicts, notes)
+    noted = [notes.get(row) for row in range(len(batch.rows))] if notes else None
+    return replace(content, tools=tools, notes=noted)
 
 
 def view_of(starts: NDArray[np.int64], roles: NDArray[np.str_], view: View) -> NDArray[np.bool_]:
@@ -117,27 +124,75 @@ def view_of(starts: NDArray[np.int64], roles: NDArray[np.str_], view: View) -> N
     return position < turn_last if view == "prompt" else position == turn_last
 
 
-def _conversations(
-    starts: NDArray[np.int64], roles: NDArray[np.str_], said: pa.StringArray, view: View, verdicts: Verdicts
-) -> Content:
-    said, keys = clean(said)
-    lengths = pc.utf8_length(said).to_numpy(zero_copy_only=False).astype(np.int64)
-    embedded = view_of(starts, roles, view)
-    empty_turn = _sums(lengths == 0, starts) > 0
-    for row in np.flatnonzero(empty_turn | (_sums(embedded, starts) == 0)).tolist():
-        verdicts.refuse(row, "empty", f"a turn is empty, or embed.view '{view}' leaves nothing to embed")
+@dataclass(frozen=True)
+class _Turns:
+    """The messages of all rows one after another; a refused row has none."""
+
+    starts: NDArray[np.int64]  # where each row begins, and the end of the last
+    roles: NDArray[np.str_]
+    said: pa.StringArray
+    beside: Mapping[int, dict[str, Any]]  # by message, of those that have more than role and content
+
+
+def _conversations(turns: _Turns, view: View, verdicts: Verdicts) -> Content:
+    starts, roles, beside = turns.starts, turns.roles, turns.beside
+    said, keys, lengths = clean(turns.said)
+    silent = (lengths == 0) & (roles != "tool")  # a tool may return nothing
+    silent[[number for number, more in beside.items() if "tool_calls" in more]] = False
+    for row in np.flatnonzero(_sums(silent, starts)).tolist():
+        verdicts.refuse(row, "empty", f"{roles[starts[row] + np.argmax(silent[starts[row] :])]} says nothing")
+    shown, shown_keys = _with_calls(said, keys, beside)
+    embedded = view_of(starts, roles, view) & np.asarray(pc.not_equal(shown, ""))
+    for row in np.flatnonzero(_sums(embedded, starts) == 0).tolist():
+        verdicts.refuse(row, "empty", f"embed.view '{view}' leaves nothing to embed")
     view_starts = np.concatenate([[0], np.cumsum(_sums(embedded, starts))])
-    texts = pc.binary_join(_lists(view_starts, said.filter(pa.array(embedded))), "\n")
-    kept = [key for key, is_embedded in zip(keys, embedded.tolist(), strict=True) if is_embedded]
-    turns = pa.StructArray.from_arrays([pa.array(roles, pa.string()), said], fields=records.MESSAGES.value_type.fields)
-    pairs = list(zip(roles.tolist(), (key.decode() for key in keys), strict=True))
+    texts = pc.binary_join(_lists(view_starts, shown.filter(pa.array(embedded))), "\n")
+    kept = [key for key, is_embedded in zip(shown_keys, embedded.tolist(), strict=True) if is_embedded]
+    chat: list[Message] = list(zip(roles.tolist(), (key.decode() for key in keys), strict=True))
+    for number, more in beside.items():
+        chat[number] = (chat[number][0], chat[number][1], _keyed(more))
     return Content(
         texts,
         [b" ".join(kept[first:end]) for first, end in pairwise(view_starts.tolist())],
         _sums(lengths, starts),
-        _lists(starts, turns).cast(records.MESSAGES),
-        [pairs[first:end] for first, end in pairwise(starts.tolist())],
+        _lists(starts, _messages(roles, said, beside)).cast(records.MESSAGES),
+        [chat[first:end] for first, end in pairwise(starts.tolist())],
     )
+
+
+def _keyed(beside: dict[str, Any]) -> dict[str, Any]:
+    """What is beside a message, blind to how much white space there is in its reasoning."""
+    reasoning = beside.get("reasoning_content")
+    return beside if reasoning is None else {**beside, "reasoning_content": key_of(reasoning)}
+
+
+def _with_calls(
+    said: pa.StringArray, keys: list[bytes], beside: Mapping[int, dict[str, Any]]
+) -> tuple[pa.StringArray, list[bytes]]:
+    """What is embedded of each message, and its key."""
+    calling = sorted(number for number, more in beside.items() if "tool_calls" in more)
+    if not calling:
+        return said, keys
+    mask = np.zeros(len(said), dtype=bool)
+    mask[calling] = True
+    texts = [shown_text(said[number].as_py(), beside[number]) for number in calling]
+    keys = [*keys]
+    for number, text in zip(calling, texts, strict=True):
+        keys[number] = key_of(text).encode()
+    return pc.replace_with_mask(said, pa.array(mask), pa.array(texts, pa.string())), keys
+
+
+def _messages(roles: NDArray[np.str_], said: pa.StringArray, beside: Mapping[int, dict[str, Any]]) -> pa.StructArray:
+    """Messages as the schema has them."""
+    fields = list(records.MESSAGES.value_type)
+    columns = [pa.array(roles, pa.string()), said]
+    for field in fields[2:]:
+        if beside:
+            values = [beside[number].get(field.name) if number in beside else None for number in range(len(roles))]
+            columns.append(pa.array(values, field.type))
+        else:
+            columns.append(pa.nulls(len(roles), field.type))
+    return pa.StructArray.from_arrays(columns, fields=fields)
 
 
 def _sums(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -150,80 +205,112 @@ def _lists(starts: NDArray[np.int64], values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), values)
 
 
+def _pairs(batch: RawBatch, columns: Columns, system: pa.StringArray | None, verdicts: Verdicts) -> _Turns:
+    """Prompts with their completions, behind what the system says where it says something."""
+    sides = {} if system is None else {"system": system}
+    sides["user"] = text_of(batch, str(columns.prompt), verdicts)
+    if columns.completion:
+        sides["assistant"] = text_of(batch, columns.completion, verdicts)
+    order = np.arange(len(sides) * len(batch.rows)).reshape(len(sides), -1).T.ravel()
+    said = pa.concat_arrays([*sides.values()]).take(pa.array(order))
+    roles = np.tile(np.array([*sides]), len(batch.rows))
+    starts = np.arange(len(batch.rows) + 1) * len(sides)
+    if system is not None:
+        kept = (roles != "system") | np.asarray(pc.not_equal(said, ""))
+        said, roles, starts = said.filter(pa.array(kept)), roles[kept], np.append(0, np.cumsum(kept))[starts]
+    return _Turns(starts, roles, said, {})
+
+
 def _chats(
-    values: list[Any], column: str, verdicts: Verdicts
-) -> tuple[NDArray[np.int64], NDArray[np.str_], pa.StringArray]:
-    """The turns of all rows one after another; a refused row has none."""
-    starts, roles, said = [0], [], []
-    for row, value in enumerate(values):
+    values: list[Any],
+    columns: Columns,
+    system: pa.StringArray | None,
+    verdicts: Verdicts,
+    notes: defaultdict[int, list[str]],
+) -> _Turns:
+    starts, roles, said = [0], list[str](), list[str]()
+    beside: dict[int, dict[str, Any]] = {}
+    first = repeat("") if system is None else system.to_pylist()
+    for row, (value, instruction) in enumerate(zip(values, first, strict=False)):
         try:
-            for role, text in [*_turns(value, column)]:
-                roles.append(role)
-                said.append(text)
-        except _Refused as refused:
+            turns = turns_of(value, str(columns.messages))
+            if instruction:
+                turns = _instructed(turns, instruction, columns)
+        except Refused as refused:
             verdicts.refuse(row, refused.reason, refused.message)
+            turns = []
+        unread: set[str] = set()
+        for role, content, more, not_read in turns:
+            if more:
+                beside[len(roles)] = more
+            unread.update(not_read)
+            roles.append(role)
+            said.append(content)
+        if unread:
+            notes[row] += [f"a message has {name:.60}, which is not read" for name in sorted(unread)[:_UNREAD_NAMED]]
         starts.append(len(roles))
-    return np.array(starts), np.array(roles, dtype=np.str_), pa.array(said, pa.string())
+    return _Turns(np.array(starts), np.array(roles, dtype=np.str_), pa.array(said, pa.string()), beside)
 
 
-class _Refused(Exception):
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(reason, message)
-        self.reason, self.message = reason, message
+def _instructed(turns: list[Turn], instruction: str, columns: Columns) -> list[Turn]:
+    """A conversation behind what the system column says; one that begins so already stays as it is."""
+    own = [turn for turn in turns if turn.role == "system"]
+    if not own:
+        return [Turn("system", instruction), *turns]
+    if len(own) == 1 and key_of(normalise(own[0].content)) == key_of(normalise(instruction)):
+        return turns
+    raise Refused("wrong_type", f"{columns.system}: {columns.messages} has a system message that says something else")
 
 
-def _turns(value: Any, column: str) -> Iterator[tuple[str, str]]:
-    if value is MISSING:
-        raise _Refused("missing_column", f"the row has no {column}")
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
-        value = value[0]  # a list of conversations that holds one
-    if not isinstance(value, list) or not value:
-        raise _Refused("wrong_type", f"{column}: expected a list of messages, found {type(value).__name__}")
-    for message in value:
-        given = message if isinstance(message, dict) else {}
-        found = given.get("role") or given.get("from")
-        role = _ROLES.get(found.lower()) if isinstance(found, str) else None
-        if role is None:
-            raise _Refused("wrong_type", f"{column}: each message needs a role of {_ROLE_NAMES}")
-        yield role, _said(next((given[name] for name in ("content", "value", "text") if name in given), MISSING))
+def _system(
+    batch: RawBatch, columns: Columns, verdicts: Verdicts, notes: defaultdict[int, list[str]]
+) -> pa.StringArray | None:
+    """What the system column says, trimmed; empty where it says nothing."""
+    if columns.system is None:
+        return None
+    if is_template(columns.system):
+        return pc.utf8_trim_whitespace(text_of(batch, columns.system, verdicts))
+    column = _or_null(batch.columns[columns.system], columns.system, notes)
+    return pc.utf8_trim_whitespace(strings(column, columns.system, verdicts, null=""))
 
 
-def _said(content: Any) -> str:
-    if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
-        content = "\n".join(part["text"] for part in content)
-    if content is MISSING:
-        raise _Refused("missing_column", "the row has no content")
-    if content is None:
-        raise _Refused("empty", "content is null")
-    if not isinstance(content, str):
-        raise _Refused("wrong_type", f"content: expected text, found {type(content).__name__}")
-    return content
+def _tools(
+    batch: RawBatch, columns: Columns, verdicts: Verdicts, notes: defaultdict[int, list[str]]
+) -> list[str | None] | None:
+    if columns.tools is None:
+        return None
+    found: list[str | None] = []
+    for row, value in enumerate(as_values(_or_null(batch.columns[columns.tools], columns.tools, notes))):
+        try:
+            found.append(tools_of(value))
+        except Refused as refused:
+            verdicts.refuse(row, refused.reason, refused.message)
+            found.append(None)
+    return found
 
 
-def _is_text_part(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+def _or_null(column: Column, name: str, notes: defaultdict[int, list[str]]) -> Column:
+    """A column that a row need not have: null where it has none, and a note that says so."""
+    if isinstance(column, pa.Array):
+        return column
+    for row in [row for row, value in enumerate(column) if value is MISSING]:
+        notes[row].append(f"the row has no {name}")
+    return [None if value is MISSING else value for value in column]
 
 
-def _strings(batch: RawBatch, spec: str, verdicts: Verdicts) -> pa.StringArray:
-    """A column or a template as text; empty where the row is refused."""
+def text_of(batch: RawBatch, spec: str, verdicts: Verdicts, null: str | None = None) -> pa.StringArray:
+    """A column or a template as text; empty where the row is refused. ``null`` as for :func:`strings`."""
     if not is_template(spec):
-        return strings(batch.columns[spec], spec, verdicts).fill_null("")
+        return strings(batch.columns[spec], spec, verdicts, null).fill_null("")
     joined: list[Any] = []
-    for literal, field in parts(spec):
+    for literal, slot in parts(spec):
         joined.append(pa.scalar(literal))
-        if field is not None:
-            column = batch.columns[field]
-            values = column if is_text(column) else _written(batch.values(field))
-            joined.append(strings(values, field, verdicts, null=""))
+        if slot is not None:
+            column = batch.columns[slot.column]
+            if slot.every or not is_text(column):
+                column = pa.array(fill(slot, as_values(column), verdicts.refuse), pa.string())
+            joined.append(column.fill_null(""))
     return pc.binary_join_element_wise(*joined, "")
-
-
-def _written(values: Sequence[Any]) -> list[Any]:
-    """Numbers and truth values as JSON writes them."""
-    return [
-        str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
-        for value in values
-    ]
 
 
 def strings(column: Column, name: str, verdicts: Verdicts, null: str | None = None) -> pa.StringArray:
@@ -257,5 +344,5 @@ def _from_values(values: list[Any], name: str, verdicts: Verdicts) -> pa.StringA
         if value is MISSING:
             verdicts.refuse(row, "missing_column", f"the row has no {name}")
         elif value is not None and not isinstance(value, str):
-            verdicts.refuse(row, "wrong_type", f"{name}: expected text, found {type(value).__name__}")
+            verdicts.refuse(row, "wrong_type", f"{name}: expected text, found {kind_of(value)}")
     return pa.array([value if isinstance(value, str) else None for value in values], pa.string())

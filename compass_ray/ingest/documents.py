@@ -18,10 +18,13 @@ from compass_ray import records, shards
 from compass_ray.ingest import hashes
 from compass_ray.ingest.config import DETECT, SourceConfig, View
 from compass_ray.ingest.contamination import Evaluations
-from compass_ray.ingest.content import Content, Verdicts, content_of, strings
-from compass_ray.ingest.language import detected_languages, language_from_path, languages_of
-from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, is_text
+from compass_ray.ingest.content import Content, Verdicts, content_of, text_of
+from compass_ray.ingest.detection import detected_languages
+from compass_ray.ingest.language import language_from_path, languages_of
+from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, as_value, is_text
 from compass_ray.ingest.timestamps import UTC_MICROSECONDS, timestamps
+from compass_ray.ingest.where import Allowed
+from compass_ray.values import Scalar, kind_of, written
 
 FILTERS = frozenset(
     {
@@ -81,7 +84,7 @@ def to_documents(
     return table.append_column("shard", pa.array(shard))
 
 
-def select_rows(batch: RawBatch, where: Mapping[str, list[str]]) -> tuple[RawBatch, list[Fault]]:
+def select_rows(batch: RawBatch, where: Mapping[str, list[Scalar]]) -> tuple[RawBatch, list[Fault]]:
     """The rows whose columns have one of the allowed values, and the faults of the batch with those left out."""
     faults = batch.faults
     for column, allowed in where.items():
@@ -110,20 +113,22 @@ def _judge(
     return documents, [_refused(batch, row, *verdicts[row]) for row in sorted(verdicts)]
 
 
-def _where(batch: RawBatch, name: str, allowed: list[str]) -> tuple[RawBatch, list[Fault]]:
+def _where(batch: RawBatch, name: str, values: list[Scalar]) -> tuple[RawBatch, list[Fault]]:
     column = batch.columns[name]
-    if is_text(column):
-        mask = pc.is_in(column.fill_null("None"), pa.array(allowed, pa.string())).to_numpy(zero_copy_only=False)
-    else:
-        wanted = frozenset(allowed)
-        mask = np.array([value is not MISSING and str(value) in wanted for value in batch.values(name)], dtype=bool)
+    allowed = Allowed(values)
+    mask = allowed.mask(column)
     if mask.all():
         return batch, []
-    message = f"{name} is not one of {', '.join(allowed)}"
+    message = f"{name} is not one of {allowed.shown}"
     faults = []
     for row in np.flatnonzero(~mask).tolist():
-        if column[row] is MISSING:
+        value = None if is_text(column) else as_value(column[row])
+        if value is MISSING:
             faults.append(_refused(batch, row, "missing_column", f"the row has no {name}"))
+        elif written(value) is None:
+            wanted = "text, a number, a date, true, false or null"
+            found = kind_of(value)
+            faults.append(_refused(batch, row, "wrong_type", f"{name}: expected {wanted}, found {found}"))
         else:
             faults.append(Fault(batch.rows[row], "filtered", message))
     return batch.take(np.flatnonzero(mask)), faults
@@ -141,8 +146,7 @@ def _languages(
         codes = pa.repeat(source.lang, n_rows)
         return codes, codes
     elif source.columns.lang:
-        codes = strings(batch.columns[source.columns.lang], source.columns.lang, verdicts, null="")
-        codes = pc.utf8_trim_whitespace(codes)
+        codes = pc.utf8_trim_whitespace(text_of(batch, source.columns.lang, verdicts, null=""))
         tags, unknown = languages_of(codes, source.lang_map, source.columns.lang)
     else:
         codes = pa.repeat(language_from_path(source, uri), n_rows)
@@ -161,9 +165,11 @@ def _times(batch: RawBatch, source: SourceConfig, verdicts: Verdicts) -> pa.Arra
         for row in [row for row, value in enumerate(column) if value is MISSING]:
             verdicts.refuse(row, "missing_column", f"the row has no {name}")
     times, bad = timestamps(column)
-    for row in bad:
-        found = column[row].as_py() if isinstance(column, pa.Array) else column[row]
-        verdicts.refuse(row, "bad_timestamp", f"{name}: expected ISO 8601, RFC 2822 or Unix time, found {found!r:.60}")
+    for row, why in bad.items():
+        found = as_value(column[row])
+        shown = repr(found) if isinstance(found, str) else written(found) or found
+        message = f"{name}: expected ISO 8601, RFC 2822 or Unix time, found {shown!s:.60}"
+        verdicts.refuse(row, "bad_timestamp", f"{message}; {why}" if why else message)
     return times
 
 
@@ -196,14 +202,17 @@ def _documents(content: Content, whole: list[pa.Array], name: str, source: Sourc
         "row": rows,
         "text": content.texts,
         "messages": content.messages,
+        "tools": None if content.tools is None else pa.array(content.tools, pa.string()),
         "timestamp": times,
+        "notes": None if content.notes is None else pa.array(content.notes, records.INGESTED.field("notes").type),
     }
     return _table(columns, n_rows)
 
 
 def _rejects(faults: list[Fault], name: str, role: str, uri: str) -> pa.Table:
     places = hashes.to_arrow(hashes.place_ids(name, uri, [fault.row for fault in faults]))
-    reject = [{"reason": fault.reason, "message": fault.message, "raw": fault.raw[:RAW_BYTES]} for fault in faults]
+    reject = [{"reason": fault.reason, "message": _with_loss(fault), "raw": fault.raw[:RAW_BYTES]} for fault in faults]
+    lost = [None if fault.rows == 1 else {"rows": fault.rows, "bytes": fault.lost_bytes} for fault in faults]
     columns = {
         "doc_id": places,
         "content_id": places,
@@ -211,9 +220,17 @@ def _rejects(faults: list[Fault], name: str, role: str, uri: str) -> pa.Table:
         "source": pa.repeat(name, len(faults)),
         "uri": pa.repeat(uri, len(faults)),
         "row": pa.array([fault.row for fault in faults], pa.int64()),
+        "lost": pa.array(lost, records.LOST),
         "reject": pa.array(reject, records.REJECT),
     }
     return _table(columns, len(faults))
+
+
+def _with_loss(fault: Fault) -> str:
+    """The message, and what is lost if that is more than a row."""
+    if fault.rows is None:
+        return f"{fault.message}; {fault.lost_bytes:,} bytes of the file are lost"
+    return fault.message if fault.rows == 1 else f"{fault.message}; {fault.rows:,} rows are lost"
 
 
 def _table(columns: dict[str, pa.Array | None], n_rows: int) -> pa.Table:

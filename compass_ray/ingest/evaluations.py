@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from compass_ray.errors import SchemaError
-from compass_ray.ingest.config import FilesConfig, Limits
+from compass_ray.ingest.config import EVALUATIONS, FilesConfig, Limits
 from compass_ray.ingest.contamination import NGRAMS
 from compass_ray.ingest.content import Verdicts, content_of
 from compass_ray.ingest.documents import FILTERS, select_rows
@@ -18,7 +18,13 @@ from compass_ray.ingest.readers import Fault, read
 
 
 def evaluation_ngrams(
-    name: str, evaluation: FilesConfig, files: Iterable[InputFile], lengths: Lengths, limits: Limits
+    name: str,
+    evaluation: FilesConfig,
+    files: Iterable[InputFile],
+    lengths: Lengths,
+    limits: Limits,
+    *,
+    vowel_marks: bool = False,
 ) -> tuple[pa.Table, dict[str, int]]:
     """The n-grams of one evaluation.
 
@@ -28,13 +34,15 @@ def evaluation_ngrams(
         For errors.
     lengths : Lengths
         Of n-grams.
+    vowel_marks : bool, optional
+        As for :func:`~compass_ray.ingest.ngrams.ngram_hashes`.
 
     Returns
     -------
     Table of schema ``NGRAMS``
     counts : dict
-        ``texts`` that were read, those ``too_short`` to be compared, and ``ngrams``. An evaluation is held in memory:
-        20 bytes an n-gram, and as much again while they are sorted.
+        ``texts`` that were read, those ``too_short`` to be compared, rows that are ``blank``, and ``ngrams``. An
+        evaluation is held in memory: 20 bytes an n-gram, and as much again while they are sorted.
 
     Raises
     ------
@@ -43,7 +51,7 @@ def evaluation_ngrams(
     """
     hashes, sources, rows = [np.empty(0, np.uint64)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     uris: list[str] = []
-    texts = too_short = 0
+    texts = too_short = blank = 0
     for file in files:
         uris.append(file.uri)
         for batch in read(ReadUnit(name, file), evaluation.wanted_columns, limits):
@@ -55,8 +63,9 @@ def evaluation_ngrams(
             faults = [*faults, *(Fault(kept.rows[row], *verdict) for row, verdict in verdicts.items())]
             _refuse_faults(name, file, faults)
             compared = [row for row in range(len(kept.rows)) if row not in verdicts]
-            grams, owners = ngram_hashes([found[row] for row in compared], lengths)
+            grams, owners = ngram_hashes([found[row] for row in compared], lengths, vowel_marks=vowel_marks)
             texts += len(compared)
+            blank += len(kept.rows) - len(compared)
             too_short += len(compared) - len(np.unique(owners))
             hashes.append(grams)
             sources.append(np.full(len(grams), len(uris) - 1, np.int32))
@@ -67,7 +76,7 @@ def evaluation_ngrams(
     unique, first = np.unique(np.concatenate(hashes)[order], return_index=True)
     first = order[first]
     columns = [pa.array(unique), pa.array(uris, pa.string()).take(pa.array(source[first])), pa.array(row[first])]
-    counts = {"texts": texts, "too_short": too_short, "ngrams": len(unique)}
+    counts = {"texts": texts, "too_short": too_short, "blank": blank, "ngrams": len(unique)}
     return pa.table(columns, schema=NGRAMS), counts
 
 
@@ -75,4 +84,4 @@ def _refuse_faults(name: str, file: InputFile, faults: Iterable[Fault]) -> None:
     for fault in faults:
         if fault.reason not in FILTERS:
             place = file.url if fault.row is None else f"{file.url}, row {fault.row}"
-            raise SchemaError(f"ingest.decontaminate.evaluations.{name}: {place}: {fault.reason}: {fault.message}")
+            raise SchemaError(f"{EVALUATIONS}.{name}: {place}: {fault.reason}: {fault.message}")

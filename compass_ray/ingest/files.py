@@ -1,37 +1,18 @@
-"""Which files a source has, and how they are split among read tasks."""
+"""The files of sources: what identifies them, and how they are shared out among read tasks."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import fnmatch
 import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from compass_ray import storage
-from compass_ray.errors import ConfigError, DataError, EmptyInput
-from compass_ray.ingest.config import FilesConfig
+from compass_ray.errors import DataError
+from compass_ray.ingest.config import Dialect
+from compass_ray.ingest.formats import compression_of
 
-_BY_SUFFIX = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".md": "markdown",
-}
-"""A .txt file may hold a document or a document a line, which its name does not tell."""
-
-_IN_FOLDERS = {"lines": (".txt",), "text": (".txt",), "markdown": (".md", ".markdown")}
-_NOT_DATA = ("dataset_info.json", "dataset_dict.json", "state.json", "cache-*.arrow")
-"""What stands beside the data in the folders of ``datasets``."""
-
-_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _IN_RANGES = frozenset({"jsonl", "lines"})
 _EXPANSION = 4
 
@@ -46,6 +27,7 @@ class InputFile:
     version: str
     format: str
     content: str  # hash of the bytes, or the object's version
+    dialect: Dialect = field(default_factory=Dialect)  # of delimited text, as far as the config says
 
     @property
     def place(self) -> str:
@@ -83,111 +65,6 @@ class ReadUnit:
         return self.file.weight if self.end is None else self.end - self.start
 
 
-def source_files(name: str, source: FilesConfig, cache: HashCache, section: str = "sources") -> list[InputFile]:
-    """The files of a source, sorted by uri, each with a hash of its content; errors as :func:`list_source`."""
-    files = list_source(name, source, section)
-    content = cache.content_of(files)
-    return [replace(file, content=content[file.url]) for file in files]
-
-
-def list_source(name: str, source: FilesConfig, section: str = "sources") -> list[InputFile]:
-    """The files of a source, sorted by uri. None is read, so the version stands for the content.
-
-    ``section`` is where the config has it, for errors.
-
-    Raises
-    ------
-    EmptyInput
-        If a path or glob matches nothing.
-    ConfigError
-        If a format cannot be told from the name, or two files differ only in the query of their addresses.
-    """
-    patterns = [storage.absolute(path) for path in source.paths]
-    schemes = sorted({storage.scheme_of(pattern) for pattern in patterns})
-    if len(schemes) > 1:
-        mixed = " and ".join(f"{scheme}://" if scheme else "local paths" for scheme in schemes)
-        raise ConfigError(f"{section}.{name}.path: mixes {mixed}; make a source of each")
-    listed: dict[str, storage.FileStat] = {}
-    roots = []
-    for given, pattern in zip(source.paths, patterns, strict=True):
-        matched = storage.list_files(pattern)
-        roots.append(storage.root_of(pattern) if matched else pattern)
-        matched = matched or _list_folder(pattern, source.format)
-        if not matched:
-            raise EmptyInput(
-                f"{section}.{name}.path: no file matches {storage.public(given)}; check the path, the glob and the "
-                "variables"
-            )
-        listed.update({file.url: file for file in matched})
-    root = re.sub(r"^(\w+):/", r"\1://", os.path.commonpath(roots))  # of two slashes it leaves one
-    uris = {url: storage.public(url).removeprefix(root).lstrip("/") for url in listed}
-    if len(set(uris.values())) < len(uris):
-        raise ConfigError(
-            f"{section}.{name}.path: addresses that differ only in their queries, which are not kept; make a source "
-            "of each"
-        )
-    kept = [
-        file for url, file in listed.items() if not any(fnmatch.fnmatch(uris[url], glob) for glob in source.exclude)
-    ]
-    if not kept:
-        raise EmptyInput(f"{section}.{name}.exclude: leaves none of {len(listed)} files; found {source.exclude}")
-    formats = {file.url: format_of(f"{section}.{name}.format", source.format, file.url) for file in kept}
-    files = [
-        InputFile(file.url, uris[file.url], file.size, file.version, formats[file.url], file.version) for file in kept
-    ]
-    return sorted(files, key=lambda file: file.uri)
-
-
-def _list_folder(folder: str, declared: str) -> list[storage.FileStat]:
-    """The files below a folder whose names tell the declared format, or any format if none is declared."""
-    if not storage.has_folders(folder):
-        return []
-    return [
-        file
-        for file in storage.list_files(storage.join(folder, "**"))
-        if (name := file.url.rsplit("/", 1)[1])
-        and not any(fnmatch.fnmatch(name, pattern) for pattern in _NOT_DATA)
-        and (suffix_of(name) in _IN_FOLDERS[declared] if declared in _IN_FOLDERS else _tells(name, declared))
-    ]
-
-
-def _tells(name: str, declared: str) -> bool:
-    found = _BY_SUFFIX.get(suffix_of(name))
-    return found == declared if declared != "auto" else found not in (None, "markdown")
-
-
-def compression_of(url: str) -> str:
-    """The suffix that says how a file is compressed, or nothing."""
-    suffix = os.path.splitext(storage.public(url))[1].lower()
-    return suffix if suffix in _COMPRESSIONS else ""
-
-
-def suffix_of(url: str) -> str:
-    """The suffix that says what a file is, compressed or not."""
-    name = storage.public(url)
-    return os.path.splitext(name[: len(name) - len(compression_of(name))])[1].lower()
-
-
-def format_of(field: str, declared: str, url: str) -> str:
-    """The declared format, or the one that the name of a file tells.
-
-    Raises
-    ------
-    ConfigError
-        If it tells none; ``field`` is where to set it.
-    """
-    if declared != "auto":
-        return declared
-    suffix = suffix_of(url)
-    if suffix not in _BY_SUFFIX:
-        raise ConfigError(
-            f"{field}: cannot tell the format of {storage.public(url)} from its name; expected {', '.join(_BY_SUFFIX)} "
-            f"({', '.join(_COMPRESSIONS)} or not), or set {field}"
-            + (" to 'lines' (a document a line) or 'text' (a document a file)" if suffix == ".txt" else "")
-        )
-    return _BY_SUFFIX[suffix]
-
-
 def read_units(files: Mapping[str, list[InputFile]], range_bytes: int) -> list[ReadUnit]:
     """Split all files into read tasks: byte ranges of plain line files, everything else whole."""
     units: list[ReadUnit] = []
@@ -220,6 +97,11 @@ class HashCache:
             self._known: dict[str, str] = json.loads(storage.read_bytes(url))
         except FileNotFoundError:
             self._known = {}
+
+    def with_content(self, files: Sequence[InputFile]) -> list[InputFile]:
+        """The files, each with a hash of its content."""
+        content = self.content_of(files)
+        return [replace(file, content=content[file.url]) for file in files]
 
     def content_of(self, files: Sequence[storage.FileStat | InputFile]) -> dict[str, str]:
         """A content hash for each file, by URL."""

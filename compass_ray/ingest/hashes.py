@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +32,21 @@ def text_hashes(keys: Iterable[bytes]) -> list[bytes]:
     return [blake2b(b"text\0" + key, digest_size=16).digest() for key in keys]
 
 
-def chat_hashes(chats: Iterable[Sequence[tuple[str, str]]]) -> list[bytes]:
-    """Of all content of conversations, each turn as its role and the key of what is said."""
-    return [blake2b(b"messages\0" + _encode(chat).encode(), digest_size=16).digest() for chat in chats]
+def chat_hashes(chats: Iterable[Sequence[tuple[Any, ...]]], tools: Sequence[str | None] | None = None) -> list[bytes]:
+    """Of all content of conversations.
+
+    Parameters
+    ----------
+    chats : iterable of sequence of tuple
+        Each message as its role and the key of what is said; then, if there is more, a dict of that, as plain JSON.
+    tools : sequence of str or None, optional
+        JSON of each conversation's tools. One without any has the hash that it has without this argument.
+    """
+    encoded = (_encode(chat) for chat in chats)
+    if tools is not None:
+        pairs = zip(encoded, tools, strict=True)
+        encoded = (chat if given is None else f"{_encode(given)}\0{chat}" for chat, given in pairs)
+    return [blake2b(b"messages\0" + chat.encode(), digest_size=16).digest() for chat in encoded]
 
 
 def doc_ids(role: str, owners: Sequence[str | None], langs: Sequence[str], contents: Iterable[bytes]) -> list[bytes]:

@@ -17,7 +17,8 @@ import numpy as np
 import rensa
 from numpy.typing import NDArray
 
-from compass_ray.ingest.ngrams import Hashes, Lengths, mixed, ngram_hashes
+from compass_ray.ingest.ngrams import Lengths, ngram_hashes
+from compass_ray.words import Hashes, mixed
 
 ALGORITHM = rensa.RMinHash.ALGORITHM_VERSION
 """Of the library: another one gives other signatures."""
@@ -57,7 +58,7 @@ def banding(similarity: float, hashes: int) -> Banding:
 
 
 def bucket_hashes(
-    texts: Sequence[str], langs: Sequence[str], lengths: Lengths, cut: Banding
+    texts: Sequence[str], langs: Sequence[str], lengths: Lengths, cut: Banding, *, vowel_marks: bool = False
 ) -> tuple[Hashes, NDArray[np.intp]]:
     """The bucket of every document in every band.
 
@@ -69,6 +70,8 @@ def bucket_hashes(
         Documents of two languages never meet.
     lengths : Lengths
         Of n-grams.
+    vowel_marks : bool, optional
+        As for :func:`~compass_ray.ingest.ngrams.ngram_hashes`.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def bucket_hashes(
     tags = {lang: int.from_bytes(blake2b(lang.encode(), digest_size=8).digest(), "little") for lang in set(langs)}
     bands: Hashes = np.arange(cut.bands).astype(np.uint64)
     for start in range(0, len(texts), _BLOCK):
-        hashes, owners = ngram_hashes(texts[start : start + _BLOCK], lengths)
+        hashes, owners = ngram_hashes(texts[start : start + _BLOCK], lengths, vowel_marks=vowel_marks)
         order = np.argsort(owners, kind="stable")
         rows, first = np.unique(owners[order], return_index=True)
         rows = rows.astype(np.intp) + start

@@ -18,15 +18,17 @@ import pyarrow.compute as pc
 
 from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Receipt, artifact
+from compass_ray.ingest.chats import whole_text
 from compass_ray.ingest.config import MinHash
 from compass_ray.ingest.minhash import ALGORITHM, Banding, banding, bucket_hashes
-from compass_ray.ingest.ngrams import Hashes, Lengths
+from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.readers.batch import RAW_BYTES
 from compass_ray.ingest.shuffle import as_rejects, count_rows, in_order
 from compass_ray.runtime.stage import Session, exchange
 from compass_ray.runtime.threads import set_threads
+from compass_ray.words import Hashes
 
-VERSION = 1
+VERSION = 2
 _SHARDS_EACH = 8
 _MAX_PARTS = 256
 _PIECES = 16
@@ -43,6 +45,7 @@ class NearDuplicates:
     """How documents are compared, the shards they are in, and the artifact of what is found, one key per part."""
 
     lengths: Lengths
+    vowel_marks: bool
     cut: Banding
     read: Artifact  # shards as they were read: exact duplicates are left out
     n_parts: int
@@ -53,9 +56,16 @@ def plan_near_duplicates(config: MinHash, read: Artifact, n_shards: int, output:
     """Name what will be found in shards; none is read."""
     cut = banding(config.similarity, config.hashes)
     n_parts = _parts_of(n_shards)
-    body = {"version": VERSION, "algorithm": ALGORITHM, "lengths": [*config.lengths], "cut": [*cut], "parts": n_parts}
+    body = {
+        "version": VERSION,
+        "algorithm": ALGORITHM,
+        "lengths": [*config.lengths],
+        "vowel_marks": config.vowel_marks,
+        "cut": [*cut],
+        "parts": n_parts,
+    }
     found = artifact(output, "minhash", {**body, "read": read.fingerprint})
-    return NearDuplicates(config.lengths, cut, read, n_parts, found)
+    return NearDuplicates(config.lengths, config.vowel_marks, cut, read, n_parts, found)
 
 
 def _parts_of(n_shards: int) -> int:
@@ -101,7 +111,8 @@ def _buckets(key: str, plan: NearDuplicates) -> pa.Table:
     documents = records.documents_only(plan.read.read(key, ["doc_id", "role", "lang", "text", "messages", "reject"]))
     pool = documents.filter(pc.equal(documents["role"], "pool"))
     langs = pool["lang"].to_pylist()
-    buckets, compared = bucket_hashes(whole_texts(pool).to_pylist(), langs, plan.lengths, plan.cut)
+    texts = whole_texts(pool).to_pylist()
+    buckets, compared = bucket_hashes(texts, langs, plan.lengths, plan.cut, vowel_marks=plan.vowel_marks)
     hashes = buckets.ravel()
     owners = pa.array(np.repeat(compared, plan.cut.bands))
     shard = pa.repeat(pa.scalar(int(key), pa.int32()), len(hashes))
@@ -111,11 +122,22 @@ def _buckets(key: str, plan: NearDuplicates) -> pa.Table:
 
 def whole_texts(documents: pa.Table) -> pa.ChunkedArray:
     """All content of each document, every turn of a conversation, in one line."""
-    turns = documents["messages"].combine_chunks()
+    chats = documents["messages"].combine_chunks()
     said = pa.ListArray.from_arrays(
-        turns.offsets, pc.struct_field(turns.values, "content"), mask=turns.is_null() if turns.null_count else None
+        chats.offsets, _said(chats.values), mask=chats.is_null() if chats.null_count else None
     )
     return pc.replace_substring(pc.coalesce(pc.binary_join(said, " "), documents["text"]), "\n", " ")
+
+
+def _said(turns: pa.StructArray) -> pa.StringArray:
+    """All that each message says."""
+    content = pc.struct_field(turns, "content")
+    calls, reasoning = (pc.struct_field(turns, name) for name in ("tool_calls", "reasoning_content"))
+    more = pc.or_(calls.is_valid(), reasoning.is_valid())
+    if not pc.any(more).as_py():
+        return content
+    whole = [whole_text(turn["content"], turn) for turn in turns.filter(more).to_pylist()]
+    return pc.replace_with_mask(content, more, pa.array(whole, pa.string()))
 
 
 def _write_found(part: int, parts: int, pieces: list[pa.Table], plan: NearDuplicates, missing: list[str]) -> Receipt:

@@ -18,7 +18,9 @@ from compass_ray import records, storage
 from compass_ray.configbase import Config
 from compass_ray.errors import EmptyInput, SchemaError
 from compass_ray.ingest.config import Format
-from compass_ray.ingest.files import InputFile, ReadUnit, format_of
+from compass_ray.ingest.files import InputFile, ReadUnit
+from compass_ray.ingest.formats import format_of
+from compass_ray.ingest.paths import find
 from compass_ray.ingest.readers import MISSING, read
 
 
@@ -164,11 +166,11 @@ def _value(value: Any, ignored: re.Pattern[str] | None) -> str:
 def _urls(name: str, corpus: ParallelCorpus) -> list[str]:
     urls: dict[str, None] = {}
     for path in corpus.paths:
-        found = storage.list_files(storage.absolute(path))
-        if not found:
+        found = find(path)
+        if not found.files or found.kind == "folder":
             raise EmptyInput(
                 f"corpora.{name}.path: no file matches {storage.public(path)}; check the path, the glob and the "
                 "variables"
             )
-        urls.update(dict.fromkeys(file.url for file in found))
+        urls.update(dict.fromkeys(file.url for file in found.files))
     return list(urls)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -17,6 +17,9 @@ from compass_ray.ingest.contamination import contaminated_by_file
 
 _MOJIBAKE = "\ufffd|â€|ï»¿|[ÃÂ][\u0080-\u00bf]|(?:[ÐÑ][\u0080-\u00bf‚-™]){2}"
 """UTF-8 that was read as Latin-1 or Windows-1252 and written again, and characters that were lost."""
+
+_NOTES = 200
+"""How many kinds of notes of a shard are counted, the commonest: files may have fields without end."""
 
 
 def finish_shard(rows: pa.Table) -> pa.Table:
@@ -78,21 +81,43 @@ def as_rejects(
     )
 
 
+def notes_of(shard: pa.Table) -> Iterator[tuple[str, list[str]]]:
+    """Source and notes of each document that has some."""
+    noted = shard.filter(pc.and_(shard["reject"].is_null(), shard["notes"].is_valid()))
+    return zip(noted["source"].to_pylist(), noted["notes"].to_pylist(), strict=True)
+
+
 def count_rows(shard: pa.Table) -> dict[str, Any]:
     """What a finished shard holds: rows by source and outcome, documents by role, owner and language.
 
+    A fault counts as the rows that are lost with it. One whose rows nobody could count is one row, and is ``lost``
+    too: by source and reason how many such faults there are, and how many bytes of files were lost.
+
     Documents that look like mojibake are counted by source and left as they are: mending them is a guess. Contaminated
-    rows are counted by evaluation file too.
+    rows are counted by evaluation file too, and documents by source and what their notes say.
     """
     outcomes = pc.if_else(shard["reject"].is_null(), "document", pc.struct_field(shard["reject"], "reason"))
     rows = Counter(zip(shard["source"].to_pylist(), outcomes.to_pylist(), strict=True))
+    lost: Counter[tuple[str, str]] = Counter()
+    lost_bytes: Counter[tuple[str, str]] = Counter()
+    for fault in shard.filter(shard["lost"].is_valid()).select(["source", "lost", "reject"]).to_pylist():
+        key = fault["source"], fault["reject"]["reason"]
+        if fault["lost"]["rows"] is None:
+            lost[key] += 1
+            lost_bytes[key] += fault["lost"]["bytes"]
+        else:
+            rows[key] += fault["lost"]["rows"] - 1
     documents = records.documents_only(shard)
     groups = Counter(zip(*(documents[name].to_pylist() for name in ("role", "owner", "lang")), strict=True))
     odd = Counter(documents["source"].filter(pc.match_substring_regex(documents["text"], _MOJIBAKE)).to_pylist())
+    notes = Counter((source, note) for source, said in notes_of(shard) for note in said)
     messages = pc.struct_field(shard["reject"], "message").filter(pc.equal(outcomes, "contaminated"))
+    uncounted = {"lost": sorted([*key, count, lost_bytes[key]] for key, count in lost.items())} if lost else {}
     return {
+        **uncounted,
         "contaminated": [[*entry] for entry in contaminated_by_file(messages.to_pylist())],
         "mojibake": sorted([source, count] for source, count in odd.items()),
+        "notes": sorted([*key, count] for key, count in notes.most_common(_NOTES)),
         "rows": sorted([*key, count] for key, count in rows.items()),
         "documents": sorted(([*key, count] for key, count in groups.items()), key=json.dumps),
     }

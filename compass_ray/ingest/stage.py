@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -23,11 +24,13 @@ from compass_ray import records, shards
 from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
 from compass_ray.configbase import identity
 from compass_ray.errors import DataError, EmptyInput, TooManyBadRows
-from compass_ray.ingest.config import Decontamination, IngestConfig, Limits, SourceConfig, View
+from compass_ray.ingest.config import EVALUATIONS, Decontamination, IngestConfig, Limits, SourceConfig, View
 from compass_ray.ingest.contamination import Evaluations, merged
 from compass_ray.ingest.documents import FILTERS, to_documents
 from compass_ray.ingest.evaluations import evaluation_ngrams
-from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
+from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units
+from compass_ray.ingest.listing import Listing, list_source
+from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.near_duplicates import (
     NearDuplicates,
     find_near_duplicates,
@@ -38,23 +41,29 @@ from compass_ray.ingest.readers import read
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 2
-EVALUATIONS_VERSION = 1
+VERSION = 3
+EVALUATIONS_VERSION = 2
 _TASKS_PER_CPU = 4
 _NOT_QUARANTINED = frozenset({"document", "duplicate", "near_duplicate", "filtered"})
 
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """What will be read, and into how many shards."""
+    """What will be read, and into how many shards; ``listings`` say what will not, by source and evaluation."""
 
     sources: Mapping[str, SourceConfig]
+    listings: Mapping[str, Listing]
     files: Mapping[str, list[InputFile]]
     view: View
     n_shards: int
     artifact: Artifact
     evaluations: EvaluationPlan | None = None
     near_duplicates: NearDuplicates | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the files of each source."""
+        return {name: sum(file.size for file in files) for name, files in self.files.items()}
 
 
 @dataclass(frozen=True)
@@ -72,11 +81,16 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
 
     Raises
     ------
-    EmptyInput, ConfigError
-        If a source matches no file, or a format cannot be told.
+    EmptyInput, ConfigError, DataError
+        As :func:`~compass_ray.ingest.listing.list_source`: all is listed before anything is hashed.
     """
+    written = [f"{output}/cache"]
+    listings = {name: list_source(name, source, written=written) for name, source in sources.items()}
+    looked = config.decontaminate.evaluations if config.decontaminate else {}
+    evaluated = {name: list_source(name, given, EVALUATIONS, written) for name, given in looked.items()}
     cache = HashCache(f"{output}/cache/inputs.json")
-    files = {name: source_files(name, source, cache) for name, source in sources.items()}
+    files = {name: cache.with_content(listing.files) for name, listing in listings.items()}
+    listings |= {f"evaluation {name}": listing for name, listing in evaluated.items()}
     weight = sum(file.weight for members in files.values() for file in members)
     n_shards = shards.shard_count(weight, config.shard_bytes)
     described = {
@@ -86,25 +100,29 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
     body = {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards, "limits": [*config.limits]}
     evaluations = None
     if config.decontaminate is not None:
-        evaluations = _plan_evaluations(config.decontaminate, config.limits, cache, output)
+        compared = {name: cache.with_content(listing.files) for name, listing in evaluated.items()}
+        evaluations = _plan_evaluations(config.decontaminate, config.limits, compared, output)
         body["evaluations"] = evaluations.artifact.fingerprint
     if config.minhash is None:
-        return IngestPlan(sources, files, view, n_shards, artifact(output, "ingest", body), evaluations)
+        return IngestPlan(sources, listings, files, view, n_shards, artifact(output, "ingest", body), evaluations)
     near = plan_near_duplicates(config.minhash, artifact(output, "read", body), n_shards, output)
     target = artifact(output, "ingest", {"version": VERSION, "minhash": near.found.fingerprint})
-    return IngestPlan(sources, files, view, n_shards, target, evaluations, near)
+    return IngestPlan(sources, listings, files, view, n_shards, target, evaluations, near)
 
 
-def _plan_evaluations(config: Decontamination, limits: Limits, cache: HashCache, output: str) -> EvaluationPlan:
-    section = "ingest.decontaminate.evaluations"
-    files = {name: source_files(name, given, cache, section) for name, given in config.evaluations.items()}
+def _plan_evaluations(
+    config: Decontamination, limits: Limits, files: Mapping[str, list[InputFile]], output: str
+) -> EvaluationPlan:
     contents = {name: [[file.uri, file.format, file.content] for file in members] for name, members in files.items()}
     body = {"version": EVALUATIONS_VERSION, **identity(config), "files": contents, "limits": [*limits]}
     return EvaluationPlan(config, files, limits, artifact(output, "evaluations", body))
 
 
 def ingest(plan: IngestPlan, config: IngestConfig, session: Session) -> Manifest:
-    """Read all sources into the plan's artifact, one key per logical shard."""
+    """Read all sources into the plan's artifact, one key per logical shard; say what of them is not read."""
+    for name, listing in plan.listings.items():
+        for line in listing.said:
+            session.display.say(f"{name}: {line}")
     if plan.evaluations is not None:
         _read_evaluations(plan.evaluations, session)
     keys = shards.shard_keys(plan.n_shards)
@@ -123,11 +141,18 @@ def _read_evaluations(plan: EvaluationPlan, session: Session) -> None:
 
 def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
     evaluation = plan.config.evaluations[name]
-    table, counts = evaluation_ngrams(name, evaluation, plan.files[name], plan.config.lengths, plan.limits)
+    table, counts = evaluation_ngrams(
+        name,
+        evaluation,
+        plan.files[name],
+        plan.config.lengths,
+        plan.limits,
+        vowel_marks=plan.config.vowel_marks,
+    )
     if not table.num_rows:
         needed = ", ".join(f"{length} {unit}" for unit, length in plan.config.lengths._asdict().items())
         raise EmptyInput(
-            f"ingest.decontaminate.evaluations.{name}: none of its {counts['texts']} texts is long enough to be "
+            f"{EVALUATIONS}.{name}: none of its {counts['texts']} texts is long enough to be "
             f"compared ({needed}, or half of it as a whole); check columns"
         )
     return plan.artifact.write(name, table, counts)
@@ -135,7 +160,7 @@ def _write_evaluation(name: str, plan: EvaluationPlan) -> Receipt:
 
 def _load_evaluations(plan: EvaluationPlan) -> Evaluations:
     tables = {name: plan.artifact.read(name) for name in sorted(plan.files)}
-    return merged(tables, plan.config.lengths)
+    return merged(tables, plan.config.lengths, vowel_marks=plan.config.vowel_marks)
 
 
 def _read_and_shuffle(
@@ -227,7 +252,10 @@ def _write_shard(rows: pa.Table, artifact: Artifact) -> pa.Table:
 
 
 def row_counts(manifest: Manifest) -> dict[tuple[str, str], int]:
-    """Rows by (source, outcome); the outcome is ``document`` or the reason of the reject."""
+    """Rows by (source, outcome); the outcome is ``document`` or the reason of the reject.
+
+    A fault counts as the rows that are lost with it; as one where nobody could count them: see ``estimated_rows``.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     for receipt in manifest.receipts.values():
         for source, outcome, rows in receipt.summary["rows"]:
@@ -243,6 +271,18 @@ def mojibake_counts(manifest: Manifest) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
+def note_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Documents by source and what is noted of them: what was not read, or not there."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for receipt in manifest.receipts.values():
+        for source, note, documents in receipt.summary["notes"]:
+            counts[source, note] += documents
+    found: dict[str, dict[str, int]] = {}
+    for (source, note), documents in sorted(counts.items()):
+        found.setdefault(source, {})[note] = documents
+    return found
+
+
 def contaminated_counts(manifest: Manifest) -> dict[str, int]:
     """Contaminated pool rows by evaluation file, ``evaluation:uri``."""
     counts: Counter[str] = Counter()
@@ -252,7 +292,7 @@ def contaminated_counts(manifest: Manifest) -> dict[str, int]:
 
 
 def evaluation_counts(plan: IngestPlan) -> dict[str, dict[str, int]]:
-    """By evaluation: ``texts``, those ``too_short`` to be compared, and ``ngrams``; empty without decontamination."""
+    """By evaluation: what :func:`evaluation_ngrams` counts; empty without decontamination."""
     receipts = {} if plan.evaluations is None else plan.evaluations.artifact.manifest().receipts
     return {name: receipt.summary for name, receipt in receipts.items()}
 
@@ -273,23 +313,38 @@ def shards_with(manifest: Manifest, role: str) -> list[str]:
     ]
 
 
-def check_usable(manifest: Manifest, config: IngestConfig, required_roles: Iterable[str]) -> None:
+def check_usable(
+    manifest: Manifest,
+    config: IngestConfig,
+    required_roles: Iterable[str],
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """Refuse data with too many structural faults, or with a needed role empty.
+
+    Parameters
+    ----------
+    sizes : mapping of source to int
+        Bytes of its files, by which faults are weighed whose rows nobody could count; without them each is a row.
 
     Raises
     ------
     TooManyBadRows, EmptyInput
     """
     counts = row_counts(manifest)
+    estimated = estimated_rows(manifest, counts, sizes)
+    counts |= estimated
     bad = Counter[Any]()
     for (source, outcome), rows in counts.items():
         if outcome != "document" and outcome not in FILTERS:
             bad[source, outcome] += rows
     read_rows = sum(counts.values())
     if bad.total() > config.max_bad_fraction * read_rows:
-        worst = "; ".join(f"{source}: {rows} × {reason}" for (source, reason), rows in bad.most_common(5))
+        worst = "; ".join(
+            f"{key[0]}: {'about ' if key in estimated else ''}{rows} × {key[1]}" for key, rows in bad.most_common(5)
+        )
+        about = "about " if estimated else ""
         raise TooManyBadRows(
-            f"{bad.total()} of {read_rows} rows are broken ({bad.total() / read_rows:.2%}), above "
+            f"{about}{bad.total()} of {about}{read_rows} rows are broken ({bad.total() / read_rows:.2%}), above "
             f"ingest.max_bad_fraction = {config.max_bad_fraction:.2%}; worst: {worst}. See quarantine.parquet; "
             "mend the files or raise the ceiling"
         )
@@ -315,9 +370,14 @@ def quarantine(documents: Artifact, session: Session) -> Artifact:
 
 
 def _quarantine_shard(key: str, documents: Artifact, target: Artifact) -> Receipt:
-    shard = documents.read(key, ["source", "uri", "row", "reject"])
-    rejects = shard.filter(shard["reject"].is_valid()).flatten()
+    shard = documents.read(key, ["source", "uri", "row", "lost", "reject"])
+    shard = shard.filter(shard["reject"].is_valid())
+    rejects = shard.drop_columns(["lost"]).flatten()
     rejects = rejects.rename_columns([name.removeprefix("reject.") for name in rejects.column_names])
+    one = shard["lost"].is_null()
+    lost = {name: pc.struct_field(shard["lost"], name) for name in ("rows", "bytes")}
+    rejects = rejects.append_column("rows", pc.if_else(one, 1, lost["rows"]))
+    rejects = rejects.append_column("lost_bytes", lost["bytes"].fill_null(0))
     kept = [reason not in _NOT_QUARANTINED for reason in rejects["reason"].to_pylist()]
     table = rejects.filter(pa.array(kept, pa.bool_())).select(records.QUARANTINE.names)
     return target.write(key, table.cast(records.QUARANTINE))

@@ -18,15 +18,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray import records, storage
-from compass_ray.ingest.config import Decontamination, SourceConfig, View
+from compass_ray.ingest.config import DELIMITED, EVALUATIONS, Decontamination, Role, SourceConfig, View
 from compass_ray.ingest.contamination import Evaluations
 from compass_ray.ingest.documents import to_documents
 from compass_ray.ingest.evaluations import evaluation_ngrams
-from compass_ray.ingest.files import InputFile, ReadUnit, list_source
+from compass_ray.ingest.files import InputFile, ReadUnit
+from compass_ray.ingest.language import language_from_path, languages_of
+from compass_ray.ingest.layouts import layouts
+from compass_ray.ingest.listing import Listing, list_source
 from compass_ray.ingest.readers import Limits, Unreadable, read
-from compass_ray.ingest.readers.arrow import rows_at_the_beginning
+from compass_ray.ingest.readers.arrow import first_batch
+from compass_ray.ingest.readers.delimited import count_records
+from compass_ray.ingest.readers.fields import holders
 from compass_ray.ingest.readers.parquet import read_footer
 from compass_ray.ingest.readers.streams import chunks, decompressed
+from compass_ray.ingest.shuffle import notes_of
 
 FILES = 16
 _SAMPLED_FILES = 4
@@ -47,14 +53,40 @@ class Survey:
         Documents and rejects of the rows that were read.
     row_seconds : float
         CPU time of making a document of one row, on this machine.
+    language_shares : mapping
+        Share of the documents by language: as far as paths tell it of all files, else of the rows that were read.
+    misfits : tuple of str
+        Files that lack a column, or have it twice, of those whose schema was looked at, and what is wrong with them.
+    lost_fraction : float
+        Share of the rows that these files hold.
+    owner : str or None
+        The target language that all rows count for, where the config says it.
+    dialects : mapping
+        The uris of the csv and tsv files that were looked at, by how they are read.
     """
 
     source: str
-    files: tuple[InputFile, ...]
+    role: Role
+    listing: Listing
     rows: int
     counted: bool
     sample: pa.Table
     row_seconds: float
+    language_shares: Mapping[str, float]
+    dialects: Mapping[str, Sequence[str]]
+    misfits: tuple[str, ...] = ()
+    lost_fraction: float = 0.0
+    owner: str | None = None
+
+    @property
+    def target_langs(self) -> list[str]:
+        """The target languages whose rows these are, if they are of usage or current data."""
+        return [self.owner] if self.owner else list(self.languages)
+
+    @property
+    def files(self) -> list[InputFile]:
+        """All that will be read."""
+        return self.listing.files
 
     @property
     def weight(self) -> int:
@@ -69,11 +101,50 @@ class Survey:
         return dict(sorted(Counter(outcome.to_pylist()).items()))
 
     @property
+    def notes(self) -> dict[str, int]:
+        """Sampled documents by what is noted of them."""
+        return dict(sorted(Counter(note for _, said in notes_of(self.sample) for note in said).items()))
+
+    @property
     def documents(self) -> int:
         """Documents expected of all rows, before duplicates are found."""
-        share = self.outcomes.get("document", 0) / max(1, self.sample.num_rows)
-        expected: int = round(share * self.rows)
+        rows = self.sample.num_rows - self.sample["row"].null_count  # a reject without a row stands for a file
+        share = self.outcomes.get("document", 0) / max(1, rows)
+        expected: int = round(share * (1 - self.lost_fraction) * self.rows)
         return expected
+
+    @property
+    def languages(self) -> dict[str, int]:
+        """Documents expected by language, most first."""
+        found = {lang: round(share * self.documents) for lang, share in self.language_shares.items()}
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def said(self) -> list[str]:
+        """What a user should know: files that are not read, files without the columns, rows that are no documents."""
+        return [*self.listing.said, *self._misfits(), *self._refusals()]
+
+    def _misfits(self) -> list[str]:
+        if not self.misfits:
+            return []
+        first, *others = self.misfits
+        more = (
+            f"columns: {len(self.misfits)} files will be rejects, as" if others else "columns: 1 file will be a reject:"
+        )
+        return [f"{more} {first}"]
+
+    def _refusals(self) -> list[str]:
+        refused = {reason: count for reason, count in self.outcomes.items() if reason != "document"}
+        if not refused:
+            return []
+        rejects = self.sample.filter(self.sample["reject"].is_valid())
+        first = rejects.slice(0, 1).select(["uri", "row", "reject"]).to_pylist()[0]
+        place = first["uri"] if first["row"] is None else f"{first['uri']}:{first['row']}"
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
+        return [
+            f"{sum(refused.values()):,} of {self.sample.num_rows:,} rows looked at are no documents ({counts}), as "
+            f"{place}: {first['reject']['message']}"
+        ]
 
     def first(self, count: int) -> pa.Table:
         """The first documents of the first file, as they will be ingested."""
@@ -82,12 +153,17 @@ class Survey:
 
 @dataclass(frozen=True)
 class EvaluationSurvey:
-    """One evaluation: its files, and how many ``texts``, ``too_short`` ones and ``ngrams`` the first of them has."""
+    """One evaluation: its files, and what :func:`evaluation_ngrams` counts in the first of them."""
 
     name: str
-    files: tuple[InputFile, ...]
+    listing: Listing
     counts: Mapping[str, int]
     ngrams: pa.Table
+
+    @property
+    def files(self) -> list[InputFile]:
+        """All that will be read."""
+        return self.listing.files
 
 
 def survey_evaluations(config: Decontamination, limits: Limits) -> list[EvaluationSurvey]:
@@ -100,9 +176,12 @@ def survey_evaluations(config: Decontamination, limits: Limits) -> list[Evaluati
     """
     found = []
     for name, evaluation in sorted(config.evaluations.items()):
-        files = list_source(name, evaluation, "ingest.decontaminate.evaluations")
-        ngrams, counts = evaluation_ngrams(name, evaluation, files[:1], config.lengths, limits)
-        found.append(EvaluationSurvey(name, tuple(files), counts, ngrams))
+        listing = list_source(name, evaluation, EVALUATIONS)
+        marks = config.vowel_marks
+        ngrams, counts = evaluation_ngrams(
+            name, evaluation, listing.files[:1], config.lengths, limits, vowel_marks=marks
+        )
+        found.append(EvaluationSurvey(name, listing, counts, ngrams))
     return found
 
 
@@ -114,20 +193,35 @@ def survey(name: str, source: SourceConfig, view: View, evaluations: Evaluations
     EmptyInput, ConfigError
         If it matches no file, or a format cannot be told.
     """
-    files = list_source(name, source)
+    listing = list_source(name, source)
+    files = listing.files
     looked = _spread(files, FILES)
     tables = [_sample(name, source, file, view, evaluations) for file in _spread(looked, _SAMPLED_FILES)]
     started = time.process_time()  # of a second reading, so that no import and no first call counts
     again = _sample(name, source, files[0], view, evaluations)
     seconds = (time.process_time() - started) / max(1, again.num_rows)
-    rows, bytes_seen = 0.0, 0
-    for file in looked:
-        rows += _rows_of(file)
-        bytes_seen += file.size
+    counts = [_rows_of(file, source.wanted_columns) for file in looked]
+    rows = sum(count for count, _ in counts)
     whole = len(looked) == len(files)
-    total = rows if whole else rows / max(1, bytes_seen) * sum(file.size for file in files)
+    total = rows if whole else rows / max(1, sum(file.size for file in looked)) * sum(file.size for file in files)
     counted = whole and all(_is_counted(file) for file in files)
-    return Survey(name, tuple(files), round(total), counted, pa.concat_tables(tables), seconds)
+    sample = pa.concat_tables(tables)
+    misfits = [f"{file.uri}: {wrong}" for file, (_, wrong) in zip(looked, counts, strict=True) if wrong]
+    lost = sum(count for count, wrong in counts if wrong) / max(1.0, rows)
+    return Survey(
+        source=name,
+        role=source.role,
+        listing=listing,
+        rows=round(total),
+        counted=counted,
+        sample=sample,
+        row_seconds=seconds,
+        language_shares=_language_shares(source, files, sample),
+        dialects=layouts(looked, source.wanted_columns),
+        misfits=tuple(misfits),
+        lost_fraction=lost,
+        owner=source.owner,
+    )
 
 
 def survey_all(sources: Mapping[str, SourceConfig], view: View, evaluations: Evaluations | None = None) -> list[Survey]:
@@ -162,18 +256,48 @@ def _ranges(file: InputFile) -> list[tuple[int, int]]:
     return [(start, start + length) for start in starts]
 
 
-def _rows_of(file: InputFile) -> float:
-    """Rows of one file: by its footer, or by what a mebibyte of it holds. What cannot be read is one reject."""
-    if file.format in ("text", "markdown"):
-        return 1.0
+def _language_shares(source: SourceConfig, files: Sequence[InputFile], sample: pa.Table) -> dict[str, float]:
+    """Share of the documents by language: by the bytes of files where their paths tell it, else as in the sample."""
+    weights: Counter[str] = Counter()
+    if source.lang_pattern:
+        codes = pa.array([language_from_path(source, file.uri) for file in files], pa.string())
+        tags, _ = languages_of(codes, source.lang_map, source.lang_pattern)
+        for file, lang in zip(files, tags.to_pylist(), strict=True):
+            weights[lang] += file.weight
+    else:
+        weights.update(records.documents_only(sample)["lang"].to_pylist())
+    weights.pop(None, 0)  # type: ignore[call-overload]
+    return {lang: weight / weights.total() for lang, weight in weights.items() if weight}
+
+
+def _rows_of(file: InputFile, columns: list[str]) -> tuple[float, str | None]:
+    """Rows of one file, and what is wrong with its columns where its schema is known.
+
+    Rows are counted by a footer, or by what a mebibyte of the file holds. What cannot be read is one reject.
+    """
+    if file.format not in ("parquet", "arrow"):
+        return _rows_by_lines(file, columns), None
     with storage.open_input(file.url) as stream:
         try:
             if file.format == "parquet":
-                return float(read_footer(stream).num_rows)
-            if file.format == "arrow":
-                return rows_at_the_beginning(stream) / max(1, stream.tell()) * file.size
+                footer = read_footer(stream)
+                rows, schema = float(footer.num_rows), footer.schema.to_arrow_schema()
+            else:
+                batch = first_batch(stream)
+                rows, schema = batch.num_rows / max(1, stream.tell()) * file.size, batch.schema
         except Unreadable:
-            return 1.0
+            return 1.0, None
+    try:
+        holders(schema, columns)
+    except Unreadable as exc:
+        return rows, f"{exc.reason}: {exc.message}"
+    return rows, None
+
+
+def _rows_by_lines(file: InputFile, columns: list[str]) -> float:
+    if file.format in ("text", "markdown"):
+        return 1.0
+    with storage.open_input(file.url) as stream:
         if file.in_ranges:
             return _lines_in(stream, _ranges(file), file.size)
         decoder = decompressed(stream, file, Limits())
@@ -183,9 +307,9 @@ def _rows_of(file: InputFile) -> float:
     scale = file.size / max(1, read_bytes)
     if file.format == "json" and head.lstrip().startswith(b"["):
         return scale * max(1, len(_ELEMENT_ENDS.findall(head)))
-    lines = head.count(b"\n") + (0 if head.endswith(b"\n") else 1)
-    header = 1 if file.format in ("csv", "tsv") else 0
-    return max(0.0, lines * scale - header)
+    if file.format in DELIMITED:
+        return scale * count_records(head, at_end, file, columns)
+    return scale * (head.count(b"\n") + (0 if head.endswith(b"\n") else 1))
 
 
 def _lines_in(stream: BinaryIO, ranges: Sequence[tuple[int, int]], size: int) -> float:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import compass_ray
-from compass_ray import storage
+from compass_ray import records, storage
 from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.adapt.tokenizer import TokenizerSource, base_folder
@@ -166,6 +166,8 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     ------
     ArtifactMissing
         If ``adapt.run`` has not finished.
+    ConfigError
+        If its records are those of another version.
     """
     if section.run is not None or config.sample is not None:
         made = section.run is None
@@ -175,6 +177,11 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
         documents, sampled, selection = (
             open_artifact(storage.join(cache, names[stage])) for stage in ("ingest", "sample", "select")
         )
+        if (found := documents.identity["schema_version"]) != records.SCHEMA_VERSION:
+            raise ConfigError(
+                f"adapt.run: {run.path} holds records of version {found}, this compass_ray reads version "
+                f"{records.SCHEMA_VERSION}; curate again with this one, or adapt with the one that made it"
+            )
         holdout = Holdout(sampled.identity["seed"], sampled.identity["target"]["holdout_fraction"])
         return TrainingData(documents, holdout, selection, run)
     plan = ingestion.plan(config.sources, config.ingest, config.embed.view, session.output)
@@ -183,7 +190,7 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     folder = run_of(config).path
     publish.write_quarantine(folder, quarantined)
     publish.write_ingest(folder, plan, manifest)
-    ingestion.check_usable(manifest, config.ingest, ("current",))
+    ingestion.check_usable(manifest, config.ingest, ("current",), plan.sizes)
     return TrainingData(plan.artifact, Holdout(config.seed, config.target.holdout_fraction))
 
 

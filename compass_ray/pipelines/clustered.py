@@ -93,7 +93,7 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
     quarantined = ingestion.quarantine(documents, session)
     publish.write_ingest(planned.run.path, planned.ingest, manifest)
     try:
-        ingestion.check_usable(manifest, config.ingest, ("pool", "target"))
+        ingestion.check_usable(manifest, config.ingest, ("pool", "target"), planned.ingest.sizes)
     except DataError:
         publish.write_quarantine(planned.run.path, quarantined)  # so that the user can see what is wrong
         raise

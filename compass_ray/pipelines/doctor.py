@@ -18,8 +18,10 @@ from compass_ray.embed import base
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.embed.sentence_transformer import model_folder
 from compass_ray.errors import CompassError, ResourcesMissing
-from compass_ray.ingest.config import FilesConfig
-from compass_ray.ingest.files import InputFile, list_source
+from compass_ray.ingest.config import EVALUATIONS, FilesConfig
+from compass_ray.ingest.files import InputFile
+from compass_ray.ingest.listing import list_source
+from compass_ray.ingest.splits import amount
 from compass_ray.runtime import doctor as checks_of
 from compass_ray.runtime.cluster import cluster_gpus, room_for
 from compass_ray.runtime.config import RayConfig
@@ -137,8 +139,7 @@ def _sources(config: RunConfig, connected: bool) -> list[Check]:
     if config.monitor is not None:
         read += [(f"usage {name}", name, usage, "monitor.usage") for name, usage in config.monitor.usage.items()]
     if decontaminate := config.ingest.decontaminate:
-        section = "ingest.decontaminate.evaluations"
-        read += [(f"evaluation {name}", name, given, section) for name, given in decontaminate.evaluations.items()]
+        read += [(f"evaluation {name}", name, given, EVALUATIONS) for name, given in decontaminate.evaluations.items()]
     found: list[Check] = []
     first: list[str] = []
     for label, name, given, section in read:
@@ -151,9 +152,10 @@ def _sources(config: RunConfig, connected: bool) -> list[Check]:
 
 
 def _files(label: str, name: str, given: FilesConfig, section: str, files: list[InputFile]) -> Iterator[Check]:
-    files += list_source(name, given, section)
-    size = sum(file.size for file in files) / 1e6
-    yield Check(label, "good", f"{len(files)} file{'' if len(files) == 1 else 's'}, {size:,.1f} MB")
+    listing = list_source(name, given, section)
+    files += listing.files
+    found = amount(len(files), sum(file.size for file in files))
+    yield Check(label, "good", "; ".join([found, *listing.said]))
 
 
 def _unseen(name: str, urls: list[str]) -> Iterator[Check]:

@@ -152,16 +152,18 @@ class _Made:
     documents: Artifact
     embeddings: Artifact
     assignments: Artifact
+    near_usage: Artifact
     codebook: str  # its URL
     drawing: Drawing
 
     @classmethod
     def by(cls, run: CurationRun) -> _Made:
         record = run.record
-        ingested, embedded, assigned, sampled = (
-            _artifact(run, record, stage) for stage in ("ingest", "embed", "assign", "sample")
+        drawing = drawing_of(_artifact(run, record, "sample"), record["seed"])  # refuses runs of other versions
+        ingested, embedded, assigned, near_usage = (
+            _artifact(run, record, stage) for stage in ("ingest", "embed", "assign", "near_usage")
         )
-        return cls(ingested, embedded, assigned, record["codebook"], drawing_of(sampled, record["seed"]))
+        return cls(ingested, embedded, assigned, near_usage, record["codebook"], drawing)
 
     def explain(self, places: list[Place]) -> list[Explanation]:
         """What became of documents with one text, which lie in one shard."""
@@ -182,13 +184,15 @@ class _Made:
         rows = _with_ids(self.embeddings.read(key, ["doc_id", "vector"]), [row["doc_id"] for row in assigned])
         vectors = dict(zip(rows["doc_id"].to_pylist(), unit_rows(from_column(rows["vector"])), strict=True))
         codebook = read_codebook(open_artifact(self.codebook))
-        return {
-            row["doc_id"]: [
-                verdict(row, vectors[row["doc_id"]], same, codebook.threshold(row["lang"]), owner, self.drawing)
-                for owner in self.drawing.owners
-            ]
-            for row in assigned
-        }
+        near = self.near_usage.read(key)
+
+        def verdicts_on(row: dict[str, Any]) -> list[Verdict]:
+            vector, threshold = vectors[row["doc_id"]], codebook.threshold(row["lang"])
+            mine = near.filter(pc.equal(near["doc_id"], pa.scalar(row["doc_id"], records.ID)))
+            owners = self.drawing.owners
+            return [verdict(row, vector, same, mine, threshold, owner, self.drawing) for owner in owners]
+
+        return {row["doc_id"]: verdicts_on(row) for row in assigned}
 
 
 def _artifact(run: CurationRun, record: Mapping[str, Any], stage: str) -> Artifact:

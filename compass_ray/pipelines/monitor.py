@@ -68,7 +68,7 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
     manifest = ingestion.ingest(plan, ingest, session)
     publish.write_quarantine(run.path, ingestion.quarantine(plan.artifact, session))
     publish.write_ingest(run.path, plan, manifest)
-    ingestion.check_usable(manifest, ingest, ("target",))
+    ingestion.check_usable(manifest, ingest, ("target",), plan.sizes)
 
     embeddings = embed(plan.artifact, config.embed, session)
     counted = []

@@ -38,6 +38,7 @@ from compass_ray.ingest.config import MinHash
 from compass_ray.ingest.contamination import merged
 from compass_ray.ingest.minhash import banding, bucket_hashes
 from compass_ray.ingest.near_duplicates import whole_texts
+from compass_ray.ingest.near_languages import only_near
 from compass_ray.ingest.shuffle import finish_shard
 from compass_ray.ingest.survey import EvaluationSurvey, survey_all, survey_evaluations
 from compass_ray.ingest.survey import Survey as Survey
@@ -67,6 +68,7 @@ _STARTS = {
     "codebook": 0.7,
     "meaning": 0.5,
     "assign": 0.07,
+    "near_usage": 0.07,
     "sample": 1.3,
     "select": 0.07,
 }
@@ -106,6 +108,13 @@ class Preflight:
     cpus: int
     stages: tuple[Prediction, ...]
     evaluations: tuple[EvaluationSurvey, ...] = ()
+
+    @property
+    def near(self) -> dict[str, list[str]]:
+        """Languages that usage is selected for and the pool has under neighbouring tags alone, with these."""
+        wanted = {lang: None for one in self.surveys if one.role == "target" for lang in one.target_langs}
+        present = {lang: None for one in self.surveys if one.role == "pool" for lang in one.languages}
+        return only_near(list(wanted), list(present))
 
     @property
     def seconds(self) -> float:
@@ -165,7 +174,10 @@ def preflight(config: RunConfig) -> Preflight:
     """
     decontaminate = config.ingest.decontaminate
     looked = survey_evaluations(decontaminate, config.ingest.limits) if decontaminate else []
-    compared = merged({one.name: one.ngrams for one in looked}, decontaminate.lengths) if decontaminate else None
+    compared = None
+    if decontaminate:
+        tables = {one.name: one.ngrams for one in looked}
+        compared = merged(tables, decontaminate.lengths, vowel_marks=decontaminate.vowel_marks)
     surveys = survey_all(config.sources, config.embed.view, compared)
     n_shards = shards.shard_count(sum(one.weight for one in surveys), config.ingest.shard_bytes)
     cpus = config.ray.num_cpus or os.cpu_count() or 1
@@ -229,7 +241,9 @@ def _sign(config: MinHash, sample: pa.Table) -> float:
     documents = records.documents_only(sample)
     texts = whole_texts(documents.slice(0, _ENCODED)).to_pylist()
     cut = banding(config.similarity, config.hashes)
-    return _seconds(lambda: bucket_hashes(texts, [""] * len(texts), config.lengths, cut)) / len(texts)
+    return _seconds(
+        lambda: bucket_hashes(texts, [""] * len(texts), config.lengths, cut, vowel_marks=config.vowel_marks)
+    ) / len(texts)
 
 
 def _length(surveys: Sequence[Survey]) -> float:
@@ -264,6 +278,8 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     embedders = worthwhile(n_shards, rows, embedding.ROWS_EACH, room, config.embed.actors)
     fitters = worthwhile(n_shards, fitted, actors.ROWS_EACH, cpus, config.cluster.actors)
     workers = min(cpus, n_shards)
+    pool, usage = (_documents(config, surveys, role) for role in ("pool", "target"))
+    vectors_compared = config.sample is None or config.sample.near_duplicates != "off"
     towards_usage = config.sample is not None and config.sample.temperature is not None
 
     work = {
@@ -277,6 +293,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         + 1.5 * fitted * (n_clusters * costs.race + 1.7 * passes * compare) / fitters,
         "meaning": costs.load + PARALLEL_TEXTS * costs.encode,
         "assign": rows * (compare + 7.5 * costs.write) / workers,
+        "near_usage": (vectors_compared * pool * usage * costs.compare / 3 + 5 * rows * costs.write) / workers,
         "sample": (46 if towards_usage else 31) * rows * costs.write / workers,
         "select": rows * costs.write / workers,
     }
@@ -294,6 +311,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
         "codebook": left_over + fitters * _READER_BYTES + 1.3 * 4 * costs.dim * fitted,
         "meaning": left_over,
         "assign": left_over,
+        "near_usage": left_over + 2 * costs.dim * usage,
         "sample": left_over + 1_300 * rows,
         "select": left_over,
     }
@@ -305,6 +323,10 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     if near is None:  # what is read is what is ingested
         return [replace(found[0], stage="ingest"), *found[3:]]
     return found
+
+
+def _documents(config: RunConfig, surveys: Sequence[Survey], role: str) -> int:
+    return sum(one.documents for one in surveys if config.sources[one.source].role == role)
 
 
 def _clusters(config: ClusterConfig, costs: Costs) -> tuple[int, float]:

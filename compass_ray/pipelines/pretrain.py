@@ -97,7 +97,7 @@ def _pretrain(recipe: BaseRecipe, final: Path, session: Session) -> Score | None
     group_count(recipe.workers, 1)
     plan = ingestion.plan(recipe.sources, recipe.ingest, "full", session.output)
     manifest = ingestion.ingest(plan, recipe.ingest, session)
-    ingestion.check_usable(manifest, recipe.ingest, ())
+    ingestion.check_usable(manifest, recipe.ingest, (), plan.sizes)
     excluded = _excluded(recipe, {lang for _, _, lang in ingestion.document_counts(manifest)})
     gathered = data.gathered(plan.artifact, None, "union", session, owner_of_all=_OWNER, without=excluded)
 

@@ -24,11 +24,14 @@ from compass_ray.cluster.codebook import KEY
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import ArtifactMissing, ConfigError
+from compass_ray.ingest.layouts import layouts
+from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.stage import (
     IngestPlan,
     contaminated_counts,
     evaluation_counts,
     mojibake_counts,
+    note_counts,
     row_counts,
 )
 from compass_ray.languages import language_mix, language_name
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 ROWS_PER_FILE = 100_000
 _VERSIONED = (
     "ray", "pyarrow", "numpy", "scipy", "torch", "scikit-learn", "sentence-transformers", "langcodes",
-    "transformers", "peft", "deepspeed", "rensa",
+    "transformers", "peft", "deepspeed", "rensa", "py3langid", "pycld2",
 )  # fmt: skip
 
 
@@ -97,11 +100,29 @@ def write_quarantine(folder: str, quarantined: Artifact) -> None:
 
 
 def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
-    """What became of every row that was read, by source; contaminated rows by evaluation file too."""
-    rows = sorted([source, outcome, count] for (source, outcome), count in row_counts(manifest).items())
-    body: dict[str, Any] = {"rows": rows, "mojibake": mojibake_counts(manifest)}
+    """What became of every row that was read, by source, which files were not read, and how delimited ones were.
+
+    Contaminated rows are counted by evaluation file too. Rows of files that could not be read are ``estimated`` where
+    nobody could count them.
+    """
+    counts = row_counts(manifest)
+    estimated = estimated_rows(manifest, counts, planned.sizes)
+    rows = sorted([*key, count] for key, count in (counts | estimated).items())
+    body: dict[str, Any] = {"rows": rows, "mojibake": mojibake_counts(manifest), "notes": note_counts(manifest)}
+    if estimated:
+        body["estimated"] = sorted([*key] for key in estimated)
+    left_out = {name: [asdict(one) for one in listing.left_out] for name, listing in planned.listings.items()}
+    body["left_out"] = {name: found for name, found in left_out.items() if found}
+    body["splits"] = {name: list(listing.notes) for name, listing in planned.listings.items() if listing.notes}
     if evaluations := evaluation_counts(planned):
         body |= {"contaminated": contaminated_counts(manifest), "evaluations": evaluations}
+    told = {name: layouts(planned.files[name], source.wanted_columns) for name, source in planned.sources.items()}
+    if any(told.values()):
+        body["dialects"] = {
+            name: {layout: {"files": len(uris), "first": uris[0]} for layout, uris in found.items()}
+            for name, found in told.items()
+            if found
+        }
     _put(folder, "ingest.json", canonical_json(body).encode())
 
 
@@ -211,6 +232,24 @@ def _for_people(rows: pa.Table) -> pa.Table:
     return rows.set_column(0, "doc_id", hexed).drop_columns(["content_id", "owner"])
 
 
+_COLUMNS = """\
+| `doc_id` | of role, owner, language and content |
+| `role`, `source`, `uri`, `row` | where the row is from; `role` is the source's |
+| `lang`, `source_lang` | the language, as BCP-47 and as the source writes it |
+| `text` | what was compared: all of a plain text, of a chat its prompt (or what `embed.view` says) |
+| `messages` | a chat; null for plain text. Train on it where it is there, else on `text` |
+| `messages.content` | empty where an assistant only calls a tool, or a tool returns nothing |
+| `messages.tool_calls` | as OpenAI writes them: `function.arguments` is JSON text; most templates want it parsed |
+| `messages.name`, `.tool_call_id`, `.reasoning_content` | as templates know them; null where there is none |
+| `messages.weight` | 0: an answer that its source does not want trained; else null |
+| `tools` | what the assistant may call: JSON text of a list for `apply_chat_template(tools=...)`; null without any |
+| `timestamp` | in UTC, if the source has one |
+| `selected_for`, `reason`, `rank` | the target language, why the row is here, and its place within the cluster |
+| `cluster`, `asked_by`, `similarity` | its topic, the topic whose usage it serves, and the cosine to its centroid |
+| `deficit`, `quota` | of the cluster: how much less of it there was than usage has, and how many rows it got |
+"""
+
+
 def _card(rows: dict[str, int], languages: Mapping[str, Mapping[str, int]], config: RunConfig) -> str:
     """The dataset card: its header tells ``datasets.load_dataset`` where each language is."""
     configs = "".join(
@@ -227,7 +266,8 @@ def _card(rows: dict[str, int], languages: Mapping[str, Mapping[str, int]], conf
         f"Chosen by compass_ray {compass_ray.__version__}, strategy `{strategy}`, seed {config.seed}. "
         "Every row says in `reason` why it is here; `gaps.parquet` and `certificate.json` beside this folder hold "
         "the numbers. The texts keep the licences of their sources.\n\n"
-        f"| owner | language | documents | of which |\n|---|---|---|---|\n{lines}"
+        f"| owner | language | documents | of which |\n|---|---|---|---|\n{lines}\n"
+        f"| column | what |\n|---|---|\n{_COLUMNS}"
     )
 
 

@@ -60,6 +60,11 @@ class CurationRun:
     def ingested(self) -> dict[str, Any]:
         """What became of every row read: ``rows`` by source and outcome, ``mojibake`` by source.
 
+        ``notes`` say by source what of documents was not read, or not there. ``dialects`` says how csv and tsv files
+        were read: by source, with the number of files and the first of them; ``left_out`` which files were not, and
+        ``splits`` what was made of them. Where a file could not be read and nobody could count its rows, ``estimated``
+        has source and outcome.
+
         With ``ingest.decontaminate`` also ``contaminated`` rows by evaluation file, and ``evaluations``: how many
         ``texts`` and ``ngrams`` each has, and how many texts are ``too_short`` to be compared.
         """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _CLASS_SPECIAL = re.compile(r"([\\\[\]^&~|])")
 _ESCAPED = r"\\\1"
 _VISIBLE = r"(?!\.)[^/]"
+_PARENTS = rf"(?:{_VISIBLE}*/)*"
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -15,14 +17,28 @@ def literal_start(pattern: str) -> str:
     return pattern[: match.start()] if (match := _WILDCARD.search(pattern)) else pattern
 
 
+def literally(pattern: str, exists: Callable[[str], bool]) -> tuple[str, str]:
+    """A path as the part that is there as it is spelled, wildcards and all, and the glob below it; nothing if none is.
+
+    >>> literally("in/a[1]/*.csv", {"in/a[1]"}.__contains__)
+    ('in/a[1]', '*.csv')
+    """
+    names = pattern.split("/")
+    for place, name in enumerate(names):
+        if _WILDCARD.search(name) and not exists("/".join(names[: place + 1])):
+            return "/".join(names[:place]), "/".join(names[place:])
+    return pattern, ""
+
+
 def as_regex(pattern: str) -> str:
     """A glob over object keys as a regular expression, with the meaning that ``glob`` gives it on disk.
 
-    Wildcards stay inside one name, but for a ``**`` that is a whole name; they do not match hidden names.
+    Wildcards stay inside one name, but for a ``**`` that is a whole name; they do not match hidden names. The name of a
+    folder may be empty (``a//b``), which no disk knows.
     """
     *folders, last = pattern.split("/")
-    parents = "".join(f"(?:{_VISIBLE}+/)*" if name == "**" else _name_regex(name) + "/" for name in folders)
-    return parents + (f"(?:{_VISIBLE}+/)*{_VISIBLE}+" if last == "**" else _name_regex(last))
+    parents = "".join(_PARENTS if name == "**" else _name_regex(name) + "/" for name in folders)
+    return parents + (f"{_PARENTS}{_VISIBLE}+" if last == "**" else _name_regex(last))
 
 
 def _name_regex(name: str) -> str:

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from compass_ray.configbase import Config
 from compass_ray.errors import ConfigError
-from compass_ray.languages import canonical_language
+from compass_ray.languages import canonical_language, language_refusal
 
 StrategyName = Literal[
     "kl", "deficit", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest", "round_robin",
@@ -123,10 +123,16 @@ class SampleConfig(Config):
         "judged by their vectors, to the power of 1 / this; off draws all alike",
     )
     near_duplicates: Annotated[Literal["off", "within_language"], BeforeValidator(_yaml_off)] = Field(
-        default="within_language", description="Whether near-duplicates of a selected document are passed over"
+        default="within_language",
+        description="Whether near-duplicates of a selected document are passed over, and rows near to usage refused; "
+        "off still refuses rows with the words of usage",
     )
     near_duplicate_similarity: float = Field(
-        default=0.95, gt=0, lt=1, description="Documents of a language with a higher cosine are near-duplicates"
+        default=0.95,
+        gt=0,
+        lt=1,
+        description="Documents of a language with a higher cosine are near-duplicates, and pool rows of any language "
+        "with this or a higher one to usage are refused for it",
     )
     max_copies: Annotated[int | Literal["off"], BeforeValidator(_count_or_off)] = Field(
         default=2, description="How many languages one meaning may be drawn in; off looks for no translations"
@@ -154,9 +160,7 @@ class SampleConfig(Config):
         for code, fraction in value.items():
             tag = canonical_language(code)
             if tag is None:
-                raise ValueError(
-                    f"{code!r} is no language; write a BCP-47 tag or an ISO 639 code, such as sw or swh_Latn"
-                )
+                raise ValueError(language_refusal(str(code)))
             if tag in known:
                 raise ValueError(f"{code!r} is '{tag}', which is there twice")
             known[tag] = fraction

@@ -27,38 +27,61 @@ def pool_mask(assignments: pa.Table) -> NDArray[np.bool_]:
     return inside
 
 
-def eligible_mask(assignments: pa.Table, owner: str) -> NDArray[np.bool_]:
+def eligible_mask(assignments: pa.Table, near_usage: pa.Table, owner: str) -> NDArray[np.bool_]:
     """Pool rows of a shard that may be drawn for an owner.
 
-    Outliers may not; nor may a row whose content equals a current row of this owner, or any target row,
-    held out or not: it would be trained on twice, or leak usage into training. Equal content is always in
-    one shard, so this needs no other shard.
+    Outliers may not; nor may a row that would be trained on twice, or leak usage into training: one whose content
+    equals a current row of this owner or any target row, held out or not, and one that nearly repeats a target row of
+    this owner.
+
+    Parameters
+    ----------
+    assignments : Table of schema ASSIGNMENT
+    near_usage : Table of schema NEAR_USAGE
+        Of the same shard.
     """
+    return pool_mask(assignments) & ~_repeats(assignments, owner) & ~_near(assignments, near_usage, owner)
+
+
+def _repeats(assignments: pa.Table, owner: str) -> NDArray[np.bool_]:
+    """Rows with the content of a target row or of the owner's current rows; equal content is always in one shard."""
     role = assignments["role"]
     seen = pc.or_(
         pc.equal(role, "target"),
         pc.and_(pc.equal(role, "current"), pc.fill_null(pc.equal(assignments["owner"], owner), False)),
     )
     known = pc.unique(assignments["content_id"].filter(seen))
-    repeats = pc.is_in(assignments["content_id"], value_set=known)
-    allowed: NDArray[np.bool_] = pool_mask(assignments) & ~np.asarray(repeats)
-    return allowed
+    return np.asarray(pc.is_in(assignments["content_id"], value_set=known))
+
+
+def _near(assignments: pa.Table, near_usage: pa.Table, owner: str) -> NDArray[np.bool_]:
+    """Rows that nearly repeat usage of the owner."""
+    of_owner = near_usage.filter(pc.equal(near_usage["owner"], owner))
+    return np.asarray(pc.is_in(assignments["doc_id"], value_set=of_owner["doc_id"].combine_chunks()))
 
 
 def shard_histogram(
-    assignments: pa.Table, owners: Sequence[str], n_clusters: int, seed: int, holdout_fraction: float
+    assignments: pa.Table,
+    near_usage: pa.Table,
+    owners: Sequence[str],
+    n_clusters: int,
+    seed: int,
+    holdout_fraction: float,
 ) -> pa.Table:
     """Count one shard.
 
     Parameters
     ----------
     assignments : Table of schema ASSIGNMENT
+    near_usage : Table of schema NEAR_USAGE
+        Of the same shard.
 
     Returns
     -------
     Table of schema HISTOGRAM
-        Target rows that are held out count as role ``heldout``; pool rows that an owner may not draw count
-        again, as role ``ineligible`` of that owner. Cluster ``n_clusters`` is the outlier bin.
+        Target rows that are held out count as role ``heldout``; pool rows that an owner may not draw count again, with
+        that owner: those that repeat rows exactly as role ``ineligible``, other near copies of its usage as
+        ``near_usage``. Cluster ``n_clusters`` is the outlier bin.
     """
     heldout = pa.array(heldout_mask(assignments, seed, holdout_fraction))
     bin_number = pc.if_else(assignments["outlier"], pa.scalar(n_clusters, pa.int32()), assignments["cluster"])
@@ -75,9 +98,12 @@ def shard_histogram(
     inside = pool_mask(assignments)
     parts = [rows]
     for owner in owners:
-        barred = rows.filter(pa.array(inside & ~eligible_mask(assignments, owner)))
-        barred = barred.set_column(0, "owner", pa.array([owner] * barred.num_rows, pa.string()))
-        parts.append(barred.set_column(1, "role", pa.array(["ineligible"] * barred.num_rows, pa.string())))
+        repeats = _repeats(assignments, owner)
+        near = _near(assignments, near_usage, owner) & ~repeats
+        for role, mask in (("ineligible", repeats), ("near_usage", near)):
+            barred = rows.filter(pa.array(inside & mask))
+            barred = barred.set_column(0, "owner", pa.array([owner] * barred.num_rows, pa.string()))
+            parts.append(barred.set_column(1, "role", pa.array([role] * barred.num_rows, pa.string())))
     return merge(parts)
 
 

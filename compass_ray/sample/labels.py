@@ -15,6 +15,8 @@ from functools import cache
 import regex
 import stopwordsiso
 
+from compass_ray.languages import language_codes
+
 TERMS = 4
 DOCUMENTS_PER_CLUSTER = 32
 """A label is made from this many documents, those nearest to the centroid."""
@@ -44,11 +46,11 @@ _ENDS_IN_A_LEADING_VOWEL = regex.compile(r"\p{Logical_Order_Exception}$")
 def function_words(lang: str) -> frozenset[str]:
     """What tells no topic in a language, from stopwords-iso; nothing where it has no list.
 
-    >>> "the" in function_words("en")
-    True
+    >>> "the" in function_words("en"), "ang" in function_words("fil")
+    (True, True)
     """
-    base = lang.partition("-")[0]
-    return frozenset(stopwordsiso.stopwords(base)) if stopwordsiso.has_lang(base) else frozenset()
+    listed = next((code for code in language_codes(lang) if stopwordsiso.has_lang(code)), None)
+    return frozenset(stopwordsiso.stopwords(listed)) if listed else frozenset()
 
 
 @cache

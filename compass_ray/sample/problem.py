@@ -76,8 +76,10 @@ def build_problems(
     all_targets = _counts(targets, n_clusters)
 
     def eligible(owner: str, measure: str) -> NDArray[np.int64]:
-        barred = _where(histogram, role="ineligible", owner=owner)
-        return _by_language(pool, n_clusters, languages, measure) - _by_language(barred, n_clusters, languages, measure)
+        left = _by_language(pool, n_clusters, languages, measure)
+        for role in ("ineligible", "near_usage"):
+            left -= _by_language(_where(histogram, role=role, owner=owner), n_clusters, languages, measure)
+        return left
 
     return [
         OwnerProblem(
@@ -101,6 +103,11 @@ def build_problems(
 def role_counts(histogram: pa.Table, role: str, n_clusters: int) -> NDArray[np.int64]:
     """Documents of a role by cluster, of all owners and without outliers, shape (n_clusters,)."""
     return _counts(_where(histogram, role=role), n_clusters)[:n_clusters]
+
+
+def near_usage_count(histogram: pa.Table, owner: str) -> int:
+    """Count the pool documents that an owner may not have because they nearly repeat its usage, and for that alone."""
+    return int(pc.sum(_where(histogram, role="near_usage", owner=owner)["documents"]).as_py() or 0)
 
 
 def _where(table: pa.Table, **values: str) -> pa.Table:

@@ -130,7 +130,7 @@ class QuotaDraw:
             return
         if total < config.amount:
             available = int(self.problem.capacity.sum())
-            what = "eligible (not outliers, and not already in its current or any target data)"
+            what = "eligible (not outliers, not in its current or any target data, and no near copies of its usage)"
             if self._solutions > 1:
                 what = (
                     f"eligible and say nothing again (near-duplicates: similarity {config.near_duplicate_similarity})"

@@ -87,6 +87,13 @@ def outranked_by_score(drawn: int, lowest: float, strategy: str) -> str:
     return f"outranked: '{strategy}' drew {amount(drawn, 'documents')}, the last at {score}"
 
 
+def likeness(config: SampleConfig) -> str:
+    """What makes a row a near copy of usage."""
+    if config.near_duplicates == "off":
+        return "the same words"
+    return f"the same words, or a cosine of {config.near_duplicate_similarity} and more"
+
+
 def amount(count: int, unit: str) -> str:
     """So many of a unit in the plural, as 1 document and 2 documents."""
     return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"

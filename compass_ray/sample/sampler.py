@@ -24,9 +24,9 @@ from compass_ray.sample.gaps import gap_table, owner_mass
 from compass_ray.sample.histogram import SPREAD_UNIT, merge
 from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.owner_draw import OwnerDraw
-from compass_ray.sample.problem import OwnerProblem, build_problems, role_counts
+from compass_ray.sample.problem import OwnerProblem, build_problems, near_usage_count, role_counts
 from compass_ray.sample.scorer import Question
-from compass_ray.sample.shortfall import languages_of, shortfall_notes
+from compass_ray.sample.shortfall import languages_of, near_usage_notes, shortfall_notes
 from compass_ray.sample.strategies import STRATEGIES
 from compass_ray.sample.usage_contrast import Direction, to_table
 
@@ -111,7 +111,8 @@ class Sampler:
         ConfigError
             If bounds on languages contradict each other for an owner.
         InfeasibleBudget
-            Under ``refuse``, if an owner's eligible pool is smaller than the budget.
+            Under ``refuse``, if an owner's eligible pool is smaller than the budget; otherwise if near copies of usage
+            are all that it holds.
         EmptyInput
             If an owner has no target document outside the held-out part.
         """
@@ -123,6 +124,10 @@ class Sampler:
                     f"owner '{problem.owner}': no target document is left outside the held-out part and the outliers; "
                     "add target data or lower target.holdout_fraction"
                 )
+            near_usage = near_usage_count(self._histogram, problem.owner)
+            if near_usage and not problem.capacity.any():
+                notes = near_usage_notes(near_usage, 0, problem.owner, self._config)
+                raise InfeasibleBudget(f"owner '{problem.owner}': {notes[0]}")
             mass = owner_mass(problem, transports=self._config.transports)
             in_tokens = self._config.unit == "tokens"
             self._problems[problem.owner] = problem
@@ -242,6 +247,8 @@ class Sampler:
         suppressed = draw.suppressed()
         copies = int(pc.sum(suppressed["copy"]).as_py() or 0)
         balance = draw.balance()
+        near_usage = near_usage_count(self._histogram, owner)
+        body["notes"] += near_usage_notes(near_usage, int(problem.capacity.sum()), owner, self._config)
         body["notes"] += shortfall_notes(draw, rows, self._config)
         if unused:
             body["notes"].append(f"{unused:,} of the {amount:,} {unit} of the budget are not used")
@@ -250,6 +257,7 @@ class Sampler:
             "selected_tokens": tokens,
             "unused_budget": unused,
             "languages": languages_of(rows),
+            "near_usage": near_usage,
             "near_duplicates": suppressed.num_rows - copies,
             "copies": copies,
             "unmet": None if balance is None else int(balance.unmet.sum()),

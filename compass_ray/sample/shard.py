@@ -26,6 +26,7 @@ class Shard:
 
     key: str
     assignments: pa.Table
+    near_usage: pa.Table
     documents: Artifact
     embeddings: Artifact
     seed: int
@@ -35,7 +36,7 @@ class Shard:
 
     def pool(self, owner: str) -> Positions:
         """Pool documents that may be drawn for an owner."""
-        return np.flatnonzero(eligible_mask(self.assignments, owner))
+        return np.flatnonzero(eligible_mask(self.assignments, self.near_usage, owner))
 
     def inside_pool(self) -> Positions:
         """Pool documents that are no outliers, whether or not an owner may have them."""

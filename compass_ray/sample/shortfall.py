@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.owner_draw import OwnerDraw
+from compass_ray.sample.reasons import amount, likeness
 
 
 def languages_of(rows: pa.Table) -> dict[str, int]:
@@ -28,6 +29,21 @@ def shortfall_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> li
         What it drew.
     """
     return [*_unmet(draw, config), *_language_notes(draw, rows, config)]
+
+
+def near_usage_notes(count: int, left: int, owner: str, config: SampleConfig) -> list[str]:
+    """Say how many pool documents are refused because they nearly repeat usage, and doubt it where few are left."""
+    if not count:
+        return []
+    repeat = "repeats" if count == 1 else "repeat"
+    usage = f"{language_name(owner)} usage ({likeness(config)})"
+    note = f"{amount(count, 'documents')} of the pool nearly {repeat} {usage} and may not be drawn"
+    if count > left and config.near_duplicates != "off":
+        note += (
+            f", which leaves {left:,}: an encoder whose cosines are all high tells no near copies "
+            "(sample.near_duplicates: off compares words alone)"
+        )
+    return [note]
 
 
 def _unmet(draw: OwnerDraw, config: SampleConfig) -> list[str]:

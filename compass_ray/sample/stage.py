@@ -30,6 +30,7 @@ from compass_ray.sample import exemplars, uriel
 from compass_ray.sample.candidates import candidates
 from compass_ray.sample.config import SampleConfig, TargetConfig
 from compass_ray.sample.draw import Unit
+from compass_ray.sample.eligibility import find_near_usage
 from compass_ray.sample.histogram import shard_histogram, shard_spread
 from compass_ray.sample.near_duplicates import Sameness, duplicates
 from compass_ray.sample.reasons import reason
@@ -42,7 +43,7 @@ from compass_ray.sample.verdict import Drawing
 from compass_ray.shards import shard_key
 from compass_ray.vectors import finite_rows, from_column, unit_rows
 
-VERSION = 7
+VERSION = 8
 GAPS, HISTOGRAMS, DRAW, SUPPRESSED, DIRECTIONS = "gaps", "histograms", "draw", "suppressed", "directions"
 
 _COLUMNS = [name for name in records.ASSIGNMENT.names if name != "similarities"]  # which one pass alone needs
@@ -75,10 +76,12 @@ def sample(inputs: SampleInputs, target: TargetConfig, config: SampleConfig, ses
     ------
     InfeasibleBudget, EmptyInput
     """
+    near_usage = find_near_usage(inputs.documents, inputs.embeddings, inputs.owners, config, session)
     body = {
         "version": VERSION,
         "assignments": inputs.assignments.fingerprint,
         "documents": inputs.documents.fingerprint,
+        "near_usage": near_usage.fingerprint,
         "target": identity(target),
         "config": identity(config),
         "seed": inputs.seed,
@@ -90,7 +93,7 @@ def sample(inputs: SampleInputs, target: TargetConfig, config: SampleConfig, ses
         body["language_features"] = uriel.fingerprint(config.language_features)
     out = artifact(session.output, "sample", body)
     session.complete(
-        out, [DRAW, SUPPRESSED, DIRECTIONS, GAPS, HISTOGRAMS], lambda missing: _sample(inputs, config, out)
+        out, [DRAW, SUPPRESSED, DIRECTIONS, GAPS, HISTOGRAMS], lambda missing: _sample(inputs, near_usage, config, out)
     )
     return out
 
@@ -138,18 +141,18 @@ def _keys_of(rows: pa.Table) -> list[str]:
     return [shard_key(shard) for shard in sorted(pc.unique(rows["shard"]).to_pylist())]
 
 
-def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterator[Receipt]:
+def _sample(inputs: SampleInputs, near_usage: Artifact, config: SampleConfig, out: Artifact) -> Iterator[Receipt]:
     import ray
 
     remote = ray.remote(num_cpus=0)(Sampler)
     sameness = sameness_of(config, inputs.copy_similarity)
     sampler = remote.remote(config, inputs.distance, inputs.seed, sameness=sameness, with_current=inputs.with_current)
     keys = list(inputs.assignments.manifest().receipts)
-    ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs)])
+    ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs, near_usage)])
     common = ray.get(sampler.commonness.remote())
     ray.get([sampler.add_spread.remote(part) for part in map_keys(_spread_of_shard, keys, inputs, common)])
     ray.get(sampler.allocate.remote())
-    _draw(sampler, inputs, config, sameness, keys)
+    _draw(sampler, inputs, near_usage, config, sameness, keys)
     outcome: Outcome = ray.get(sampler.outcome.remote())
     gaps = _with_names(outcome.gaps, _named(inputs, ray.get(sampler.label_documents.remote())))
     yield out.write(DRAW, outcome.drawn)
@@ -159,9 +162,16 @@ def _sample(inputs: SampleInputs, config: SampleConfig, out: Artifact) -> Iterat
     yield out.write(GAPS, gaps, {"certificate": outcome.certificate})
 
 
-def _count_shard(key: str, inputs: SampleInputs) -> tuple[pa.Table, pa.Table | None]:
+def _count_shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> tuple[pa.Table, pa.Table | None]:
     assignments = inputs.assignments.read(key, _COLUMNS)
-    histogram = shard_histogram(assignments, inputs.owners, inputs.n_clusters, inputs.seed, inputs.holdout_fraction)
+    histogram = shard_histogram(
+        assignments,
+        near_usage.read(key),
+        inputs.owners,
+        inputs.n_clusters,
+        inputs.seed,
+        inputs.holdout_fraction,
+    )
     if int(key) >= exemplars.SHARDS:
         return histogram, None
     return histogram, exemplars.nearest_documents(assignments, int(key), inputs.seed, inputs.holdout_fraction)
@@ -183,7 +193,14 @@ def sameness_of(config: SampleConfig, fitted: float | None) -> Sameness:
     return Sameness(near, copy, config.max_copies)
 
 
-def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, sameness: Sameness, keys: list[str]) -> None:
+def _draw(
+    sampler: Any,
+    inputs: SampleInputs,
+    near_usage: Artifact,
+    config: SampleConfig,
+    sameness: Sameness,
+    keys: list[str],
+) -> None:
     """Candidates until every quota is filled with documents that do not say again what others say."""
     import ray
 
@@ -195,11 +212,16 @@ def _draw(sampler: Any, inputs: SampleInputs, config: SampleConfig, sameness: Sa
     while not settled:
         requests = ray.get(sampler.requests.remote())
         while (question := ray.get(sampler.next_pass.remote())) is not None:
-            ray.get([sampler.add_part.remote(part) for part in map_keys(_gather, keys, inputs, scorer, question)])
+            ray.get(
+                [
+                    sampler.add_part.remote(part)
+                    for part in map_keys(_gather, keys, inputs, near_usage, scorer, question)
+                ]
+            )
             ray.get(sampler.conclude_pass.remote())
         if requests.num_rows:  # quotas that changed may need no more candidates than there are
             known = ray.get(sampler.known.remote())
-            found = map_keys(_candidates_of_shard, keys, inputs, config, scorer, requests, known)
+            found = map_keys(_candidates_of_shard, keys, inputs, near_usage, config, scorer, requests, known)
             ray.get([sampler.add_candidates.remote(table) for table in found])
         undecided = ray.get(sampler.undecided.remote())
         if undecided.num_rows:
@@ -218,10 +240,11 @@ def _language_sums(key: str, inputs: SampleInputs) -> Sums:
     return language_sums(finite_rows(table.filter(pc.equal(table["role"], "pool"))))
 
 
-def _shard(key: str, inputs: SampleInputs) -> Shard:
+def _shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> Shard:
     return Shard(
         key,
         inputs.assignments.read(key, _COLUMNS),
+        near_usage.read(key),
         inputs.documents,
         inputs.embeddings,
         inputs.seed,
@@ -229,22 +252,23 @@ def _shard(key: str, inputs: SampleInputs) -> Shard:
     )
 
 
-def _gather(key: str, inputs: SampleInputs, scorer: Scorer, asked: Pass) -> dict[str, Any]:
+def _gather(key: str, inputs: SampleInputs, near_usage: Artifact, scorer: Scorer, asked: Pass) -> dict[str, Any]:
     set_threads(1)
-    shard = _shard(key, inputs)
+    shard = _shard(key, inputs, near_usage)
     return {owner: scorer.gather(shard, question, asked.known[owner]) for owner, question in asked.questions.items()}
 
 
 def _candidates_of_shard(
     key: str,
     inputs: SampleInputs,
+    near_usage: Artifact,
     config: SampleConfig,
     scorer: Scorer,
     requests: pa.Table,
     known: Mapping[str, Any],
 ) -> pa.Table:
     set_threads(1)
-    return candidates(_shard(key, inputs), requests, scorer, known, config.unit)
+    return candidates(_shard(key, inputs, near_usage), requests, scorer, known, config.unit)
 
 
 def _parts(undecided: pa.Table, sameness: Sameness, parts: int) -> pa.Array:

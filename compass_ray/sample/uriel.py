@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import langcodes
 import numpy as np
-from langcodes.data_dicts import NORMALIZED_MACROLANGUAGES
 from numpy.typing import NDArray
 
 from compass_ray import storage
 from compass_ray.artifacts import digest
 from compass_ray.errors import ConfigError
+from compass_ray.languages import language_codes
 
 _FILES = ("features.npz", "family_features.npz")
 _SETS = ("S_", "P_", "INV_", "F_")
@@ -60,7 +59,7 @@ class Uriel:
 
     def _cosine(self, table: str, one: str, other: str) -> float | None:
         rows, values = self.tables[table]
-        first, second = (next((rows[c] for c in iso_codes(tag) if c in rows), None) for tag in (one, other))
+        first, second = (_first_known(language_codes(tag), rows, values) for tag in (one, other))
         if first is None or second is None:
             return None
         both = ~np.isnan(values[first]) & ~np.isnan(values[second])
@@ -69,15 +68,9 @@ class Uriel:
         return float(a @ b / length) if length else None
 
 
-def iso_codes(tag: str) -> list[str]:
-    """The ISO 639-3 codes under which a language may be found: its own, or that of a macro-language's main member.
-
-    >>> iso_codes("sw"), iso_codes("pl")
-    (['swa', 'swh'], ['pol'])
-    """
-    language = langcodes.get(tag).language or tag
-    members = [member for member, macro in NORMALIZED_MACROLANGUAGES.items() if macro == language]
-    return [str(langcodes.get(language).to_alpha3()), *(str(langcodes.get(m).to_alpha3()) for m in members)]
+def _first_known(codes: Sequence[str], rows: dict[str, int], values: NDArray[np.float32]) -> int | None:
+    """The row of the first code of which anything is known: lang2vec has empty rows of macro-languages."""
+    return next((rows[code] for code in codes if code in rows and not np.isnan(values[rows[code]]).all()), None)
 
 
 @lru_cache(maxsize=4)

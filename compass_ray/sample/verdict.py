@@ -56,6 +56,7 @@ def verdict(
     assignment: Mapping[str, Any],
     vector: NDArray[np.float32],
     same_content: pa.Table,
+    near_usage: pa.Table,
     threshold: float,
     owner: str,
     of: Drawing,
@@ -70,6 +71,8 @@ def verdict(
         Its unit vector.
     same_content : Table of schema ASSIGNMENT
         All rows with the same content, its own among them.
+    near_usage : Table of schema NEAR_USAGE
+        What usage it nearly repeats.
     threshold : float
         Similarity below which a document of its language is an outlier.
     of : Drawing
@@ -84,6 +87,7 @@ def verdict(
         return Verdict(owner, True, reason(gap, asking, row["rank"], of.config))
     why = (
         _repeats(same_content, owner)
+        or _nearly_repeats_usage(near_usage, owner, of)
         or _outlies(assignment, threshold)
         or _nearly_repeats(assignment, owner, of)
         or _is_outranked(assignment, vector, owner, gap, cluster, of)
@@ -99,6 +103,18 @@ def _repeats(same_content: pa.Table, owner: str) -> str | None:
         if row["role"] == "current" and row["owner"] == owner:
             return "not eligible: the same text is in the owner's current data and is trained on anyway"
     return None
+
+
+def _nearly_repeats_usage(near_usage: pa.Table, owner: str, of: Drawing) -> str | None:
+    rows = near_usage.filter(pc.equal(near_usage["owner"], owner)).to_pylist()
+    if not rows:
+        return None
+    usage = f"{language_name(owner)} usage (document {rows[0]['usage'].hex()})"
+    if rows[0]["same_words"]:
+        why = f"but for case, punctuation or spelling it is {usage}"
+    else:
+        why = f"it lies at a cosine of {of.config.near_duplicate_similarity} or more to {usage}"
+    return f"not eligible: {why}; trained on, it would leak into training"
 
 
 def _outlies(assignment: Mapping[str, Any], threshold: float) -> str | None:

@@ -23,7 +23,7 @@ from compass_ray.errors import ConfigError
         ({"dtype": "nf4", "workers": {"num_gpus": 1, "zero_stage": 3}}, "a 4-bit base is for GPUs and is not sharded"),
         ({"tracker": {"kind": "tensorboard"}}, "kind and uri go together"),
         ({"tracker": {"uri": "logs"}}, "kind and uri go together"),
-        ({"languages": ["sw", "klingonish"]}, "klingonish: not language codes"),
+        ({"languages": ["sw", "klingonish"]}, "'klingonish' is no known language"),
         ({"lora": {"rank": 0}}, "greater than or equal to 1"),
         ({"workers": {"zero_stage": 0}}, "Input should be 1, 2 or 3"),
     ],

@@ -168,3 +168,27 @@ def test_the_tokenizer_fingerprint_follows_the_tokenizer_and_the_template(tiny_b
     assert TokenizerSource(AdaptConfig(base=str(other)), "{{ messages }}").fingerprint() != first.fingerprint()
     (other / "chat_template.jinja").write_text("{{ messages }}")
     assert TokenizerSource(AdaptConfig(base=str(other)), None).fingerprint() != first.fingerprint()
+
+
+def test_calls_and_tools_reach_the_template_and_what_it_leaves_out_is_counted(tmp_path: Path, tiny_base: Path) -> None:
+    function = {"name": "hesabu", "arguments": '{"ya": "miguu"}'}
+    call = {"id": None, "type": "function", "function": function}
+    said = {"role": "assistant", "content": "Minane."}
+    chats = [
+        [{"role": "user", "content": "Miguu?"}, {**said, "content": "", "tool_calls": [call]}],
+        [{"role": "user", "content": "Miguu?"}, {**said, "reasoning_content": "Ni buibui."}],
+        [{"role": "user", "content": "Miguu?"}, {**said, "weight": 0}],
+        [{"role": "user", "content": "Miguu?"}, said],
+    ]
+    tools = '[{"type": "function", "function": {"name": "hesabu"}}]'
+    rows = [{**document("current", "sw", f"Miguu? {n}", turns), "tools": tools} for n, turns in enumerate(chats)]
+    documents = made(tmp_path, "ingest", {"00000": pa.Table.from_pylist(rows, schema=records.INGESTED)})
+    target = artifact(str(tmp_path), "gather", {"made": "by a test"})
+    target.commit([data._gather_shard("00000", documents, None, True, None, None, frozenset(), target)])
+    tokens = tokenised(target, tiny_base, "sw", heldout_fraction=0, replay_fraction=1)
+    counts = data.counts_of(tokens, "sw")
+    assert counts["dropped_reasons"] == {"tool_calls_not_in_template": 1, "all_weights_zero": 1}
+    assert counts["not_in_template"] == {"reasoning": 1, "tools": 2}
+    replayed = tokens.read("sw-replay").to_pylist()
+    assert {row["tools"] for row in replayed} == {tools}
+    assert sorted(row["messages"][1]["reasoning_content"] or "" for row in replayed) == ["", "Ni buibui."]

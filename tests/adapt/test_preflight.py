@@ -120,7 +120,7 @@ def allocated(base_config: PreTrainedConfig, config: AdaptConfig, *, packed: boo
         (Phi3Config, {}),
         pytest.param(LlamaConfig, {"lora__dropout": 0.1}, marks=pytest.mark.slow),
         pytest.param(LlamaConfig, {"lora__method": "dora"}, marks=pytest.mark.slow),
-        pytest.param(LlamaConfig, {"workers__attention": "eager"}, marks=pytest.mark.slow),
+        pytest.param(LlamaConfig, {"workers__attention": "eager"}, marks=pytest.mark.release),
     ],
 )
 def test_activations_and_logits_are_never_above_the_estimate_and_no_less_than_half_of_it(

@@ -197,7 +197,8 @@ def test_usage_that_is_cut_dropped_or_not_drawn_is_counted(tmp_path: Path, tiny_
     corpus = written(tmp_path / "data", ASKED, answered=True)
     rows = [row for row in corpus["usage"].read("00000").to_pylist() if row["target_lang"] == "sw"]
     chats = sum(row["messages"] is not None for row in rows)
-    whole = {"heldout": len(rows), "scored": len(rows), "in_language": len(rows), "truncated": 0, "dropped_reasons": {}}
+    nothing: dict[str, Any] = {"truncated": 0, "dropped_reasons": {}, "not_in_template": {}}
+    whole = {"heldout": len(rows), "scored": len(rows), "in_language": len(rows), **nothing}
     assert usage_counts(corpus, tiny_base, max_length=128) == whole
     cut = usage_counts(corpus, tiny_base, max_length=10)
     assert cut["truncated"] == cut["scored"] == len(rows) - chats
@@ -214,7 +215,8 @@ def test_usage_that_is_cut_dropped_or_not_drawn_is_counted(tmp_path: Path, tiny_
 def test_without_usage_there_is_nothing_to_score_on_it(corpus: dict[str, Any], tiny_base: Path) -> None:
     tokens = tokenised(corpus["gathered"], tiny_base, "sw")
     counts = data.counts_of(tokens, "sw")["usage"]
-    assert counts == {"heldout": 0, "scored": 0, "in_language": 0, "truncated": 0, "dropped_reasons": {}}
+    nothing: dict[str, Any] = {"truncated": 0, "dropped_reasons": {}, "not_in_template": {}}
+    assert counts == {"heldout": 0, "scored": 0, "in_language": 0, **nothing}
     assert len(data.read_packs(tokens, "sw", "usage")) == 0
     session: Any = None
     assert usage.heldout_usage(corpus["documents"], [], HOLDOUT, session) is None

@@ -85,3 +85,15 @@ def test_usage_that_was_cut_not_drawn_or_not_scored_is_told(tmp_path: Path, caps
         "sw: held-out usage: 3 of 500 rows could not be scored: template_mismatch",
     ]
     assert [row["measures"] for row in adapted_as_json(run)["languages"]["sw"]["scores"]["heldout"]] == ["usage"]
+
+
+def test_what_the_chat_template_leaves_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(tmp_path, [score("usage", "sw", 5, 5)], heldout=5, scored=5, not_in_template={"tools": 2})
+    record = json.loads((tmp_path / "adapt.json").read_text())
+    record["documents"]["sw"]["not_in_template"] = {"reasoning": 1200, "tools": 3}
+    (tmp_path / "adapt.json").write_text(json.dumps(record))
+    assert lines_of(AdaptedRun(run.path), capsys)[-3:-1] == [
+        "sw: the chat template leaves out reasoning of 1,200 documents, tools of 3 documents; a template that has them "
+        "may be given as adapt.chat_template",
+        "sw: held-out usage: the chat template leaves out tools of 2 rows",
+    ]

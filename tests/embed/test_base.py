@@ -341,6 +341,7 @@ def bytes_of(path: str, stage: str) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.usefixtures("local_ray")
 def test_any_number_of_actors_gives_the_same_vectors_and_selection(tmp_path: Path) -> None:
     found = []

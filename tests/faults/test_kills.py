@@ -28,12 +28,13 @@ SLOW = (  # many shards and clusters, so that every stage lasts long enough to b
     "ingest.shard_bytes=4096", "cluster.n_clusters=100", "cluster.tol=0", "cluster.max_iterations=60",
     "cluster.actors=2", "embed.actors=2",
 )  # fmt: skip
-STAGES = ("ingest", "embed", "codebook", "assign", "sample", "select")
+STAGES = ("ingest", "embed", "codebook", "assign", "near_usage", "sample", "select")
 BUSY = {  # what a worker process is called while it works for a stage
     "ingest": "(_write_shard)",
     "embed": "MapBatches(ShardEmbedder)",
     "codebook": "ray::FitActor.call",
     "assign": "ray::_assign_shard",
+    "near_usage": "ray::_near_usage_of_shard",
     "sample": "ray::_candidates_of_shard",
     "select": "ray::_select_shard",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from compass_ray.errors import EmptyInput, SchemaError
 from compass_ray.ingest.config import FilesConfig, IngestConfig, Limits, SourceConfig
 from compass_ray.ingest.contamination import Evaluations, contaminated_by_file, merged
 from compass_ray.ingest.evaluations import evaluation_ngrams
-from compass_ray.ingest.files import list_source, read_units
+from compass_ray.ingest.files import read_units
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.shuffle import finish_shard
 from compass_ray.ingest.stage import IngestPlan, check_usable, ingest, plan, quarantine, read_unit, row_counts
 from compass_ray.pipelines.publish import write_ingest
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.config import RayConfig
+from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import session
 
 LATIN = "One river runs north past seven old mills before it meets the cold grey sea"
@@ -39,10 +42,13 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def evaluations_of(path: Path, name: str = "bench", **given: Any) -> tuple[Evaluations, dict[str, int]]:
+def evaluations_of(
+    path: Path, name: str = "bench", *, vowel_marks: bool = False, **given: Any
+) -> tuple[Evaluations, dict[str, int]]:
     config = FilesConfig(path=str(path), **given)
-    table, counts = evaluation_ngrams(name, config, list_source(name, config), Lengths(), Limits())
-    return merged({name: table}, Lengths()), counts
+    files = list_source(name, config).files
+    table, counts = evaluation_ngrams(name, config, files, Lengths(), Limits(), vowel_marks=vowel_marks)
+    return merged({name: table}, Lengths(), vowel_marks=vowel_marks), counts
 
 
 @pytest.fixture
@@ -70,6 +76,45 @@ def test_a_planted_passage_is_found_in_any_script_case_and_punctuation(bench: Ev
     assert message.startswith("shares a passage with bench:test.jsonl row ")
 
 
+PERSIAN = "نمی\u200cدانم کتاب‌های قدیمی روی میز چوبی کنار پنجره بزرگ خانه ما چه کسی می\u200cخواند"
+ARABIC = "كان الولد يقرأ كتابا قديما عن النهر الطويل الذي يمر بسبع طواحين قبل البحر"
+HEBREW = "הנהר הארוך זורם צפונה ליד שבע טחנות ישנות לפני שהוא מגיע אל הים הקר"
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        (LATIN, LATIN.replace("mills", "mi\u00adlls").replace("river", "ri\u00adver")),
+        (LATIN, LATIN.replace("r", "r\u200b")),
+        (LATIN, f"\ufeff{LATIN}"),
+        (LATIN, "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else "\u3000" for c in LATIN)),
+        (LATIN, LATIN.replace("fi", "ﬁ").replace("ff", "ﬀ").replace("it", "ｉｔ")),
+        (LATIN, LATIN.replace("One", "\U0001d40e\U0001d427\U0001d41e")),
+        (PERSIAN, PERSIAN.replace("\u200c", "")),
+        (PERSIAN, PERSIAN.replace("ی", "ي").replace("ک", "ك")),
+        (ARABIC, ARABIC.replace("ك", "ک").replace("ي", "ی")),
+        (ARABIC, ARABIC.replace("ا", "اـ")),
+        (ARABIC, "".join(f"{c}\u064e" if c != " " else c for c in ARABIC)),
+        (ARABIC, ARABIC.replace("كان", "ﻛﺎﻥ").replace("ال", "ﺍﻟ")),
+        (HEBREW, "".join(f"{c}\u05b8" if c != " " else c for c in HEBREW)),
+        (THAI, THAI.replace("น้ำ", "น้ํา").replace("ไหล", "ไหล\u200b")),
+        (CHINESE, CHINESE.replace("七", "\u2f00").replace("\u2f00", "七\ufe0f")),
+    ],
+)
+def test_copies_that_a_reader_takes_for_the_same_are_found_both_ways(tmp_path: Path, known: str, text: str) -> None:
+    assert text != known
+    for evaluation, copy in ((known, text), (text, known)):
+        bench, _ = evaluations_of(written(tmp_path / "test.jsonl", [{"text": evaluation}]))
+        assert [*bench.find([unicodedata.normalize("NFC", copy)])] == [0]
+
+
+def test_vowel_marks_tell_passages_apart_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path / "test.jsonl", [{"text": ARABIC}])
+    pointed = "".join(f"{c}\u064e" if c != " " else c for c in ARABIC)
+    assert [*evaluations_of(path)[0].find([pointed, ARABIC])] == [0, 1]
+    assert [*evaluations_of(path, vowel_marks=True)[0].find([pointed, ARABIC])] == [1]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -92,11 +137,17 @@ def test_a_short_evaluation_text_is_found_only_as_a_whole(tmp_path: Path) -> Non
     bench, counts = evaluations_of(path)
     found = bench.find(["how many OLD mills – stand there", f"{short} Seven.", "Which one?", "几座？"])
     assert [*found] == []
-    assert counts == {"texts": 4, "too_short": 3, "ngrams": 3}
+    assert counts == {"texts": 4, "too_short": 3, "blank": 0, "ngrams": 3}
     longer = f"Please say: {short}"
     bench, counts = evaluations_of(written(path, [{"text": longer}]))
     assert [*bench.find([longer.upper(), f"{longer} Seven."])] == [0]
-    assert counts == {"texts": 1, "too_short": 0, "ngrams": 1}
+    assert counts == {"texts": 1, "too_short": 0, "blank": 0, "ngrams": 1}
+
+
+def test_blank_and_null_rows_of_an_evaluation_are_counted(tmp_path: Path) -> None:
+    rows = [{"text": LATIN}, {"text": ""}, {"text": None}, {"text": " \n"}]
+    _, counts = evaluations_of(written(tmp_path / "a.jsonl", rows))
+    assert {name: counts[name] for name in ("texts", "too_short", "blank")} == {"texts": 1, "too_short": 0, "blank": 3}
 
 
 def test_the_first_file_and_row_is_named(tmp_path: Path) -> None:
@@ -118,7 +169,7 @@ def test_messages_are_counted_by_file_whatever_it_is_called() -> None:
 
 def tables(path: Path, bench: Evaluations, range_bytes: int = 1 << 20, **given: Any) -> pa.Table:
     source = SourceConfig(**{"role": "pool", "path": str(path), "lang": "en", **given})
-    units = read_units({"s": list_source("s", source)}, range_bytes)
+    units = read_units({"s": list_source("s", source).files}, range_bytes)
     read = [
         table
         for unit in units
@@ -207,6 +258,7 @@ def test_the_fingerprint_follows_the_evaluations_and_is_as_before_without(root: 
     assert (
         len({before, planned(root, on=False).artifact.fingerprint, planned(root, words=12).artifact.fingerprint}) == 3
     )
+    assert planned(root, vowel_marks=True).artifact.fingerprint != before
     written(root / "quiz.jsonl", [{"text": CHINESE}])
     assert planned(root).artifact.fingerprint != before
 
@@ -227,10 +279,12 @@ def test_an_evaluation_without_a_text_long_enough_ends_the_run(local_ray: None, 
 
 def test_contaminated_rows_are_filtered_counted_and_shown_with_any_number_of_tasks(local_ray: None, root: Path) -> None:
     manifests: list[Manifest] = []
+    said = io.StringIO()
+    (root / "bench" / "old.tar").write_bytes(b"x" * 10)
     for range_bytes in (1 << 20, 1 << 10):
         work = planned(root, range_bytes=range_bytes)
         output = str(root / f"out{range_bytes}")
-        with session(output, RayConfig(), None, "clean") as opened:
+        with session(output, RayConfig(), Display(Console(file=said, width=200)), "clean") as opened:
             manifests.append(ingest(work, IngestConfig(), opened))
             rejects = quarantine(work.artifact, opened)
     assert manifests[0].receipts == manifests[1].receipts
@@ -245,7 +299,12 @@ def test_contaminated_rows_are_filtered_counted_and_shown_with_any_number_of_tas
     write_ingest(run.path, work, manifests[1])
     assert run.ingested["contaminated"] == {"bench:test.jsonl": 3, "quiz:quiz.jsonl": 2}
     assert run.ingested["evaluations"]["bench"]["too_short"] == 1
+    assert run.ingested["evaluations"]["quiz"]["blank"] == 0
+    tar = {"reason": ".tar", "files": 1, "bytes": 10, "names": ["old.tar"]}
+    assert run.ingested["left_out"] == {"evaluation bench": [tar]}
+    assert "evaluation bench: not read: .tar (1 file, 10 bytes: old.tar)" in said.getvalue()
     shown = Console(file=io.StringIO(), width=120)
     print_rows(run, shown)
+    assert "evaluation bench: 1 file not read (1 .tar): ingest.json" in shown.file.getvalue()
     assert "bench:test.jsonl: 3 pool rows share a passage with this evaluation file" in shown.file.getvalue()
     assert "bench: 1 of 2 evaluation texts are too short to be compared" in shown.file.getvalue()

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from compass_ray.errors import ConfigError, DataError, EmptyInput
 from compass_ray.ingest.config import IngestConfig, SourceConfig
 from compass_ray.ingest.datasource import bundled
-from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units, source_files
+from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.stage import IngestPlan, plan, read_unit
 
 
@@ -30,7 +31,7 @@ def tree(folder: Path, *names: str) -> Path:
 
 def found(tmp_path: Path, path: str | list[str], **given: Any) -> list[InputFile]:
     source = SourceConfig(role="pool", path=path, lang="en", **given)
-    return source_files("src", source, HashCache(f"{tmp_path}/cache/inputs.json"))
+    return HashCache(f"{tmp_path}/cache/inputs.json").with_content(list_source("src", source).files)
 
 
 # --- listing ------------------------------------------------------------------------------------
@@ -87,6 +88,7 @@ def test_nothing_found_is_an_error_that_names_the_source_and_the_glob(tmp_path: 
 def test_a_folder_stands_for_the_data_files_below_it(tmp_path: Path) -> None:
     names = ["b.jsonl.zst", "x/a.parquet", "x/y/c.csv", "README.md", "notes.txt", "x/.hidden.csv", "LICENSE"]
     root = tree(tmp_path / "in", *names, "x/state.json", "x/dataset_info.json", "x/cache-12.arrow", "x/data-0.arrow")
+    (root / "x/state.json").write_text('{"_data_files": [{"filename": "data-0.arrow"}]}')
     files = found(tmp_path, str(root))
     assert [(file.uri, file.format) for file in files] == [
         ("b.jsonl.zst", "jsonl"),
@@ -101,8 +103,22 @@ def test_a_folder_stands_for_the_data_files_below_it(tmp_path: Path) -> None:
 
 def test_a_folder_without_data_files_is_an_error(tmp_path: Path) -> None:
     tree(tmp_path, "in/a.pdf")
-    with pytest.raises(EmptyInput, match=r"no file matches .*/in;"):
+    with pytest.raises(
+        EmptyInput, match=r"^sources\.src\.path: no data below .*/in: expected .*, found \.pdf \(1 file"
+    ):
         found(tmp_path, f"{tmp_path}/in")
+
+
+def test_a_dialect_is_for_the_delimited_files_of_a_source_and_not_for_a_source_without(tmp_path: Path) -> None:
+    root = tree(tmp_path, "a.csv", "b.jsonl", "c.parquet")
+    source = SourceConfig(role="pool", path=str(root), lang="en", delimiter=";")
+    assert [file.dialect.delimiter for file in list_source("src", source).files] == [";"] * 3
+    with pytest.raises(ConfigError) as caught:
+        list_source("src", source.model_copy(update={"exclude": ["*.csv"]}))
+    assert str(caught.value) == (
+        "sources.src.delimiter: csv and tsv have one, and the source has only jsonl and parquet files; remove it, "
+        "or set format"
+    )
 
 
 def test_excluding_everything_is_an_error(tmp_path: Path) -> None:
@@ -130,6 +146,14 @@ def test_an_unknown_storage_scheme_is_refused(tmp_path: Path) -> None:
     [
         ("a.jsonl", "jsonl", ""),
         ("a.ndjson", "jsonl", ""),
+        ("a.jsonlines", "jsonl", ""),
+        ("a.jl.gzip", "jsonl", ".gzip"),
+        ("a.jsonl.zstd", "jsonl", ".zstd"),
+        ("a.csv.lz4", "csv", ".lz4"),
+        ("a.pq", "parquet", ""),
+        ("a.feather", "arrow", ""),
+        ("a.snappy.parquet", "parquet", ""),
+        ("a.markdown", "markdown", ""),
         ("a.JSONL", "jsonl", ""),
         ("a.jsonl.gz", "jsonl", ".gz"),
         ("a.jsonl.ZST", "jsonl", ".zst"),
@@ -153,7 +177,8 @@ def test_an_unknown_format_is_an_error_that_says_what_to_do(tmp_path: Path, name
     hint = " to 'lines' (a document a line) or 'text' (a document a file)" if ".txt" in name else ""
     assert str(caught.value) == (
         f"sources.src.format: cannot tell the format of {tmp_path}/{name} from its name; expected .jsonl, .ndjson, "
-        ".json, .parquet, .arrow, .csv, .tsv, .md (.gz, .bz2, .xz, .zst or not), or set sources.src.format" + hint
+        ".jsonlines, .jl, .json, .parquet, .pq, .arrow, .feather, .csv, .tsv, .md, .markdown (.gz, .gzip, .bz2, .xz, "
+        ".zst, .zstd, .lz4 or not), or set sources.src.format" + hint
     )
     [file] = found(tmp_path, str(tmp_path / name), format="jsonl")
     assert file.format == "jsonl"

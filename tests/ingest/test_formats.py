@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 from compass_ray.ingest.config import Limits
 from compass_ray.ingest.files import InputFile, ReadUnit, read_units
-from compass_ray.ingest.readers import MISSING, Fault, delimited, json_array, read, streams
+from compass_ray.ingest.formats import COMPRESSIONS
+from compass_ray.ingest.listing import list_source
+from compass_ray.ingest.readers import MISSING, Fault, decoders, delimited, json_array, read, streams
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -27,20 +29,27 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
     ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+    ".lz4": lambda data: pa.Codec("lz4").compress(data, asbytes=True),
 }
 
 Found = tuple[list[tuple[int, tuple[Any, ...]]], list[Fault]]
 
 
 def read_all(
-    path: Path, data: bytes, kind: str, *columns: str, range_bytes: int = 1 << 30, ceiling: int = 1 << 24
+    path: Path,
+    data: bytes,
+    kind: str,
+    *columns: str,
+    range_bytes: int = 1 << 30,
+    ceiling: int = 1 << 24,
+    longest: int = 1 << 20,
 ) -> Found:
     path.write_bytes(data)
     file = InputFile(str(path), path.name, len(data), "v", kind, "c")
     rows: list[tuple[int, tuple[Any, ...]]] = []
     faults = []
     for unit in read_units({"s": [file]}, range_bytes):
-        for batch in read(unit, list(columns), Limits(row_bytes=1 << 20, file_bytes=ceiling)):
+        for batch in read(unit, list(columns), Limits(row_bytes=longest, file_bytes=ceiling)):
             rows += zip(batch.rows, zip(*(batch.values(name) for name in batch.columns), strict=True), strict=True)
             faults += batch.faults
     return rows, faults
@@ -52,6 +61,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- compression --------------------------------------------------------------------------------
+
+
+def test_every_suffix_of_a_compression_is_read(tmp_path: Path) -> None:
+    alike = {".gzip": ".gz", ".zstd": ".zst"}
+    for suffix in COMPRESSIONS:
+        data = COMPRESS[alike.get(suffix, suffix)](b"a\n")
+        assert read_all(tmp_path / f"f.txt{suffix}", data, "lines", "text")[0] == [(0, ("a",))]
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
@@ -78,6 +94,57 @@ def test_parts_that_were_compressed_one_by_one_are_one_file(tmp_path: Path, suff
     assert faults == []
 
 
+@pytest.mark.parametrize("cut", [1, 5, 12])
+def test_whole_frames_before_a_cut_are_kept(tmp_path: Path, cut: int) -> None:
+    frames = [COMPRESS[".zst"](f"row {number}\n".encode()) for number in range(500)]
+    assert cut < len(frames[-1])
+    for last in (499, 250, 0):
+        rows, [fault] = read_all(tmp_path / "a.txt.zst", b"".join(frames[: last + 1])[:-cut], "lines", "text")
+        assert [values for _, values in rows] == [(f"row {number}",) for number in range(last)]
+        assert (fault.row, fault.reason) == (None, "truncated_file")
+
+
+def test_what_a_frame_holds_before_a_cut_or_damage_is_kept(tmp_path: Path) -> None:
+    lines = [str(number * 7919 % 100_003).encode() for number in range(100_000)]
+    data = COMPRESS[".zst"](b"\n".join(lines))
+    for broken, reason in ((data[:-9], "truncated_file"), (data + b"more than nothing", "corrupt_file")):
+        rows, [fault] = read_all(tmp_path / "a.txt.zst", broken, "lines", "text")
+        assert [values[0].encode() for _, values in rows] == lines[: len(rows)]
+        assert len(rows) > 0.6 * len(lines)
+        assert fault.reason == reason
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 64 << 10])
+@pytest.mark.parametrize("padding", [0, 4, 8, 12, 400, 200_000])
+def test_streams_of_xz_may_be_padded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, padding: int, size: int) -> None:
+    monkeypatch.setattr(decoders, "_PIECE_BYTES", size if padding < 1000 else 64 << 10)
+    data = lzma.compress(b"a\nb\n") + bytes(padding) + lzma.compress(b"c\n") + bytes(padding)
+    rows, faults = read_all(tmp_path / "a.txt.xz", data, "lines", "text")
+    assert [values for _, values in rows] == [("a",), ("b",), ("c",)]
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "behind", "message"),
+    [
+        (".xz", bytes(3), "not xz data: 3 zeros behind a stream; padding is a multiple of 4"),
+        (".xz", bytes(5) + lzma.compress(b"b\n"), "not xz data: 5 zeros behind a stream; padding is a multiple of 4"),
+        (".xz", bytes(4) + b"garbage behind", "not xz data: "),
+        (".xz", lzma.compress(b"b\n")[:-8], "compressed data end too early: there is no end-of-stream marker"),
+        (".bz2", b"garbage behind", "not bzip2 data: "),
+        (".bz2", b"BZh9" + bytes(40), "not bzip2 data: "),
+        (".bz2", bz2.compress(b"b\n")[:-3], "compressed data end too early: there is no end-of-stream marker"),
+    ],
+)
+def test_what_is_behind_a_stream_and_cannot_be_read_is_said(
+    tmp_path: Path, suffix: str, behind: bytes, message: str
+) -> None:
+    rows, [fault] = read_all(tmp_path / f"a.txt{suffix}", COMPRESS[suffix](b"a\n") + behind, "lines", "text")
+    assert rows[0] == (0, ("a",))
+    assert fault.row is None
+    assert fault.message.startswith(message)
+
+
 @pytest.mark.parametrize("kind", ["lines", "csv"])
 @pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESS if suffix])
 def test_what_was_read_before_a_file_breaks_off_is_kept(tmp_path: Path, suffix: str, kind: str) -> None:
@@ -95,11 +162,14 @@ def test_what_was_read_before_a_file_breaks_off_is_kept(tmp_path: Path, suffix: 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
 def test_a_long_row_of_csv_is_read_from_every_compression(tmp_path: Path, suffix: str) -> None:
-    texts = ["x" * 3_000_000, "short", "y" * 3_000_000]
+    texts = ["x" * 3_000_000, "short", "y" * 5_000_000]
     data = COMPRESS[suffix]("\n".join(["text", *texts, ""]).encode())
-    rows, faults = read_all(tmp_path / f"f.csv{suffix}", data, "csv", "text")
+    rows, faults = read_all(tmp_path / f"f.csv{suffix}", data, "csv", "text", longest=5_000_001)
     assert [values for _, values in rows] == [(text,) for text in texts]
     assert faults == []
+    rows, faults = read_all(tmp_path / f"f.csv{suffix}", data, "csv", "text", longest=5_000_000)
+    assert [values for _, values in rows] == [(text,) for text in texts[:2]]
+    assert [(fault.row, fault.reason) for fault in faults] == [(2, "row_too_large")]
 
 
 def test_the_ceiling_counts_decompressed_bytes(tmp_path: Path) -> None:
@@ -144,6 +214,77 @@ def test_rows_of_an_array_are_the_bytes_where_elements_begin(tmp_path: Path) -> 
     assert (fault.row, fault.reason) == (24, "not_an_object")
 
 
+OBJECTS = [{"text": f"row {number}", "tags": ["a", "b"]} for number in range(300)]
+ROWS_IN_DATA = "'data' holds a list of objects; if those are the rows, write the list to a .json file (jq '.\"data\"')"
+OVER_LINES = [
+    (
+        {"version": 1, "data": OBJECTS},
+        f"a JSON object over several lines; expected an object a line; its {ROWS_IN_DATA}",
+    ),
+    (OBJECTS[0], "a JSON object over several lines; expected an object a line: write it so (jq -c . FILE)"),
+    (
+        {"words": dict.fromkeys(map(str, range(20_000)), "w")},
+        "a JSON object over several lines; expected an object a line: write it so (jq -c . FILE)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), OVER_LINES)
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz", "a.json.zst"])
+def test_an_object_over_several_lines_is_one_fault(
+    tmp_path: Path, name: str, value: dict[str, Any], message: str, bom: bytes
+) -> None:
+    data = COMPRESS[Path(name).suffix if name.count(".") > 1 else ""](bom + json.dumps(value, indent=1).encode())
+    for range_bytes in (1 << 30, 3000):
+        rows, [fault] = read_all(tmp_path / name, data, name.split(".")[1], "text", range_bytes=range_bytes)
+        assert (rows, fault.row, fault.reason, fault.message) == ([], None, "broken_json", message)
+        assert fault.rows is None  # nobody can count them
+        assert 0 < fault.lost_bytes <= len(data)
+
+
+def test_objects_over_several_lines_one_after_another_are_one_fault(tmp_path: Path) -> None:
+    data = b"\n".join(json.dumps(row, indent=2, ensure_ascii=False).encode() for row in OBJECTS)
+    lost = Fault(None, "broken_json", OVER_LINES[1][1], rows=None, lost_bytes=len(data))
+    assert read_all(tmp_path / "a.jsonl", data, "jsonl", "text") == ([], [lost])
+
+
+@pytest.mark.parametrize("separator", [",\n", ",\n  "])
+def test_an_array_over_several_lines_is_rows_as_json_and_one_fault_as_json_lines(
+    tmp_path: Path, separator: str
+) -> None:
+    data = f"[{separator.join(json.dumps(row) for row in OBJECTS)}]".encode()
+    message = "a JSON array over several lines; expected an object a line; read it as an array with format: json"
+    for range_bytes in (1 << 30, 3000):
+        rows, [fault] = read_all(tmp_path / "a.jsonl", data, "jsonl", "text", range_bytes=range_bytes)
+        assert (rows, fault.row, fault.reason, fault.message) == ([], None, "broken_json", message)
+    assert len(read_all(tmp_path / "a.json", data, "json", "text")[0]) == 300
+
+
+def test_an_array_or_an_envelope_on_one_line_says_what_was_found(tmp_path: Path) -> None:
+    data = json.dumps(OBJECTS).encode()
+    rows, [fault] = read_all(tmp_path / "a.jsonl", data, "jsonl", "text")
+    assert (rows, fault.row, fault.reason) == ([], 0, "not_an_object")
+    assert fault.message == "expected a JSON object, found list; read an array of rows with format: json"
+    for kind in ("json", "jsonl"):
+        data = json.dumps({"version": 1, "data": OBJECTS}).encode()
+        rows, [fault] = read_all(tmp_path / "a.json", data, kind, "text", "lang")
+        assert (rows, fault.row, fault.reason) == ([], 0, "missing_column")
+        assert fault.message == f"expected text, lang; found an object whose {ROWS_IN_DATA}"
+        assert read_all(tmp_path / "a.json", data, kind, "data.0.text") == ([(0, ("row 0",))], [])
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b'{"text": "a', b'{"text": "a",', b'{"text":', b"{", b"[", b'{"text": "\xff', b"}", b'{"text": "a"} {"text": "b"'],
+)
+def test_a_first_line_that_is_cut_costs_no_other(tmp_path: Path, first: bytes) -> None:
+    data = first + b'\n{"text": "b"}\n{"text": "c"}\n'
+    rows, [fault] = read_all(tmp_path / "a.jsonl", data, "jsonl", "text")
+    assert [values for _, values in rows] == [("b",), ("c",)]
+    assert fault.row == 0
+
+
 # --- text ---------------------------------------------------------------------------------------
 
 
@@ -177,6 +318,13 @@ def test_front_matter_is_columns_and_the_rest_is_text(tmp_path: Path) -> None:
     assert faults == []
 
 
+def test_words_of_front_matter_are_text_though_older_yaml_reads_truth_values_and_numbers(tmp_path: Path) -> None:
+    data = b"---\nlang: no\nat: 12:30\nzip: 01234\nversion: 1.10\nyear: 2024\nok: true\n---\nBody"
+    rows, faults = read_all(tmp_path / "a.md", data, "markdown", "lang", "at", "zip", "version", "year", "ok")
+    assert rows == [(0, ("no", "12:30", "01234", "1.10", 2024, True))]
+    assert faults == []
+
+
 def test_markdown_without_front_matter_is_text(tmp_path: Path) -> None:
     assert read_all(tmp_path / "a.md", b"# Title\n---\n", "markdown", "text") == ([(0, ("# Title\n---\n",))], [])
 
@@ -188,13 +336,14 @@ def test_a_folder_of_hugging_face_datasets_is_read_from_disk(tmp_path: Path) -> 
     import datasets
 
     from compass_ray.ingest.config import SourceConfig
-    from compass_ray.ingest.files import list_source
 
     rows = [{"q": {"stem": f"s{number}"}, "lang": "en"} for number in range(10)]
     whole = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in ("train", "test")})
     whole.save_to_disk(str(tmp_path / "saved"), num_shards={"train": 2, "test": 1})
-    source = SourceConfig(role="pool", path=str(tmp_path / "saved"), columns={"text": "q.stem", "lang": "lang"})
-    files = list_source("s", source)
+    source = SourceConfig(
+        role="pool", path=str(tmp_path / "saved"), columns={"text": "q.stem", "lang": "lang"}, split="all"
+    )
+    files = list_source("s", source).files
     assert [file.uri for file in files] == [
         "test/data-00000-of-00001.arrow",
         "train/data-00000-of-00002.arrow",

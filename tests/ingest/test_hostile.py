@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from compass_ray.ingest.config import IngestConfig, Limits, SourceConfig
 from compass_ray.ingest.documents import FILTERS
-from compass_ray.ingest.files import list_source, read_units
+from compass_ray.ingest.files import read_units
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.stage import ingest, plan, read_unit, row_counts
 from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.stage import session
@@ -179,8 +180,29 @@ HOSTILE = [
     case("JSON lines called .json", "a.json", GOOD + GOOD_Z, 2),
     case("HTML called .json", "a.json", b"<html>\n</html>\n", 0, broken_json=2),
     case("10,000 columns", "a.csv", wide(10_000), 1),
-    case("stray quotes in CSV", "a.csv", b'text,n\na "b" c,1\n"x"y,2\n', 2),
-    case("a quote that never closes", "a.csv", b'text,n\na,1\n"b,2\n' + b"c,3\n" * (2 << 20), 1, broken_csv=1),
+    case("stray quotes in CSV", "a.csv", b'text,n\na "b" c,1\n"x"y,2\nz,3\n', 2, broken_csv=1),
+    case(
+        "a quote that never closes", "a.csv", b'text,n\na,1\n"b,2\n' + b"c,3\n" * (1 << 18), 1 + (1 << 18), broken_csv=1
+    ),
+    case(
+        "a quote that closes far away",
+        "a.csv",
+        b'text,n\n"b,2\n' + b"c,3\n" * (1 << 18) + b'd",4\n',
+        1 + (1 << 18),
+        broken_csv=1,
+    ),
+    case("nothing but quotes", "a.csv", b"text\n" + b'"' * (3 << 20), 0, row_too_large=1),
+    case("lines of three quotes", "a.csv", b"text\n" + b'"""\n' * 9999, 4999, broken_csv=1),
+    case(
+        "indented JSON object",
+        "a.jsonl",
+        json.dumps({"data": [{"text": "a"}] * 99}, indent=1).encode(),
+        0,
+        broken_json=1,
+    ),
+    case("JSON array called .jsonl", "a.jsonl", json.dumps([{"text": "a"}] * 9).encode(), 0, not_an_object=1),
+    case("xz with padding", "a.jsonl.xz", lzma.compress(GOOD) + bytes(4) + lzma.compress(GOOD_Z) + bytes(8), 2),
+    case("xz with garbage behind", "a.jsonl.xz", lzma.compress(GOOD) + b"garbage", 1, corrupt_file=1),
     case("wrong number of columns", "a.tsv", b"text\tn\na\t1\nb\nc\t1\t2\n", 1, wrong_column_count=2),
     case("two columns of one name", "a.csv", b"text,text\na,b\n", 0, ambiguous_column=1),
     case("two columns of one name in Parquet", "a.parquet", parquet(twice()), 0, ambiguous_column=1),
@@ -270,7 +292,7 @@ def source_of(path: Path, given: dict[str, Any]) -> SourceConfig:
 def outcomes(path: Path, given: dict[str, Any], limits: Limits = SMALL) -> tuple[int, dict[str, int]]:
     """Documents, and rejects by reason, of one file."""
     source = source_of(path, given)
-    units = read_units({"s": list_source("s", source)}, 4 << 20)
+    units = read_units({"s": list_source("s", source).files}, 4 << 20)
     tables = [table for unit in units for table in read_unit(unit, {"s": source}, "prompt", 1, frozenset({0}), limits)]
     reasons = Counter(row["reason"] if row else None for table in tables for row in table["reject"].to_pylist())
     return reasons.pop(None, 0), dict(reasons)
@@ -352,7 +374,7 @@ def test_any_mixture_of_rows_and_garbage_gives_exactly_the_rows(
     path = tmp_path_factory.getbasetemp() / f"mixture.jsonl{packed}"
     path.write_bytes({"": bytes, ".gz": gzip.compress, ".zst": zstd}[packed](data))
     source = source_of(path, {})
-    units = read_units({"s": list_source("s", source)}, range_bytes)
+    units = read_units({"s": list_source("s", source).files}, range_bytes)
     tables = [table for unit in units for table in read_unit(unit, {"s": source}, "prompt", 1, frozenset({0}))]
     found = sorted(
         (row["row"], row["text"], row["reject"])

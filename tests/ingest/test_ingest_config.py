@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from compass_ray.configbase import identity
-from compass_ray.ingest.config import Columns, IngestConfig, SourceConfig
+from compass_ray.ingest.config import Columns, Dialect, IngestConfig, SourceConfig
 
 GOOD: dict[str, Any] = {"role": "pool", "path": "x/*.jsonl", "lang": "en"}
 
@@ -31,13 +31,13 @@ def test_several_paths_stay_in_order() -> None:
     ("changes", "message"),
     [
         ({"role": "extra"}, "Input should be 'pool', 'current' or 'target'"),
-        ({"lang_map": {"x": "xx-unknown"}}, "'xx-unknown' is not a language code"),
+        ({"lang_map": {"x": "xx-unknown"}}, "'xx-unknown' is no known language"),
         ({"format": "xlsx"}, "Input should be 'auto', 'jsonl', 'json', 'parquet'"),
         ({"min_characters": 9, "max_characters": 8}, "max_characters 8 is below min_characters 9"),
-        ({"role": "target", "for": "detect"}, "'detect' is not a language code"),
-        ({"lang": "klingonese"}, "'klingonese' is not a language code (BCP-47, ISO 639 or FLORES)"),
-        ({"lang": "und"}, "'und' is not a language code"),
-        ({"role": "target", "for": "xx-yy-zz"}, "'xx-yy-zz' is not a language code"),
+        ({"role": "target", "for": "detect"}, "'detect' is no known language"),
+        ({"lang": "klingonese"}, "'klingonese' is no known language"),
+        ({"lang": "und"}, "'und' is no known language"),
+        ({"role": "target", "for": "xx-yy-zz"}, "'xx-yy-zz' is no known language"),
         ({"for": "de"}, "pool rows belong to no owner; remove 'for'"),
         ({"lang": None}, "name exactly one of columns.lang, lang or lang_pattern; found none"),
         ({"columns": {"text": "t", "lang": "l"}}, "found ['lang', 'columns.lang']"),
@@ -46,12 +46,51 @@ def test_several_paths_stay_in_order() -> None:
         ({"lang": None, "lang_pattern": "(?P<lang>"}, "not a regular expression: missing )"),
         ({"pth": "x"}, "Extra inputs are not permitted"),
         ({"path": None}, "Field required"),
+        (
+            {"delimiter": "||"},
+            "expected one ASCII character (in quotes: '|') or auto, found '||'; a tab is written tab",
+        ),
+        ({"delimiter": ""}, "expected one ASCII character (in quotes: '|') or auto, found ''"),
+        ({"delimiter": "none"}, "expected one ASCII character (in quotes: '|') or auto, found 'none'"),
+        ({"delimiter": "¦"}, "expected one ASCII character (in quotes: '|') or auto, found '¦'"),
+        ({"quote": "\n"}, "expected one ASCII character (in quotes: '|') or auto or none, found '\\n'"),
+        ({"quote": False}, "expected one ASCII character (in quotes: '|') or auto or none, found False"),
+        ({"quote": "'", "escape": "'"}, "quote and escape cannot be one character; a doubled quote stands for a quote"),
+        ({"delimiter": "'", "quote": "'"}, "delimiter and quote cannot be one character"),
+        ({"format": "jsonl", "delimiter": ";"}, "delimiter: csv and tsv have one, and format is jsonl; remove it"),
+        ({"format": "lines", "header": False}, "header: csv and tsv have one, and format is lines; remove it"),
+        ({"header": False}, "without a header columns are called column_1, column_2, ...; found text"),
+        (
+            {"header": False, "columns": {"text": "{column_1} {column_0}"}},
+            "without a header columns are called column_1, column_2, ...; found column_0",
+        ),
     ],
 )
 def test_what_a_source_may_not_say(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         source(**changes)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "dialect"),
+    [
+        ({}, Dialect("auto", "auto", "auto", True)),
+        ({"delimiter": "tab", "quote": "none"}, Dialect("\t", "none", "auto", True)),
+        ({"delimiter": "\\t", "escape": "\\"}, Dialect("\t", "auto", "\\", True)),
+        ({"quote": "'", "escape": "none", "header": True}, Dialect("auto", "'", "none", True)),
+    ],
+)
+def test_a_dialect_is_said_by_characters_and_words(given: dict[str, Any], dialect: Dialect) -> None:
+    config = source(**given)
+    assert config.dialect == dialect
+    assert SourceConfig(**config.model_dump()) == config
+
+
+@pytest.mark.parametrize("header", [None, "none", False])
+def test_null_and_none_say_that_there_is_none(header: object) -> None:
+    config = SourceConfig(**GOOD, quote=None, escape=None, header=header, columns={"text": "column_1"})
+    assert config.dialect == Dialect("auto", "none", "none", False)
 
 
 @pytest.mark.parametrize(

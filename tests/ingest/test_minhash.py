@@ -75,6 +75,31 @@ def test_only_words_count_and_languages_never_meet() -> None:
     assert len(np.unique(buckets[0])) == 4
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("soft hyphen", "so\u00adft hy\u00adphen"),
+        ("ｆｕｌｌ ｗｉｄｔｈ", "full width"),
+        ("می\u200cخواهم کتاب", "میخواهم كتاب"),
+        ("العـربية ﻛﺘﺎﺏ", "العربية كتاب"),
+        ("كَتَبَ", "كتب"),
+    ],
+)
+def test_spellings_that_look_alike_meet_in_every_band(one: str, other: str) -> None:
+    words = " ".join(passage(1))
+    texts = [f"{words} {one}", f"{words} {other}"]
+    buckets, _ = bucket_hashes(texts, ["fa", "fa"], FIVE, Banding(4, 3))
+    assert (buckets[0] == buckets[1]).all()
+
+
+def test_vowel_marks_make_another_signature_where_that_is_asked_for() -> None:
+    words = " ".join("كتب" for _ in range(9))
+    texts = [f"{words} كتب", f"{words} كَتَبَ"]
+    for vowel_marks in (False, True):
+        buckets, _ = bucket_hashes(texts, ["ar", "ar"], FIVE, Banding(64, 1), vowel_marks=vowel_marks)
+        assert (buckets[0] == buckets[1]).all() != vowel_marks
+
+
 def test_a_bucket_does_not_depend_on_the_documents_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(passage(number, 3 + number)) for number in range(30)]
     whole, compared = bucket_hashes(texts, ["en"] * 30, FIVE, Banding(3, 4))

@@ -94,7 +94,8 @@ def test_a_format_that_the_name_does_not_tell_can_be_given(tmp_path: Path) -> No
         read(by_folder(tmp_path))
     assert str(caught.value) == (
         f"corpora.c0.format: cannot tell the format of {tmp_path}/eng_Latn/devtest from its name; expected .jsonl, "
-        ".ndjson, .json, .parquet, .arrow, .csv, .tsv, .md (.gz, .bz2, .xz, .zst or not), or set corpora.c0.format"
+        ".ndjson, .jsonlines, .jl, .json, .parquet, .pq, .arrow, .feather, .csv, .tsv, .md, .markdown (.gz, .gzip, "
+        ".bz2, .xz, .zst, .zstd, .lz4 or not), or set corpora.c0.format"
     )
 
 

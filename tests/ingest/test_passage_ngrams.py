@@ -74,7 +74,7 @@ def test_two_texts_share_a_hash_for_each_tuple_of_tokens_they_share(texts: list[
 @given(st.lists(texts_of_parts, max_size=8))
 def test_what_a_text_gives_does_not_depend_on_the_others(texts: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:  # so that texts are cut, and blocks hold one or several
-        patch.setattr(ngrams, "_BLOCK", 24)
+        patch.setattr(ngrams, "BLOCK", 24)
         patch.setattr(ngrams, "_OVERLAP", 8)
         hashes, owners = ngram_hashes(texts, Lengths(3, 3, 4))
         for index, text in enumerate(texts):

@@ -318,7 +318,7 @@ def test_a_csv_without_a_wanted_column_is_one_fault_that_names_what_is_there(tmp
     file = input_file(tmp_path / "a.csv", b"body,lang\na,en\n", "csv")
     assert read_all(file, "text", "label", "lang") == (
         [],
-        [Fault(None, "missing_column", "expected text, label; the file has body, lang")],
+        [Fault(None, "missing_column", "expected text, label; the file has body, lang", rows=None, lost_bytes=15)],
     )
 
 

@@ -17,7 +17,8 @@ from compass_ray.artifacts import Manifest, Receipt
 from compass_ray.errors import EmptyInput, TooManyBadRows
 from compass_ray.ingest.config import IngestConfig, SourceConfig
 from compass_ray.ingest.documents import to_documents
-from compass_ray.ingest.files import HashCache, read_units, source_files
+from compass_ray.ingest.files import HashCache, read_units
+from compass_ray.ingest.listing import list_source
 from compass_ray.ingest.readers import Fault, RawBatch
 from compass_ray.ingest.shuffle import count_rows, finish_shard
 from compass_ray.ingest.stage import check_usable, read_unit
@@ -141,6 +142,7 @@ def test_the_summary_counts_rows_by_outcome_and_documents_by_group() -> None:
     assert count_rows(finish_shard(table)) == {
         "contaminated": [],
         "mojibake": [],
+        "notes": [],
         "rows": [
             ["data", "document", 1],
             ["pool", "broken_json", 2],
@@ -183,7 +185,7 @@ def ingest(folder: Path, n_shards: int, range_bytes: int) -> tuple[dict[int, pa.
         "csv": SourceConfig(role="target", path=f"{folder}/*.csv", columns={"text": "text", "lang": "lang"}),
     }
     cache = HashCache(f"{folder}/cache.json")
-    files = {name: source_files(name, source, cache) for name, source in sources.items()}
+    files = {name: cache.with_content(list_source(name, source).files) for name, source in sources.items()}
     shards = {}
     for shard in range(n_shards):  # one wanted shard at a time, as a resumed run asks for
         tables = [

@@ -22,6 +22,7 @@ def cluster(cluster_variables: None, tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_joining_a_cluster_and_submitting_a_job_give_the_bytes_of_a_local_run_and_another_job_reuses_them(
     cluster: Cluster, tmp_path: Path, finished_demo: CurationRun
 ) -> None:

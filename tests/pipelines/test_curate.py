@@ -53,6 +53,7 @@ def _codebook(run: CurationRun) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_byte_ranges_of_any_size_give_the_same_selection(fresh: Make, finished_demo: CurationRun) -> None:
     run = curate(fresh("ingest.range_bytes=3000"))
     assert tree_bytes(f"{run.path}/selection") == tree_bytes(f"{finished_demo.path}/selection")
@@ -85,7 +86,7 @@ def test_an_interrupted_embedding_does_only_the_missing_shards(fresh: Make, fini
 
 
 @pytest.mark.slow
-def test_what_held_out_usage_says_changes_nothing_that_is_chosen(
+def test_what_held_out_usage_says_changes_nothing_that_is_chosen_but_that_its_near_copies_are_refused(
     fresh: Make, finished_demo: CurationRun, tmp_path: Path
 ) -> None:
     rows = list(
@@ -115,21 +116,28 @@ def test_what_held_out_usage_says_changes_nothing_that_is_chosen(
             if held_out(lang, text):
                 return text
 
-    selections = []
+    copied = [row for row in rows if held_out(row["lang"], row["question"]) and row["lang"] == "sw"][:5]
+    copies = [{"text": f"«{row['question'].upper()}»", "lang": "sw"} for row in copied]
+    (tmp_path / "copies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in copies))
+    source = f"sources.copies={{role: pool, path: {tmp_path}/copies.jsonl, columns: {{text: text, lang: lang}}}}"
+    selections, refused = [], []
     for number in range(2):
         path = tmp_path / f"usage-{number}.jsonl"
         path.write_text("".join(json.dumps({"question": row["question"], "lang": row["lang"]}) + "\n" for row in rows))
-        run = curate(fresh(f"name=run-{number}", f"sources.usage.path={path}", "embed.center=language"))
+        run = curate(fresh(f"name=run-{number}", source, f"sources.usage.path={path}", "embed.center=language"))
         tables = [pq.read_table(file) for file in sorted(Path(run.path).glob("selection/*/*.parquet"))]
         # the last bits of a cosine follow the height of the matrix in which it is computed
         selections.append([table.drop_columns(["similarity"]).to_pylist() for table in tables])
+        refused.append({owner: body["near_usage"] for owner, body in run.certificate.items()})
         changed = 0
         for row in rows:
             lang, text = row["lang"], row["question"]
-            if id_of(lang, text) in known and held_out(lang, text) and not in_pool(text):
+            if id_of(lang, text) in known and held_out(lang, text) and row not in copied and not in_pool(text):
                 row["question"], changed = anything(lang), changed + 1
         assert number or changed > 40
     assert selections[0] == selections[1]
+    assert refused[0] == refused[1] == {"hi": 0, "sw": len(copies), "ta": 0}
+    assert not {row["text"] for row in copies} & {row["text"] for rows in selections[0] for row in rows}
 
 
 def test_every_input_row_is_a_document_a_reject_or_a_duplicate(finished_demo: CurationRun) -> None:
@@ -260,6 +268,10 @@ def test_too_many_bad_rows_stop_the_run_after_all_that_was_found_is_written(
     table = capsys.readouterr().err
     assert "Rows read: 1,621" in table
     assert re.search(r"pool-text +│ broken_json +│ +1 ", table)
+    assert run.ingested["dialects"]["usage"] == {
+        "delimiter tab, quote none, header, 3 columns": {"files": 1, "first": "usage.tsv.gz"}
+    }
+    assert "pool-tables: 2 files, es.csv first, read with delimiter comma" in table
 
 
 def test_a_target_without_usable_rows_is_named(demo: Make, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_one_shard_of_each_artifact_is_read_in_full(
     else:
         explain_row(finished_demo, row["source"], row["row"], row["uri"])
     stages = Counter(stage for stage, key in read if key.isdigit())
-    assert stages == {"ingest": 1, "assign": 1, "embed": 1}
+    assert stages == {"ingest": 1, "assign": 1, "near_usage": 1, "embed": 1}
 
 
 def test_no_ray_is_needed(finished_demo: CurationRun, tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ def job(recipe: Path, home: Path, *arguments: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_the_job_gives_the_same_bytes_one_line_of_json_and_progress_on_stderr(
     trained: tuple[Any, ...], data: Path, tmp_path: Path
 ) -> None:

@@ -49,7 +49,7 @@ def pool(count: int, seed: int = 0) -> pa.Table:
 def candidates(rows: pa.Table, number: int, wanted: pa.Table, seed: int) -> pa.Table:
     """What a shard of these rows offers where all documents have the same chance."""
     nowhere = Artifact("nowhere", "none", {})
-    shard = Shard(f"{number:05d}", rows, nowhere, nowhere, seed, 0.0)
+    shard = Shard(f"{number:05d}", rows, records.NEAR_USAGE.empty_table(), nowhere, nowhere, seed, 0.0)
     asked = wanted.append_column("nearest", pa.array([False] * wanted.num_rows))
     return offers.candidates(shard, asked, Scorer(), {}, "documents")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from compass_ray.sample.histogram import (
     shard_histogram,
     shard_spread,
 )
-from compass_ray.sample.problem import build_problems
+from compass_ray.sample.problem import build_problems, near_usage_count
 
 N_CLUSTERS = 4
 WEIGHTS = np.arange(1, N_CLUSTERS + 1) / (N_CLUSTERS * (N_CLUSTERS + 1) / 2)
@@ -69,6 +70,13 @@ ROWS = st.lists(
 )
 
 OWNERS = ("hi", "sw")
+NOT_NEAR = records.NEAR_USAGE.empty_table()
+
+
+def near_usage(pairs: Iterable[tuple[str, bytes]]) -> pa.Table:
+    """Owners and the pool documents that nearly repeat their usage."""
+    rows = [{"owner": owner, "doc_id": doc, "usage": identifier(0), "same_words": False} for owner, doc in pairs]
+    return pa.Table.from_pylist(rows, schema=records.NEAR_USAGE)
 
 
 def cells(histogram: pa.Table) -> dict[tuple[Any, ...], tuple[int, int]]:
@@ -76,7 +84,9 @@ def cells(histogram: pa.Table) -> dict[tuple[Any, ...], tuple[int, int]]:
     return {tuple(r[n] for n in names[:4]): (r["documents"], r["tokens"]) for r in histogram.to_pylist()}
 
 
-def counted_in_python(rows: list[dict[str, Any]], seed: int, fraction: float) -> dict[tuple[Any, ...], tuple[int, int]]:
+def counted_in_python(
+    rows: list[dict[str, Any]], near: set[tuple[str, bytes]], seed: int, fraction: float
+) -> dict[tuple[Any, ...], tuple[int, int]]:
     """The rules of the design, one row at a time."""
     documents: Counter[tuple[Any, ...]] = Counter()
     tokens: Counter[tuple[Any, ...]] = Counter()
@@ -92,19 +102,25 @@ def counted_in_python(rows: list[dict[str, Any]], seed: int, fraction: float) ->
         count((one["owner"], "heldout" if is_held else one["role"], one["lang"], bin_number), one)
         for owner in OWNERS:
             mine = {o["content_id"] for o in rows if o["role"] == "current" and o["owner"] == owner}
-            if one["role"] == "pool" and not one["outlier"] and one["content_id"] in usage | mine:
+            if one["role"] != "pool" or one["outlier"]:
+                continue
+            if one["content_id"] in usage | mine:
                 count((owner, "ineligible", one["lang"], one["cluster"]), one)
+            elif (owner, one["doc_id"]) in near:
+                count((owner, "near_usage", one["lang"], one["cluster"]), one)
     return {cell: (documents[cell], tokens[cell]) for cell in documents}
 
 
 @settings(deadline=None)
-@given(rows=ROWS, seed=st.integers(0, 99), fraction=st.sampled_from([0.0, 0.3, 0.9]))
+@given(rows=ROWS, seed=st.integers(0, 99), fraction=st.sampled_from([0.0, 0.3, 0.9]), data=st.data())
 def test_a_shards_counts_are_those_of_the_rules_applied_row_by_row(
-    rows: list[dict[str, Any]], seed: int, fraction: float
+    rows: list[dict[str, Any]], seed: int, fraction: float, data: st.DataObject
 ) -> None:
-    found = shard_histogram(table(rows), OWNERS, N_CLUSTERS, seed, fraction)
+    pairs = [(owner, one["doc_id"]) for owner in OWNERS for one in rows if one["role"] == "pool"]
+    near = {pair for pair in sorted(set(pairs)) if data.draw(st.booleans())}
+    found = shard_histogram(table(rows), near_usage(near), OWNERS, N_CLUSTERS, seed, fraction)
     assert found.schema.equals(records.HISTOGRAM)
-    assert cells(found) == counted_in_python(rows, seed, fraction)
+    assert cells(found) == counted_in_python(rows, near, seed, fraction)
 
 
 @settings(deadline=None)
@@ -112,7 +128,7 @@ def test_a_shards_counts_are_those_of_the_rules_applied_row_by_row(
 def test_histograms_merge_to_the_same_table_in_any_order_and_grouping(
     shards: list[list[dict[str, Any]]], data: st.DataObject
 ) -> None:
-    parts = [shard_histogram(table(rows), OWNERS, N_CLUSTERS, 0, 0.3) for rows in shards]
+    parts = [shard_histogram(table(rows), NOT_NEAR, OWNERS, N_CLUSTERS, 0, 0.3) for rows in shards]
     order = data.draw(st.permutations(range(len(parts))))
     cut = data.draw(st.integers(1, len(parts)))
     one_by_one = merge(parts[:1])
@@ -125,11 +141,11 @@ def test_histograms_merge_to_the_same_table_in_any_order_and_grouping(
 
 
 def test_an_empty_shard_counts_nothing() -> None:
-    assert shard_histogram(table([]), OWNERS, N_CLUSTERS, 0, 0.3).num_rows == 0
+    assert shard_histogram(table([]), NOT_NEAR, OWNERS, N_CLUSTERS, 0, 0.3).num_rows == 0
     assert not shard_spread(table([]), WEIGHTS, 0, 0.3).any()
 
 
-def near(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
+def with_similarities(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
     """The rows with similarities to all clusters where they are usage."""
     rng = np.random.default_rng(seed)
     found = [rng.uniform(0, 1, N_CLUSTERS).astype(np.float16) for _ in rows]
@@ -137,7 +153,9 @@ def near(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
 
 
 def test_usage_that_is_neither_held_out_nor_outlying_is_shared_among_all_clusters() -> None:
-    rows = near([*(row("target", n, outlier=n < 5) for n in range(60)), *(row("pool", 100 + n) for n in range(9))])
+    rows = with_similarities(
+        [*(row("target", n, outlier=n < 5) for n in range(60)), *(row("pool", 100 + n) for n in range(9))]
+    )
     held = heldout_mask(table(rows), 0, 0.3)
     known = [one["similarities"] for one, is_held in zip(rows, held, strict=True) if not is_held]
     kept = np.array([s for s in known if s is not None][sum(~held[:5]) :])
@@ -148,13 +166,13 @@ def test_usage_that_is_neither_held_out_nor_outlying_is_shared_among_all_cluster
 
 
 def test_what_several_shards_share_adds_up_to_the_same_in_any_order() -> None:
-    rows = near([row("target", n) for n in range(40)])
+    rows = with_similarities([row("target", n) for n in range(40)])
     parts = [shard_spread(table(rows[start : start + 10]), WEIGHTS, 0, 0.3) for start in range(0, 40, 10)]
     assert (sum(parts[1:], parts[0]) == sum(parts[:3][::-1], parts[3])).all()
 
 
-def eligible(rows: list[dict[str, Any]], owner: str = "sw") -> list[bool]:
-    return eligible_mask(table(rows), owner).tolist()
+def eligible(rows: list[dict[str, Any]], owner: str = "sw", near: pa.Table = NOT_NEAR) -> list[bool]:
+    return eligible_mask(table(rows), near, owner).tolist()
 
 
 def test_a_pool_row_is_eligible_and_no_other_role_is() -> None:
@@ -184,6 +202,23 @@ def test_a_pool_row_equal_to_held_out_usage_is_ineligible_too() -> None:
     assert not any(eligible(rows))
 
 
+def test_a_pool_row_near_to_usage_is_ineligible_for_the_owner_of_that_usage_only() -> None:
+    rows = [row("pool", 1), row("pool", 2)]
+    near = near_usage([("sw", rows[0]["doc_id"])])
+    assert eligible(rows, "sw", near) == [False, True]
+    assert eligible(rows, "hi", near) == [True, True]
+
+
+def test_what_nearly_repeats_usage_is_no_capacity_and_counted_apart_from_what_repeats_it() -> None:
+    rows = [row("target", 1), *(row("pool", number, cluster=1, tokens=10 + number) for number in range(1, 6))]
+    near = near_usage([("sw", rows[1]["doc_id"]), ("sw", rows[3]["doc_id"]), ("hi", rows[4]["doc_id"])])
+    histogram = shard_histogram(table(rows), near, OWNERS, N_CLUSTERS, 0, 0.0)
+    (problem,) = build_problems(histogram, NOTHING, APART)
+    assert problem.capacity.tolist() == [[0], [3], [0], [0]]  # one repeats usage, one is near to it
+    assert problem.capacity_tokens.tolist() == [[0], [12 + 14 + 15], [0], [0]]
+    assert [near_usage_count(histogram, owner) for owner in (*OWNERS, "de")] == [1, 1, 0]
+
+
 def test_capacity_is_the_pool_without_outliers_and_ineligible_rows() -> None:
     rows = [
         row("target", 1, cluster=2),
@@ -192,7 +227,7 @@ def test_capacity_is_the_pool_without_outliers_and_ineligible_rows() -> None:
         row("pool", 30, cluster=2, outlier=True),
         row("pool", 31, cluster=3, lang="en"),
     ]
-    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
+    (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
     assert problem.languages == ("en", "sw")
     assert problem.capacity.tolist() == [[0, 0], [0, 0], [0, 5], [1, 0]]
     assert problem.target.tolist() == [0, 0, 1, 0, 0]
@@ -211,7 +246,7 @@ def many_targets(count: int = 4000) -> list[dict[str, Any]]:
 def test_held_out_usage_is_never_in_the_target() -> None:
     rows = many_targets()
     mask = heldout_mask(table(rows), 3, 0.3)
-    histogram = shard_histogram(table(rows), OWNERS, N_CLUSTERS, 3, 0.3)
+    histogram = shard_histogram(table(rows), NOT_NEAR, OWNERS, N_CLUSTERS, 3, 0.3)
     problems = {problem.owner: problem for problem in build_problems(histogram, NOTHING, APART)}
     for owner, problem in problems.items():
         kept, held = (
@@ -239,5 +274,5 @@ def test_an_owner_whose_usage_is_all_held_out_still_has_a_problem() -> None:
 
 def test_the_outlier_bin_is_the_last_one() -> None:
     rows = [row("target", 1, cluster=1, outlier=True), row("current", 2, cluster=1, outlier=True)]
-    (problem,) = build_problems(shard_histogram(table(rows), ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
+    (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
     assert problem.target.tolist() == problem.current.tolist() == [0, 0, 0, 0, 1]

@@ -22,7 +22,7 @@ from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.sampler import Sampler
-from compass_ray.sample.shortfall import languages_of, shortfall_notes
+from compass_ray.sample.shortfall import languages_of, near_usage_notes, shortfall_notes
 from compass_ray.vectors import unit_rows
 
 LANGUAGES = ("en", "rw", "sw")
@@ -356,3 +356,41 @@ def test_a_reach_of_nothing_leaves_all_unmet_and_says_so() -> None:
     assert near.requests()["cluster"].to_pylist() == [0]
     reaching = sampler_of([(0, "sw", 1), (1, "sw", 9)], shortfall="stop", transport_reach=0.2)
     assert set(reaching.requests()["cluster"].to_pylist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("count", "fields", "note"),
+    [
+        (1, {}, "1 document of the pool nearly repeats Swahili usage (the same words, or a cosine of 0.95 and more)"),
+        (1200, {"near_duplicates": "off"}, "1,200 documents of the pool nearly repeat Swahili usage (the same words)"),
+    ],
+)
+def test_how_many_rows_nearly_repeat_usage_is_said(count: int, fields: dict[str, Any], note: str) -> None:
+    config = SampleConfig(budget=10, **fields)
+    assert near_usage_notes(count, 1000, "sw", config) == [f"{note} and may not be drawn"]
+    assert near_usage_notes(0, 1000, "sw", config) == []
+
+
+def test_near_copies_that_are_most_of_the_pool_are_doubted_and_all_of_it_are_an_error() -> None:
+    config = SampleConfig(budget=10)
+    [note] = near_usage_notes(900, 100, "sw", config)
+    assert note.endswith(
+        "may not be drawn, which leaves 100: an encoder whose cosines are all high tells no near copies "
+        "(sample.near_duplicates: off compares words alone)"
+    )
+    rows = [("target", None), ("pool", None), ("near_usage", "sw")]
+    counts = pa.Table.from_pylist(
+        [
+            {"owner": owner or ("sw" if role == "target" else None), "role": role, "lang": "sw", "cluster": 0}
+            | {"documents": 7, "tokens": 70}
+            for role, owner in rows
+        ],
+        schema=records.HISTOGRAM,
+    )
+    sampler = Sampler(config, np.zeros((1, 1)), 0, sameness=Sameness(np.inf))
+    sampler.add_counts(counts, None)
+    sampler.add_spread(np.array([7 << 20]))
+    with pytest.raises(
+        InfeasibleBudget, match=r"^owner 'sw': 7 documents of the pool nearly repeat .* leaves 0: an enc"
+    ):
+        sampler.allocate()

@@ -114,7 +114,7 @@ def test_in_tokens_mass_follows_the_length_of_usage() -> None:
         ({"strategy": "all", "budget_tokens": 9}, "'all', which takes none"),
         ({"budget": 5, "max_language_fraction": {"sw": 1.5}}, "above 0 and at most at 1"),
         ({"budget": 5, "max_language_fraction": 0}, "above 0 and at most at 1"),
-        ({"budget": 5, "max_language_fraction": {"xx_Latn": 0.5}}, "'xx_Latn' is no language"),
+        ({"budget": 5, "max_language_fraction": {"xx_Latn": 0.5}}, "'xx_Latn' is no known language"),
         (
             {"budget": 5, "max_language_fraction": {"en": 0.5, "eng_Latn": 0.4}},
             "'eng_Latn' is 'en', which is there twice",

@@ -11,7 +11,7 @@ import pytest
 from compass_ray.errors import ConfigError
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.nearness import NEAR, OTHER, OWN, language_tiers
-from compass_ray.sample.uriel import fingerprint, iso_codes, read_features
+from compass_ray.sample.uriel import Uriel, fingerprint, read_features
 
 DATA = Path(os.environ.get("COMPASS_DATA", Path(__file__).parents[3] / "shared" / "data")) / "linguistic"
 
@@ -60,10 +60,12 @@ def test_languages_are_near_by_their_features_where_these_are_given(folder: str)
     assert not language_tiers("sw", languages, SampleConfig(budget=1, language_prior="none")).any()
 
 
-def test_macro_languages_are_found_under_their_main_member() -> None:
-    assert [iso_codes(tag)[-1] for tag in ("sw", "zh-Hant", "ar", "et", "fa", "pl")] == [
-        "swh", "cmn", "arb", "ekk", "pes", "pol",
-    ]  # fmt: skip
+def test_a_row_of_which_nothing_is_known_gives_way_to_the_main_members() -> None:
+    nothing, something = np.full(2, np.nan, np.float32), np.ones(2, np.float32)
+    codes = ["fil", "tgl", "que", "quy", "lav", "lvs", "eng"]
+    values = np.stack([nothing, something] * 3 + [something])
+    uriel = Uriel({"S_": ({code: row for row, code in enumerate(codes)}, values)})
+    assert uriel.similarity("en", ["fil", "qu", "lv", "et"]) == pytest.approx([1, 1, 1, np.nan], nan_ok=True)
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:

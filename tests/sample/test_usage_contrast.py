@@ -77,7 +77,8 @@ def shard(
     rows = pa.table({"doc_id": ids, "vector": to_column(vectors, missing)}).take(pa.array(shuffled))
     embeddings.commit([embeddings.write(key, rows)])
     present = assignments if missing is None else assignments.filter(pa.array(~missing))
-    return Shard(key, present, Artifact("nowhere", "none", {}), embeddings, 0, holdout_fraction)
+    nowhere = Artifact("nowhere", "none", {})
+    return Shard(key, present, records.NEAR_USAGE.empty_table(), nowhere, embeddings, 0, holdout_fraction)
 
 
 def cell(folder: Path, shards: int = 3, pool: int = 200, usage: int = 5, current: int = 0) -> list[Shard]:

@@ -21,6 +21,7 @@ SEED, TEMPERATURE, DRAWN = 3, 0.35, 8
 GAP = {"owner": "sw", "cluster": 4, "label": "maize", "p_target": 0.2, "p_current": None, "quota": DRAWN, "unmet": 0}
 IDS = np.random.default_rng(0).integers(0, 256, (40, 16), dtype=np.uint8)
 VECTORS = unit_rows(np.random.default_rng(1).normal(size=(40, 6)))
+NOT_NEAR = records.NEAR_USAGE.empty_table()
 DIRECTION = Direction(np.array([1.5, 0, 0, 0, 0, 0]))
 
 
@@ -45,9 +46,9 @@ def drawing(keys: np.ndarray, drawn: np.ndarray, strategy: StrategyName = "kl", 
     return Drawing(rows, records.SUPPRESSED.empty_table(), gaps, {"sw": DIRECTION}, config, SEED)
 
 
-def told(of: Drawing, number: int, **changed: Any) -> str:
+def told(of: Drawing, number: int, near_usage: pa.Table = NOT_NEAR, **changed: Any) -> str:
     own = {"doc_id": IDS[number].tobytes(), "cluster": 4, "lang": "ha", "role": "pool", "outlier": False, **changed}
-    return verdict(own, VECTORS[number], records.ASSIGNMENT.empty_table(), 0.3, "sw", of).reason
+    return verdict(own, VECTORS[number], records.ASSIGNMENT.empty_table(), near_usage, 0.3, "sw", of).reason
 
 
 def test_those_nearer_to_usage_and_those_that_were_luckier_are_counted_apart() -> None:
@@ -186,3 +187,22 @@ def test_a_row_that_gave_way_to_own_rows_of_other_clusters_is_told_so() -> None:
     swahili = of.drawn.set_column(place, "lang", pa.array(["sw"] * DRAWN))
     mine = told(replace(of, drawn=swahili), int(order[DRAWN]), lang="en")
     assert mine.startswith("not asked for: Swahili of any cluster comes before other languages (sample.shortfall: own")
+
+
+@pytest.mark.parametrize(
+    ("same_words", "why"),
+    [
+        (True, "but for case, punctuation or spelling it is Swahili usage"),
+        (False, "it lies at a cosine of 0.95 or more to Swahili usage"),
+    ],
+)
+def test_a_row_that_nearly_repeats_usage_is_told_which_document_it_repeats(same_words: bool, why: str) -> None:
+    of = drawing(np.zeros(40), np.arange(DRAWN))
+    rows = [
+        {"doc_id": IDS[30].tobytes(), "owner": owner, "usage": IDS[number].tobytes(), "same_words": same_words}
+        for number, owner in ((1, "hi"), (2, "sw"))
+    ]
+    near = pa.Table.from_pylist(rows, schema=records.NEAR_USAGE)
+    document = f"(document {IDS[2].tobytes().hex()})"
+    assert told(of, 30, near) == f"not eligible: {why} {document}; trained on, it would leak into training"
+    assert told(of, 30, near.slice(0, 1)).startswith("outranked")

@@ -30,6 +30,8 @@ _READERS: dict[str, Callable[[ReadUnit, list[str], Limits], Iterator[RawBatch]]]
     "markdown": read_markdown,
 }
 
+_ONE_ROW = frozenset({"text", "markdown"})
+
 
 def read(unit: ReadUnit, columns: list[str], limits: Limits = Limits()) -> Iterator[RawBatch]:  # noqa: B008 immutable
     """Rows of a read unit in batches, with the named columns only.
@@ -50,7 +52,17 @@ def read(unit: ReadUnit, columns: list[str], limits: Limits = Limits()) -> Itera
     CompassError, OSError
         If storage fails; data never raise.
     """
+    read_rows = 0
     try:
-        yield from _READERS[unit.file.format](unit, columns, limits)
+        for batch in _READERS[unit.file.format](unit, columns, limits):
+            read_rows += len(batch.rows) + len(batch.faults)
+            yield batch
     except Unreadable as exc:
-        yield RawBatch(faults=[Fault(None, exc.reason, exc.message)])
+        if unit.file.format in _ONE_ROW:
+            exc.rows = 1
+        if exc.rows is None:
+            whole = 0 if read_rows else (unit.end or unit.file.size) - unit.start
+            lost = max(whole, exc.lost_bytes or 0)
+            yield RawBatch(faults=[Fault(None, exc.reason, exc.message, rows=None, lost_bytes=lost)])
+        else:
+            yield RawBatch(faults=[Fault(None, exc.reason, exc.message, rows=max(1, exc.rows))])

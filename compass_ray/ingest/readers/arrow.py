@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -12,6 +11,7 @@ from compass_ray import storage
 from compass_ray.ingest.files import ReadUnit
 from compass_ray.ingest.readers.batch import BATCH_ROWS, Limits, RawBatch, Unreadable, decoded
 from compass_ray.ingest.readers.fields import arrow_columns, follow_lists, holders
+from compass_ray.ingest.readers.streams import Prefixed
 
 _FILE_MAGIC = b"ARROW1\0\0"
 _CONTINUATION = b"\xff\xff\xff\xff"
@@ -22,9 +22,9 @@ _SCHEMA_BYTES = 64 << 20
 def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
     """Rows by their number, from the stream format or the file format, which is a stream between two marks."""
     with storage.open_input(unit.file.url) as stream:
-        number = size = 0
+        number = size = used = 0
         try:
-            reader = pa.ipc.open_stream(_Prefixed(_schema_message(stream), stream))
+            reader = pa.ipc.open_stream(Prefixed(_schema_message(stream), stream))
             holders(reader.schema, columns)
             for record_batch in reader:
                 size += record_batch.nbytes
@@ -35,14 +35,20 @@ def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[R
                     numbers = range(number, number + part.num_rows)
                     yield follow_lists(decoded(numbers, arrow_columns(part, columns), []), reader.schema)
                     number += part.num_rows
+                used = stream.tell()
+        except Unreadable as exc:
+            exc.lost_bytes = unit.file.size - stream.tell()
+            raise
         except (pa.ArrowException, OSError) as exc:
             if isinstance(exc, OSError) and exc.errno is not None:
                 raise
-            raise Unreadable("corrupt_file", f"not an Arrow stream after row {number}: {exc}") from exc
+            broken = Unreadable("corrupt_file", f"not an Arrow stream after row {number}: {exc}")
+            broken.lost_bytes = unit.file.size - used
+            raise broken from exc
 
 
-def rows_at_the_beginning(stream: BinaryIO) -> int:
-    """The rows of the first record batch; the stream then stands behind it.
+def first_batch(stream: BinaryIO) -> pa.RecordBatch:
+    """The first record batch; the stream then stands behind it.
 
     Raises
     ------
@@ -50,7 +56,7 @@ def rows_at_the_beginning(stream: BinaryIO) -> int:
         If there is none.
     """
     try:
-        return int(pa.ipc.open_stream(_Prefixed(_schema_message(stream), stream)).read_next_batch().num_rows)
+        return pa.ipc.open_stream(Prefixed(_schema_message(stream), stream)).read_next_batch()
     except (pa.ArrowException, StopIteration) as exc:
         raise Unreadable("corrupt_file", f"not an Arrow stream: {exc}") from exc
 
@@ -64,21 +70,3 @@ def _schema_message(stream: BinaryIO) -> bytes:
     if not mark.startswith(_CONTINUATION) or length > _SCHEMA_BYTES:
         raise Unreadable("corrupt_file", f"not an Arrow stream: it begins with {mark!r}")
     return mark + stream.read(length).replace(_EXTENSION, _HIDDEN)
-
-
-class _Prefixed(io.RawIOBase):
-    """A stream after bytes that were taken from it."""
-
-    def __init__(self, prefix: bytes, stream: BinaryIO) -> None:
-        self._prefix = memoryview(prefix)
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._prefix[: len(buffer)]
-        self._prefix = self._prefix[len(piece) :]
-        data = piece or self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

@@ -6,7 +6,7 @@ every row has its own (JSON), so that text from Arrow is never turned into Pytho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeGuard
 
@@ -25,23 +25,43 @@ MISSING = object()
 
 Column: TypeAlias = pa.Array | list[Any]
 
+_SHORT_FLOATS: dict[pa.DataType, Callable[[Any], Any]] = {pa.float16(): np.float16, pa.float32(): np.float32}
+
 
 @dataclass(frozen=True)
 class Fault:
-    """A row, or with ``row`` None a whole file, that cannot be read."""
+    """A row, or with ``row`` None what is left of a file, that cannot be read.
+
+    ``rows`` are lost with it. Where nobody can count them it is None, and ``lost_bytes`` of the file are lost.
+    """
 
     row: int | None
     reason: str
     message: str
     raw: bytes = b""
+    rows: int | None = 1
+    lost_bytes: int = 0
 
 
 class Unreadable(Exception):
-    """The rest of a file cannot be read; what was read before stays."""
+    """The rest of a file cannot be read; what was read before stays.
 
-    def __init__(self, reason: str, message: str) -> None:
+    Parameters
+    ----------
+    at : int, optional
+        The byte, after decompression, that what was read ends at, where the reader has looked further.
+
+    Attributes
+    ----------
+    rows, lost_bytes : int, optional
+        What is lost, as far as those that the exception passes on its way know.
+    """
+
+    def __init__(self, reason: str, message: str, at: int | None = None) -> None:
         super().__init__(reason, message)
-        self.reason, self.message = reason, message
+        self.reason, self.message, self.at = reason, message, at
+        self.rows: int | None = None
+        self.lost_bytes: int | None = None
 
 
 @dataclass
@@ -71,16 +91,37 @@ class RawBatch:
 
 
 def as_values(column: Column) -> list[Any]:
-    """A column as Python values."""
-    return column.to_pylist() if isinstance(column, pa.Array) else column
+    """A column as Python values, floats of 32 and 16 bits as the number that they were written as."""
+    if not isinstance(column, pa.Array):
+        return column
+    values: list[Any] = column.to_pylist()
+    as_written = _as_written(column.type)
+    return [as_written(value) for value in values] if as_written else values
 
 
 def as_value(item: Any) -> Any:
     """One item of a column as a Python value, to be shown."""
+    if not isinstance(item, pa.Scalar):
+        return item
     try:
-        return item.as_py() if isinstance(item, pa.Scalar) else item
+        as_written = _as_written(item.type)
+        return as_written(item.as_py()) if as_written else item.as_py()
     except (ValueError, OverflowError):
         return f"a value of type {item.type} that Python does not have"
+
+
+def _as_written(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """What makes 1.1 of 1.100000023841858, wherever a type holds short floats; None if it holds none."""
+    if kind in _SHORT_FLOATS:
+        short = _SHORT_FLOATS[kind]
+        return lambda value: None if value is None else float(str(short(value)))
+    if pa.types.is_struct(kind):
+        fields = {field.name: inner for field in kind if (inner := _as_written(field.type))}
+        if fields:
+            return lambda value: value and {**value, **{name: inner(value[name]) for name, inner in fields.items()}}
+    elif pa.types.is_nested(kind) and hasattr(kind, "value_type") and (inner := _as_written(kind.value_type)):
+        return lambda value: value and [inner(item) for item in value]
+    return None
 
 
 def is_text(column: Column) -> TypeGuard[pa.Array]:

@@ -1,121 +1,103 @@
-"""CSV and TSV with a header, quoted or not.
+"""CSV, TSV and their like, in any dialect: see :mod:`compass_ray.ingest.readers.grammar`.
 
 Values are read as bytes and checked batch by batch, so that a bad byte costs its row and not its file.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
-from itertools import count, islice
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-
-from compass_ray.ingest.files import ReadUnit
-from compass_ray.ingest.readers.batch import (
-    CHUNK_BYTES,
-    RAW_BYTES,
-    Fault,
-    Limits,
-    RawBatch,
-    Unreadable,
-    decoded,
-    missing_columns,
-)
+from compass_ray.ingest.config import is_position
+from compass_ray.ingest.files import InputFile, ReadUnit
+from compass_ray.ingest.readers.batch import CHUNK_BYTES, Limits, RawBatch, Unreadable, missing_columns
+from compass_ray.ingest.readers.dialects import lay_out
 from compass_ray.ingest.readers.fields import check_unambiguous
-from compass_ray.ingest.readers.streams import check_encoding, chunks, open_decoded
+from compass_ray.ingest.readers.grammar import BOM, Layout
+from compass_ray.ingest.readers.records import Records
+from compass_ray.ingest.readers.streams import check_encoding, open_decoded
 
 
 def read_delimited(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
-    """Rows by their number, those with a wrong number of columns counted; a row is at most 4 MiB long."""
-    delimiter = "\t" if unit.file.format == "tsv" else ","
-    with open_decoded(unit.file, limits) as stream:
-        header = _header(stream, delimiter)
-    if absent := [name for name in columns if name not in header]:
-        raise missing_columns(absent, header)
-    check_unambiguous(columns, header)
-    skipped: list[Fault] = []
-    skipped_at: set[int] = set()
-
-    def skip(row: Any) -> str:
-        message = f"expected {row.expected_columns} columns, found {row.actual_columns}"
-        number = row.number - 2  # counted from 1, the header included
-        skipped_at.add(number)
-        raw = row.text.encode("utf-8", "replace")[:RAW_BYTES]
-        skipped.append(Fault(number, "wrong_column_count", message, raw))
-        return "skip"
-
-    numbers = (number for number in count() if number not in skipped_at)
+    """Rows by their number; faults are counted, blank lines are not."""
     with open_decoded(unit.file, limits) as stream:
         blocks = _Blocks(stream)
-        try:
-            reader = pa_csv.open_csv(
-                blocks,
-                read_options=pa_csv.ReadOptions(use_threads=False, block_size=CHUNK_BYTES),
-                parse_options=pa_csv.ParseOptions(
-                    delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip
-                ),
-                convert_options=pa_csv.ConvertOptions(
-                    column_types={name: pa.binary() for name in header},
-                    include_columns=columns,
-                    strings_can_be_null=False,
-                ),
-            )
-            for record_batch in reader:
-                faults = skipped[:]
-                skipped.clear()
-                rows = [*islice(numbers, record_batch.num_rows)]
-                yield decoded(rows, {name: record_batch[name].view(pa.string()) for name in columns}, faults)
-        except pa.ArrowInvalid as exc:
-            yield RawBatch(faults=skipped)
-            raise blocks.damage or Unreadable("broken_csv", str(exc)) from exc
-        yield RawBatch(faults=skipped)
-        if blocks.damage:
-            raise blocks.damage
+        data = blocks.read()
+        check_encoding(bytes(data[:4]))
+        if not (unit.file.dialect.header or data.removeprefix(BOM).strip(b"\r\n")):
+            return
+        layout, start = lay_out(data, blocks.last, unit.file.format, unit.file.dialect, columns)
+        if absent := [name for name in columns if name not in layout.names]:
+            raise _missing(absent, layout)
+        check_unambiguous(columns, layout.names)
+        records = Records(layout, columns, limits)
+        data = data[start:]
+        while True:
+            batch, used = records.read(data, blocks.last)
+            yield batch
+            if blocks.last:
+                return
+            data = blocks.read(data[used:])
 
 
-class _Blocks(io.RawIOBase):
-    """A stream in full blocks: Arrow takes what one read returns for a block, and no row may be longer than that.
+def layout_of(file: InputFile, columns: Sequence[str], limits: Limits) -> Layout:
+    """How a file is written, as a reader of these columns takes it.
 
-    At damage it ends after the last line that is whole, so that Arrow hands on the rows before; ``damage`` is then set.
+    Raises
+    ------
+    Unreadable
+        If its beginning cannot be read.
+    """
+    with open_decoded(file, limits) as stream:
+        blocks = _Blocks(stream)
+        data = blocks.read()
+    check_encoding(bytes(data[:4]))
+    return lay_out(data, blocks.last, file.format, file.dialect, columns)[0]
+
+
+def count_records(data: bytes, whole: bool, file: InputFile, columns: Sequence[str]) -> int:
+    """Rows and faults in the beginning of a file, or in all of it (``whole``); one if it cannot be read."""
+    try:
+        layout, start = lay_out(data, whole, file.format, file.dialect, columns)
+        batch, _ = Records(layout, (), Limits()).read(data[start:], whole)
+    except Unreadable:
+        return 1
+    return len(batch.rows) + len(batch.faults)
+
+
+def _missing(absent: list[str], layout: Layout) -> Unreadable:
+    fault = missing_columns(absent, layout.names)
+    if layout.header and all(map(is_position, absent)):
+        return Unreadable(fault.reason, f"{fault.message}; say header: none if its first line is a row")
+    return fault
+
+
+class _Blocks:
+    """A stream in blocks, each of which begins with what was left of the one before.
+
+    ``last`` says that the stream ends with the block. At damage the next read after what could be read raises.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._chunks = chunks(stream, CHUNK_BYTES)
-        self._held = b""
-        self._next = b""
-        self.damage: Unreadable | None = None
-        self._advance()
+        self._stream: Any = stream
+        self._damage: Unreadable | None = None
+        self.last = False
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._held:
-            self._advance()
-        piece = self._held[: len(buffer)]
-        self._held = self._held[len(piece) :]
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def _advance(self) -> None:
-        """Move on to the next block, knowing whether it is the last."""
-        self._held = self._next
+    def read(self, held: bytes | bytearray = b"") -> bytearray:
+        if self._damage is not None:
+            raise self._damage
+        data = bytearray(len(held) + CHUNK_BYTES)
+        data[: len(held)] = held
+        have = len(held)
         try:
-            self._next = b"" if self.damage else next(self._chunks, b"")
+            with memoryview(data) as view:
+                while have < len(data) and (count := self._stream.readinto(view[have:])):
+                    have += count
         except Unreadable as exc:
-            self.damage, self._next = exc, b""
-            self._held = self._held[: self._held.rfind(b"\n") + 1]
-
-
-def _header(stream: BinaryIO, delimiter: str) -> list[str]:
-    head = next(chunks(stream, CHUNK_BYTES), b"")
-    check_encoding(head)
-    text = io.TextIOWrapper(io.BytesIO(head), encoding="utf-8-sig", errors="replace", newline="")
-    try:
-        return next(csv.reader(text, delimiter=delimiter), [])
-    except csv.Error as exc:
-        raise Unreadable("broken_csv", f"unreadable header: {exc}") from exc
+            if have == len(held):
+                raise
+            self._damage = exc
+        self.last = have < len(data) and self._damage is None
+        return (
+            data if have == len(data) else data[:have]
+        )  # not cut in place: a decoder that raised may still see the buffer

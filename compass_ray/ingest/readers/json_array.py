@@ -89,8 +89,8 @@ def _elements(stream: BinaryIO, limits: Limits) -> Iterator[Element]:
         base, data, scanned, start = base + start, data[start:], at - start, 0
         if len(data) > limits.row_bytes:
             message = f"the element at byte {base} is longer than {limits.row_bytes:,} bytes"
-            raise Unreadable("row_too_large", f"{message}; what follows is not read; raise ingest.max_row_bytes")
+            raise Unreadable("row_too_large", f"{message}; what follows is not read; raise ingest.max_row_bytes", base)
     if not closed:
         raise Unreadable("truncated_file", f"the array is not closed; its last element begins at byte {base}")
     if data[start:].strip() or any(piece.strip() for piece in pieces):
-        raise Unreadable("broken_json", f"the array ends at byte {base + start}, but the file goes on")
+        raise Unreadable("broken_json", f"the array ends at byte {base + start}, but the file goes on", base + start)

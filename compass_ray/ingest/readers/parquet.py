@@ -33,30 +33,43 @@ def read_parquet(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator
     """Rows by their number; a damaged row group costs itself alone."""
     with storage.open_input(unit.file.url) as stream:
         metadata = read_footer(stream)
+        number = 0
         try:
-            file = pq.ParquetFile(stream, metadata=metadata, buffer_size=CHUNK_BYTES)
-        except pa.ArrowException as exc:
-            raise Unreadable("corrupt_file", f"a schema that cannot be read: {exc}") from exc
-        schema = file.schema_arrow
-        needed = holders(schema, columns)
-        start = size = 0
-        for group in range(metadata.num_row_groups):
-            about = metadata.row_group(group)
-            number, start = start, start + about.num_rows
-            rows = max(1, min(BATCH_ROWS, CHUNK_BYTES * max(1, about.num_rows) // max(1, about.total_byte_size)))
-            try:
-                for record_batch in file.iter_batches(rows, row_groups=[group], columns=needed, use_threads=False):
-                    numbers = range(number, number + record_batch.num_rows)
-                    size += record_batch.nbytes
-                    if size > limits.file_bytes:
-                        raise Unreadable("too_large", f"holds more than {limits.file_bytes:,} bytes")
-                    yield follow_lists(decoded(numbers, arrow_columns(record_batch, columns), []), schema)
-                    number += record_batch.num_rows
-            except (OSError, pa.ArrowException) as exc:
-                if isinstance(exc, OSError) and exc.errno is not None:
-                    raise
-                message = f"row group {group} of {metadata.num_row_groups}: {exc}"
-                yield RawBatch(faults=[Fault(number, "unreadable_row_group", message)])
+            for number, batch in _batches(stream, metadata, columns, limits):  # noqa: B007
+                yield batch
+        except Unreadable as exc:
+            exc.rows = metadata.num_rows - number
+            raise
+
+
+def _batches(
+    stream: BinaryIO, metadata: pq.FileMetaData, columns: list[str], limits: Limits
+) -> Iterator[tuple[int, RawBatch]]:
+    """Batches, each with the number of the row behind it."""
+    try:
+        file = pq.ParquetFile(stream, metadata=metadata, buffer_size=CHUNK_BYTES)
+    except pa.ArrowException as exc:
+        raise Unreadable("corrupt_file", f"a schema that cannot be read: {exc}") from exc
+    schema = file.schema_arrow
+    needed = holders(schema, columns)
+    start = size = 0
+    for group in range(metadata.num_row_groups):
+        about = metadata.row_group(group)
+        number, start = start, start + about.num_rows
+        rows = max(1, min(BATCH_ROWS, CHUNK_BYTES * max(1, about.num_rows) // max(1, about.total_byte_size)))
+        try:
+            for record_batch in file.iter_batches(rows, row_groups=[group], columns=needed, use_threads=False):
+                numbers = range(number, number + record_batch.num_rows)
+                size += record_batch.nbytes
+                if size > limits.file_bytes:
+                    raise Unreadable("too_large", f"holds more than {limits.file_bytes:,} bytes")
+                number += record_batch.num_rows
+                yield number, follow_lists(decoded(numbers, arrow_columns(record_batch, columns), []), schema)
+        except (OSError, pa.ArrowException) as exc:
+            if isinstance(exc, OSError) and exc.errno is not None:
+                raise
+            message = f"row group {group} of {metadata.num_row_groups}: {exc}"
+            yield start, RawBatch(faults=[Fault(number, "unreadable_row_group", message, rows=start - number)])
 
 
 def read_footer(stream: BinaryIO) -> pq.FileMetaData:

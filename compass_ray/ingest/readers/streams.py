@@ -7,44 +7,44 @@ error it is, because a failing disk is not a bad file.
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
-import pyarrow as pa
-
 from compass_ray import storage
 from compass_ray.ingest.files import InputFile
 from compass_ray.ingest.readers.batch import CHUNK_BYTES, RAW_BYTES, Fault, Limits, Unreadable
+from compass_ray.ingest.readers.decoders import DECODERS
 
-_PIECE_BYTES = 64 << 10  # what is lost at most of the readable part of a truncated Zstandard file
+_PIECE_BYTES = 64 << 10
 _OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-
-
-def _zstd(stream: BinaryIO) -> Any:
-    return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd")
-
-
-_DECODERS: dict[str, tuple[str, Callable[[BinaryIO], Any]]] = {
-    ".gz": ("gzip", gzip.open),
-    ".bz2": ("bzip2", bz2.open),
-    ".xz": ("xz", lzma.open),
-    ".zst": ("Zstandard", _zstd),
-}
 
 
 @contextmanager
 def open_decoded(file: InputFile, limits: Limits) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed by its name; only plain files are seekable."""
     with storage.open_input(file.url) as stream:
-        yield decompressed(stream, file, limits)
+        decoded = decompressed(stream, file, limits)
+        try:
+            yield decoded
+        except Unreadable as exc:
+            exc.lost_bytes = file.size - _used_bytes(exc.at, stream, decoded)
+            raise
+
+
+def _used_bytes(at: int | None, stream: BinaryIO, decoded: BinaryIO) -> int:
+    """How much of a file was read, on disk; ``at`` is after decompression."""
+    if at is None:
+        return stream.tell()
+    if isinstance(decoded, _Decoded):
+        return stream.tell() * at // max(1, decoded.count)
+    return at
 
 
 def decompressed(stream: BinaryIO, file: InputFile, limits: Limits) -> BinaryIO:
@@ -56,9 +56,10 @@ class _Decoded(io.RawIOBase):
     """A decompressor that ends with :class:`Unreadable` at damage and at a ceiling."""
 
     def __init__(self, stream: BinaryIO, compression: str, ceiling: int) -> None:
-        self._name, decoder = _DECODERS[compression]
+        self._name, decoder = DECODERS[compression]
         self._ceiling = ceiling
-        self._count = 0
+        self.count = 0  # of bytes handed on
+        self._damage: Unreadable | None = None
         with self._faults():
             self._decoder = decoder(stream)
 
@@ -66,10 +67,18 @@ class _Decoded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with self._faults():
-            data = self._decoder.read1(min(len(buffer), _PIECE_BYTES))
-        self._count += len(data)
-        if self._count > self._ceiling:
+        if not len(buffer):
+            return 0
+        if self._damage is not None:
+            raise self._damage
+        try:
+            with self._faults():
+                data = self._decoder.read1(min(len(buffer), _PIECE_BYTES))
+        except Unreadable as exc:
+            self._damage = exc
+            raise
+        self.count += len(data)
+        if self.count > self._ceiling:
             raise Unreadable(
                 "too_large",
                 f"decompresses to more than {self._ceiling:,} bytes; raise ingest.max_file_bytes to read it",
@@ -92,6 +101,33 @@ class _Decoded(io.RawIOBase):
             if "Truncated" in str(exc):
                 raise Unreadable("truncated_file", f"compressed data end too early: {exc}") from exc
             raise Unreadable("corrupt_file", f"not {self._name} data: {exc}") from exc
+
+
+class Prefixed(io.RawIOBase):
+    """A stream after bytes that were taken from it."""
+
+    def __init__(self, prefix: bytes, stream: BinaryIO) -> None:
+        self._prefix = memoryview(prefix)
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._prefix[: len(buffer)]
+        self._prefix = self._prefix[len(piece) :]
+        data = piece or self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def peek(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
+    """The first bytes of a stream that nothing was read from, and a stream that still has them."""
+    head = next(chunks(stream, size), b"")
+    if stream.seekable():
+        stream.seek(0)
+        return head, stream
+    return head, cast(BinaryIO, Prefixed(head, stream))
 
 
 def chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
@@ -137,27 +173,31 @@ def read_lines(stream: BinaryIO, start: int, end: int | None, limits: Limits) ->
     offset = max(0, start - 1)  # of data[0]
     data = b""
     size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - start + _PIECE_BYTES)  # little beyond a short range
-    for chunk in chunks(stream, size):
-        if offset == 0 and not data and not passing:
-            check_encoding(chunk)
-        if passing:
-            first = chunk.find(b"\n") + 1
-            if not first:
-                offset += len(chunk)
-                continue
-            offset, data, passing = offset + first, chunk[first:], False
-        else:
-            data += chunk
-        stop = data.find(b"\n", max(0, end - offset - 1)) + 1 if end is not None else 0
-        cut = stop or data.rfind(b"\n") + 1
-        if cut and (end is None or offset < end):
-            yield _checked(Lines(offset, data[: cut - 1].split(b"\n")), limits)
-        if stop or (end is not None and offset + cut >= end):
-            return
-        offset, data = offset + cut, data[cut:]
-        if len(data) > limits.row_bytes:
-            yield Lines(offset, faults=[_too_long(offset, data, limits)])
-            offset, data, passing = offset + len(data), b"", True
+    try:
+        for chunk in chunks(stream, size):
+            if offset == 0 and not data and not passing:
+                check_encoding(chunk)
+            if passing:
+                first = chunk.find(b"\n") + 1
+                if not first:
+                    offset += len(chunk)
+                    continue
+                offset, data, passing = offset + first, chunk[first:], False
+            else:
+                data += chunk
+            stop = data.find(b"\n", max(0, end - offset - 1)) + 1 if end is not None else 0
+            cut = stop or data.rfind(b"\n") + 1
+            if cut and (end is None or offset < end):
+                yield _checked(Lines(offset, data[: cut - 1].split(b"\n")), limits)
+            if stop or (end is not None and offset + cut >= end):
+                return
+            offset, data = offset + cut, data[cut:]
+            if len(data) > limits.row_bytes:
+                yield Lines(offset, faults=[_too_long(offset, data, limits)])
+                offset, data, passing = offset + len(data), b"", True
+    except Unreadable as exc:
+        exc.at = offset
+        raise
     if data and (end is None or offset < end):
         yield Lines(offset, [data])
 
@@ -179,7 +219,7 @@ def check_encoding(head: bytes) -> None:
     """Refuse what begins with the byte order mark of another encoding than UTF-8."""
     if head.startswith(_OTHER_ENCODINGS):
         raise Unreadable(
-            "undecodable_bytes", "begins with the byte order mark of UTF-16 or UTF-32; convert it to UTF-8"
+            "undecodable_bytes", "begins with the byte order mark of UTF-16 or UTF-32; convert it to UTF-8", at=0
         )
 
 

@@ -9,9 +9,9 @@ from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from compass_ray.ingest.files import ReadUnit
+from compass_ray.ingest.plainyaml import load_plain_yaml
 from compass_ray.ingest.readers.batch import (
     BATCH_ROWS,
     Limits,
@@ -82,23 +82,14 @@ def _whole(unit: ReadUnit, limits: Limits) -> str:
         raise Unreadable("undecodable_bytes", str(exc)) from exc
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases, by which a few lines can stand for gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not read")
-        return super().compose_node(parent, index)
-
-
 def _front_matter(text: str) -> dict[str, Any]:
     if len(text) > _FRONT_MATTER_BYTES:
         raise Unreadable("broken_front_matter", f"longer than {_FRONT_MATTER_BYTES:,} characters")
     if _SURROGATE.search(text):
         raise Unreadable("lone_surrogate", "the front matter escapes half of a surrogate pair; write the character")
     try:
-        fields = yaml.load(text, _PlainLoader)  # noqa: S506 a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        fields = load_plain_yaml(text)
+    except ValueError as exc:
         raise Unreadable("broken_front_matter", str(exc)) from exc
     if not isinstance(fields, dict | None):
         raise Unreadable("broken_front_matter", f"expected fields with values, found {type(fields).__name__}")

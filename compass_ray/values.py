@@ -1,0 +1,43 @@
+"""Single values in the one spelling that configs, templates and messages share: that of JSON.
+
+Numbers, truth values and null are written as in JSON, dates as in ISO 8601, text as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import date, time
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+Scalar: TypeAlias = bool | int | float | str | None
+
+
+def written(value: Any) -> str | None:
+    """A single value as JSON writes it, text and dates without quotes.
+
+    Returns
+    -------
+    str or None
+        None for what is no single value, or none that JSON writes: lists, objects, bytes, NaN and infinity.
+
+    >>> written(True), written(Decimal("12345678901234567890123")), written(float("nan"))
+    ('true', '12345678901234567890123', None)
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float | Decimal):
+        finite = value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
+        return (format(value, "f") if isinstance(value, Decimal) else repr(value)) if finite else None
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return "null" if value is None else None
+
+
+def kind_of(value: Any) -> str:
+    """What a value is that cannot be written, for messages."""
+    return f"{value}, which JSON does not write" if isinstance(value, float | Decimal) else type(value).__name__
