@@ -41,7 +41,10 @@ def by_stage(stages: list[Prediction]) -> dict[str, Prediction]:
 def test_twice_the_rows_take_longer_and_more_memory_in_stages_that_hold_them(
     config: RunConfig, surveys: list[Survey]
 ) -> None:
-    twice = [replace(one, rows=2 * one.rows, files=one.files * 2) for one in surveys]
+    twice = [
+        replace(one, rows=2 * one.rows, listing=replace(one.listing, files=one.files * 2), dialects={})
+        for one in surveys
+    ]
     less, more = (by_stage(predict(config, some, 64, 4, COSTS)) for some in (surveys, twice))
     assert more["meaning"].seconds == less["meaning"].seconds, "of a text that the package carries"
     assert all(more[stage].seconds > less[stage].seconds for stage in less if stage != "meaning")
