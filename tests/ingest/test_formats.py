@@ -94,21 +94,25 @@ def test_parts_that_were_compressed_one_by_one_are_one_file(tmp_path: Path, suff
     assert faults == []
 
 
-@pytest.mark.parametrize("cut", [1, 5, 12])
-def test_whole_frames_before_a_cut_are_kept(tmp_path: Path, cut: int) -> None:
-    frames = [COMPRESS[".zst"](f"row {number}\n".encode()) for number in range(500)]
+@pytest.mark.parametrize(
+    ("suffix", "cut"),
+    [(".zst", 1), (".zst", 5), (".zst", 12), (".lz4", 5), (".lz4", 12)],  # all of .lz4 is there without its last byte
+)
+def test_whole_frames_before_a_cut_are_kept(tmp_path: Path, suffix: str, cut: int) -> None:
+    frames = [COMPRESS[suffix](f"row {number}\n".encode()) for number in range(500)]
     assert cut < len(frames[-1])
     for last in (499, 250, 0):
-        rows, [fault] = read_all(tmp_path / "a.txt.zst", b"".join(frames[: last + 1])[:-cut], "lines", "text")
+        rows, [fault] = read_all(tmp_path / f"a.txt{suffix}", b"".join(frames[: last + 1])[:-cut], "lines", "text")
         assert [values for _, values in rows] == [(f"row {number}",) for number in range(last)]
         assert (fault.row, fault.reason) == (None, "truncated_file")
 
 
-def test_what_a_frame_holds_before_a_cut_or_damage_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".zst", ".lz4"])
+def test_what_a_frame_holds_before_a_cut_or_damage_is_kept(tmp_path: Path, suffix: str) -> None:
     lines = [str(number * 7919 % 100_003).encode() for number in range(100_000)]
-    data = COMPRESS[".zst"](b"\n".join(lines))
+    data = COMPRESS[suffix](b"\n".join(lines))
     for broken, reason in ((data[:-9], "truncated_file"), (data + b"more than nothing", "corrupt_file")):
-        rows, [fault] = read_all(tmp_path / "a.txt.zst", broken, "lines", "text")
+        rows, [fault] = read_all(tmp_path / f"a.txt{suffix}", broken, "lines", "text")
         assert [values[0].encode() for _, values in rows] == lines[: len(rows)]
         assert len(rows) > 0.6 * len(lines)
         assert fault.reason == reason

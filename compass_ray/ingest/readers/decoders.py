@@ -54,11 +54,11 @@ class _Streams:
         return held
 
 
-class _Zstd:
-    """Zstandard by Arrow, which drops all that one read has decoded if that read fails: then it is read by bytes."""
+class _ByArrow:
+    """A codec of Arrow's, which drops all that one read has decoded if that read fails: then it is read by bytes."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, codec: str) -> None:
+        self._stream, self._codec = stream, codec
         self._given = 0
         self._by_bytes = False
         self._start()
@@ -75,7 +75,7 @@ class _Zstd:
         return data
 
     def _start(self) -> None:
-        self._decoder = pa.CompressedInputStream(pa.PythonFile(self._stream, mode="r"), "zstd")
+        self._decoder = pa.CompressedInputStream(pa.PythonFile(self._stream, mode="r"), self._codec)
 
     def _read_again(self) -> None:
         """Decode all that was given once more, and from there on byte by byte."""
@@ -88,17 +88,13 @@ class _Zstd:
         self._by_bytes = True
 
 
-def _lz4(stream: BinaryIO) -> Any:
-    return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "lz4")
-
-
 DECODERS: dict[str, tuple[str, Callable[[BinaryIO], Any]]] = {
     ".gz": ("gzip", gzip.open),
     ".gzip": ("gzip", gzip.open),
     ".bz2": ("bzip2", partial(_Streams, new=bz2.BZ2Decompressor)),
     ".xz": ("xz", partial(_Streams, new=lzma.LZMADecompressor, padding=4)),
-    ".zst": ("Zstandard", _Zstd),
-    ".zstd": ("Zstandard", _Zstd),
-    ".lz4": ("LZ4", _lz4),
+    ".zst": ("Zstandard", partial(_ByArrow, codec="zstd")),
+    ".zstd": ("Zstandard", partial(_ByArrow, codec="zstd")),
+    ".lz4": ("LZ4", partial(_ByArrow, codec="lz4")),
 }
 """By suffix: what it is called, and a stream over a compressed one, of which ``read1`` is used."""
