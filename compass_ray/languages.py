@@ -81,8 +81,8 @@ WIKIPEDIA = {
 """Wikipedia's own codes. ``als`` and ``nrm`` are other languages in ISO 639-3 (Tosk Albanian, Narom), and BCP-47 gives
 ``zh-min-nan`` no script: that holds unless a source says ``lang_map: wikipedia``. The others mean nothing else."""
 
-_SHORTEST_NAME = 3
-"""Shorter names are more likely codes that nobody knows. One of three letters is a name where it is no code."""
+_SHORTEST_NAME, _LONGEST_CODE = 3, 3
+"""Shorter names are more likely codes that nobody knows. Three letters are a name where they are no code."""
 
 
 @lru_cache(maxsize=65536)
@@ -99,8 +99,17 @@ def canonical_language(code: str) -> str | None:
     if code == "NA" or code.casefold() in _MISSING | _FAMILIES:
         return None
     wikipedia = WIKIPEDIA.get(code.lower().replace("_", "-"), "")
-    tag = _from_name(code) or _from_code(code) or _from_code(wikipedia)
+    if len(code) <= _LONGEST_CODE:
+        tag = _from_code(code) or _from_name(code)
+    else:
+        tag = _from_name(code) or _from_code(code) or _from_code(wikipedia)
     return None if tag is None else _folded(tag)
+
+
+def language_of(code: str) -> str | None:
+    """The language of a code, of macro-language and main member the former, without its script."""
+    tag = canonical_language(code)
+    return tag.partition("-")[0] if tag else None
 
 
 def language_refusal(code: str) -> str:
@@ -127,7 +136,7 @@ def language_codes(tag: str) -> tuple[str, ...]:
     """
     language = tag.partition("-")[0]
     members = filter(_is_code, {**_MEMBERS, **NORMALIZED_MACROLANGUAGES, **LANGUAGE_REPLACEMENTS})
-    codes = [language, *(code for code in members if (canonical_language(code) or "").split("-")[0] == language)]
+    codes = [language, *(code for code in members if language_of(code) == language)]
     return tuple(dict.fromkeys(name for code in codes for name in (code, _three_letters(code)) if name))
 
 
@@ -227,13 +236,7 @@ def _is_pair(code: str) -> bool:
     likely = get_global("likely_subtags")
     spoken = [*get_official_languages(region, regional=True, de_facto=True), likely.get(f"und_{region}", "")]
     at_home = likely.get(language, "").endswith(f"_{region}")
-    return not at_home and _one(language) not in {_one(name.split("_")[0]) for name in spoken if name}
-
-
-def _one(language: str) -> str:
-    """A language's code, of macro-language and main member the former."""
-    language = str(langcodes.get(langcodes.standardize_tag(language, macro=True)).language)
-    return _MEMBERS.get(language, language)
+    return not at_home and language_of(language) not in {language_of(name) for name in spoken if name}
 
 
 def _three_letters(language: str) -> str | None:
@@ -251,7 +254,7 @@ def _from_name(name: str) -> langcodes.Language | None:
 
 def _from_one_name(name: str) -> langcodes.Language | None:
     """A language by a name that CLDR or the registry has for it, and a script or territory in brackets."""
-    if len(name) < _SHORTEST_NAME or (len(name) == _SHORTEST_NAME and _from_code(name)):
+    if len(name) < _SHORTEST_NAME:
         return None
     if code := _english("language", name.removesuffix(" language")):
         return _from_code(code)

@@ -6,6 +6,7 @@ Numbers, truth values and null are written as in JSON, dates as in ISO 8601, tex
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -36,6 +37,15 @@ def written(value: Any) -> str | None:
     if isinstance(value, date | time):
         return value.isoformat()
     return "null" if value is None else None
+
+
+def side_by_side(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The objects that lists of one length stand for, as ``datasets`` keeps a list of objects.
+
+    >>> side_by_side({"label": ["A", "B"], "text": ["x", "y"]})
+    [{'label': 'A', 'text': 'x'}, {'label': 'B', 'text': 'y'}]
+    """
+    return [dict(zip(lists, items, strict=True)) for items in zip(*lists.values(), strict=True)]
 
 
 def kind_of(value: Any) -> str:

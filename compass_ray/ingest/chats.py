@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from compass_ray.ingest.cleaning import normalise
-from compass_ray.ingest.readers.batch import MISSING
-from compass_ray.ingest.tools import Refused, calls_of, is_absent, parsed, written
+from compass_ray.ingest.readers.batch import MISSING, Refused
+from compass_ray.ingest.tools import call_line, calls_of, is_absent, parsed
+from compass_ray.values import side_by_side
 
 _ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
     "developer": "system",
@@ -92,7 +93,7 @@ def whole_text(content: str, beside: Mapping[str, Any]) -> str:
 
 def shown_text(content: str, beside: Mapping[str, Any]) -> str:
     """What is embedded of a message: its content, and a line for each call."""
-    return "\n".join(filter(None, (content, *(written(call) for call in beside.get("tool_calls") or ()))))
+    return "\n".join(filter(None, (content, *(call_line(call) for call in beside.get("tool_calls") or ()))))
 
 
 def _messages(value: Any, column: str) -> list[Any]:
@@ -118,7 +119,7 @@ def _transposed(fields: Mapping[str, Any], column: str) -> list[dict[str, Any]]:
         found = ", ".join(f"{length} of {name}" for name, length in lengths.items())
         found += "".join(f", no list of {name}" for name in wrong)
         raise Refused("wrong_type", f"{column}: expected lists of one length, a value for each message; found {found}")
-    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+    return side_by_side(lists)
 
 
 def _plain_turn(message: Any) -> Turn | None:

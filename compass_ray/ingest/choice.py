@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from compass_ray import storage
 from compass_ray.errors import ConfigError
 from compass_ray.ingest import splits
+from compass_ray.ingest.paths import name_below
 from compass_ray.storage import FileStat
 
 _SHOWN = 3
@@ -145,8 +146,3 @@ class Choice:
 
 def _are_several(names: list[str]) -> bool:
     return len(names) > 1
-
-
-def name_below(root: str, url: str) -> str:
-    """The path of a file below a folder, without what may be secret in its URL."""
-    return storage.public(url).removeprefix(root).removeprefix("/")

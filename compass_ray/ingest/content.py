@@ -19,9 +19,9 @@ from compass_ray.ingest.chats import Turn, shown_text, turns_of, whole_text
 from compass_ray.ingest.cleaning import clean, key_of, normalise
 from compass_ray.ingest.config import Columns, View
 from compass_ray.ingest.filling import fill
-from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, as_values, is_text
+from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, Refused, as_values, is_text
 from compass_ray.ingest.templates import is_template, parts
-from compass_ray.ingest.tools import Refused, tools_of
+from compass_ray.ingest.tools import tools_of
 from compass_ray.values import kind_of
 
 _UNREAD_NAMED = 20

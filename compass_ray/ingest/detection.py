@@ -17,7 +17,7 @@ The tag has the script of the text (``sr-Latn``). A text in a script in which it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ import regex
 
 from compass_ray.errors import ResourcesMissing
 from compass_ray.ingest.scripts import han_variant, script_of, scripts_written
-from compass_ray.languages import canonical_language, language_name
+from compass_ray.languages import canonical_language, language_name, language_of
 
 _LOOKED_AT = 2000
 """Characters of a text that detection reads: its cost is linear in them, and its mind is made up long before."""
@@ -113,7 +113,7 @@ def ask_cld2(text: str) -> tuple[Guess, bool]:
 def ask_py3langid(text: str) -> Guess:
     """What py3langid takes a text for, and its probability among the languages that py3langid knows."""
     code, probability = _py3langid().classify(text)
-    return Guess(_language(code), probability)
+    return Guess(language_of(code), probability)
 
 
 @cache
@@ -125,17 +125,11 @@ def known_to_cld2() -> frozenset[str]:
 
 @cache
 def known_to_py3langid() -> frozenset[str]:
-    return frozenset(filter(None, map(_language, _py3langid().labels)))
+    return frozenset(filter(None, map(language_of, _py3langid().labels)))
 
 
 def _meant_by_cld2(code: str) -> str | None:
-    return _MEANT_BY_CLD2[code] if code in _MEANT_BY_CLD2 else _language(code)
-
-
-@lru_cache(maxsize=1024)
-def _language(code: str) -> str | None:
-    tag = canonical_language(code)
-    return tag.partition("-")[0] if tag else None
+    return _MEANT_BY_CLD2[code] if code in _MEANT_BY_CLD2 else language_of(code)
 
 
 @cache

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from compass_ray.ingest.readers.batch import MISSING
+from compass_ray.ingest.readers.batch import MISSING, Refused
 from compass_ray.ingest.readers.fields import find
 from compass_ray.ingest.templates import Slot
-from compass_ray.values import kind_of, written
+from compass_ray.values import kind_of, side_by_side, written
 
 Refuse: TypeAlias = Callable[[int, str, str], None]
 """Takes a row, the reason and the message."""
@@ -20,30 +20,26 @@ def fill(slot: Slot, values: Sequence[Any], refuse: Refuse) -> list[str | None]:
     for row, value in enumerate(values):
         try:
             texts.append(_every(slot, value) if slot.every else _one(slot.column, value))
-        except _Refused as refused:
-            refuse(row, *refused.args)
+        except Refused as refused:
+            refuse(row, refused.reason, refused.message)
             texts.append(None)
     return texts
-
-
-class _Refused(Exception):
-    """Reason and message."""
 
 
 def _one(name: str, value: Any) -> str:
     if value is None:
         return ""
     if value is MISSING:
-        raise _Refused("missing_column", f"the row has no {name}")
+        raise Refused("missing_column", f"the row has no {name}")
     text = written(value)
     if text is None:
-        raise _Refused("wrong_type", f"{name}: expected text, found {kind_of(value)}")
+        raise Refused("wrong_type", f"{name}: expected text, found {kind_of(value)}")
     return text
 
 
 def _every(slot: Slot, value: Any) -> str:
     if value is MISSING:
-        raise _Refused("missing_column", f"the row has no {slot.column}")
+        raise Refused("missing_column", f"the row has no {slot.column}")
     texts = []
     for number, item in enumerate(_items(slot.column, value)):
         place = [slot.column, str(number), *slot.below]
@@ -67,6 +63,6 @@ def _items(name: str, value: Any) -> list[Any]:
     if columns and all(isinstance(item, list) for item in columns.values()):
         if len({len(item) for item in columns.values()}) > 1:
             lengths = ", ".join(f"{key}: {len(item)}" for key, item in columns.items())
-            raise _Refused("wrong_type", f"{name}: expected lists of one length, found {lengths}")
-        return [dict(zip(columns, items, strict=True)) for items in zip(*columns.values(), strict=True)]
-    raise _Refused("wrong_type", f"{name}: expected a list, found {kind_of(value)}")
+            raise Refused("wrong_type", f"{name}: expected lists of one length, found {lengths}")
+        return side_by_side(columns)
+    raise Refused("wrong_type", f"{name}: expected a list, found {kind_of(value)}")

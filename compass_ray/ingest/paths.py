@@ -50,7 +50,12 @@ class Named:
 
     def name_of(self, file: FileStat) -> str:
         """The path of a file below the root."""
-        return storage.public(file.url).removeprefix(self.root).removeprefix("/")
+        return name_below(self.root, file.url)
+
+
+def name_below(root: str, url: str) -> str:
+    """The path of a file below a folder, without what may be secret in its URL."""
+    return storage.public(url).removeprefix(root).removeprefix("/")
 
 
 def find(path: str) -> Named:

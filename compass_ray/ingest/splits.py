@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from compass_ray.ingest.formats import compression_of
 
 TRAIN = "train"
-ALL = "all"
 
 _FAMILY = {
     **dict.fromkeys(("train", "training"), TRAIN),

@@ -15,18 +15,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from compass_ray.ingest.readers.batch import Refused
+
 _ARGUMENTS = ("arguments", "parameters", "args")
 """What data sets call the arguments of a call."""
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
-
-
-class Refused(Exception):
-    """A part of a row that cannot be read: reason and message of the reject."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(reason, message)
-        self.reason, self.message = reason, message
 
 
 def is_absent(value: Any) -> bool:
@@ -106,7 +100,7 @@ def tools_of(value: Any) -> str | None:
     return _text([_tool(tool, number) for number, tool in enumerate(tools)], "tools")
 
 
-def written(call: Mapping[str, Any]) -> str:
+def call_line(call: Mapping[str, Any]) -> str:
     """A call as a line of text."""
     return f"{call['function']['name']}({call['function']['arguments']})"
 

@@ -64,6 +64,14 @@ class Unreadable(Exception):
         self.lost_bytes: int | None = None
 
 
+class Refused(Exception):
+    """A part of a row that cannot be read: reason and message of the reject."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason, self.message = reason, message
+
+
 @dataclass
 class RawBatch:
     """Parsed rows by column, and the rows that could not be parsed."""
@@ -88,6 +96,11 @@ class RawBatch:
             for name, column in self.columns.items()
         }
         return RawBatch([self.rows[index] for index in kept.tolist()], columns, self.faults)
+
+
+def line_too_long(longest: int) -> str:
+    """What to say of a line of more bytes than ``longest``."""
+    return f"the line is longer than {longest:,} bytes; raise ingest.max_row_bytes to read it"
 
 
 def as_values(column: Column) -> list[Any]:

@@ -20,10 +20,6 @@ from compass_ray.ingest.readers.streams import open_decoded, peek, read_lines
 from compass_ray.values import kind_of
 
 _HEAD_BYTES = 64 << 10
-_CUT, _MORE = (
-    "unexpected end of data",
-    "unexpected content after document",
-)  # of orjson, where what it has read is sound
 _ROWS = re.compile(rb'"([^"\\]+)"\s*:\s*\[\s*\{')
 _BLANK = object()
 _BEYOND_JSON = re.compile(rb"NaN|Infinity")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from compass_ray.ingest.readers.batch import line_too_long
 from compass_ray.ingest.readers.grammar import Broken, Data, Layout
 
 HINT = "where quotes are text, say quote: none"
@@ -96,8 +97,7 @@ class Recovery:
         if end is not None and end - start <= self._longest:
             message = f"a quote does not close within {self._longest:,} bytes (ingest.max_row_bytes)"
             return Loss("broken_csv", f"{message}; {HINT}", end)
-        message = f"the line is longer than {self._longest:,} bytes; raise ingest.max_row_bytes to read it"
-        return Loss("row_too_large", message, len(data) if end is None else end, end is None)
+        return Loss("row_too_large", line_too_long(self._longest), len(data) if end is None else end, end is None)
 
     def _is_row(self, line: Data) -> bool:
         """Whether a line would be a row if its quotes were text; where there is one column, if they come in pairs."""

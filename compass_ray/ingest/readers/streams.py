@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 
 from compass_ray import storage
 from compass_ray.ingest.files import InputFile
-from compass_ray.ingest.readers.batch import CHUNK_BYTES, RAW_BYTES, Fault, Limits, Unreadable
+from compass_ray.ingest.readers.batch import CHUNK_BYTES, RAW_BYTES, Fault, Limits, Unreadable, line_too_long
 from compass_ray.ingest.readers.decoders import DECODERS
 
 _PIECE_BYTES = 64 << 10
@@ -224,5 +224,4 @@ def check_encoding(head: bytes) -> None:
 
 
 def _too_long(offset: int, data: bytes, limits: Limits) -> Fault:
-    message = f"the line is longer than {limits.row_bytes:,} bytes; raise ingest.max_row_bytes to read it"
-    return Fault(offset, "row_too_large", message, data[:RAW_BYTES])
+    return Fault(offset, "row_too_large", line_too_long(limits.row_bytes), data[:RAW_BYTES])
