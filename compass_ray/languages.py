@@ -99,10 +99,8 @@ def canonical_language(code: str) -> str | None:
     if code == "NA" or code.casefold() in _MISSING | _FAMILIES:
         return None
     wikipedia = WIKIPEDIA.get(code.lower().replace("_", "-"), "")
-    if len(code) <= _LONGEST_CODE:
-        tag = _from_code(code) or _from_name(code)
-    else:
-        tag = _from_name(code) or _from_code(code) or _from_code(wikipedia)
+    first, second = (_from_code, _from_name) if len(code) <= _LONGEST_CODE else (_from_name, _from_code)
+    tag = first(code) or second(code) or _from_code(wikipedia)
     return None if tag is None else _folded(tag)
 
 
