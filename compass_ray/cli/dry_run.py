@@ -65,8 +65,8 @@ def print_dry_run(found: Preflight) -> None:
             console.print(f"{one.source}: {line}", markup=False, soft_wrap=True)
         for note, count in one.notes.items():
             console.print(f"{one.source}: {count:,} of the documents looked at: {note}", markup=False, soft_wrap=True)
-        for layout, uris in one.dialects.items():
-            console.print(dialect_line(one.source, layout, len(uris), uris[0]), markup=False, soft_wrap=True)
+        for layout, of in one.dialects.items():
+            console.print(dialect_line(one.source, layout, of["files"], of["first"]), markup=False, soft_wrap=True)
     for lang, others in found.near.items():
         console.print(
             f"{language_name(lang)} ({lang}): usage asks for it and the pool has none, only {', '.join(others)}; if "
@@ -128,6 +128,6 @@ def _as_json(one: Survey) -> dict[str, Any]:
         "said": one.said,
         "outcomes": one.outcomes,
         "notes": one.notes,
-        "dialects": {layout: {"files": len(uris), "first": uris[0]} for layout, uris in one.dialects.items()},
+        "dialects": dict(one.dialects),
         "first": first,
     }

@@ -29,6 +29,7 @@ from compass_ray.ingest.contamination import Evaluations, merged
 from compass_ray.ingest.documents import FILTERS, to_documents
 from compass_ray.ingest.evaluations import evaluation_ngrams
 from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units
+from compass_ray.ingest.layouts import Layouts, find_layouts, plan_layouts
 from compass_ray.ingest.listing import Listing, list_source
 from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.near_duplicates import (
@@ -57,6 +58,7 @@ class IngestPlan:
     view: View
     n_shards: int
     artifact: Artifact
+    layouts: Layouts | None = None
     evaluations: EvaluationPlan | None = None
     near_duplicates: NearDuplicates | None = None
 
@@ -98,16 +100,17 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
         for name, source in sources.items()
     }
     body = {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards, "limits": [*config.limits]}
-    evaluations = None
+    layouts, evaluations = plan_layouts(sources, files, output), None
     if config.decontaminate is not None:
         compared = {name: cache.with_content(listing.files) for name, listing in evaluated.items()}
         evaluations = _plan_evaluations(config.decontaminate, config.limits, compared, output)
         body["evaluations"] = evaluations.artifact.fingerprint
     if config.minhash is None:
-        return IngestPlan(sources, listings, files, view, n_shards, artifact(output, "ingest", body), evaluations)
+        target = artifact(output, "ingest", body)
+        return IngestPlan(sources, listings, files, view, n_shards, target, layouts, evaluations)
     near = plan_near_duplicates(config.minhash, artifact(output, "read", body), n_shards, output)
     target = artifact(output, "ingest", {"version": VERSION, "minhash": near.found.fingerprint})
-    return IngestPlan(sources, listings, files, view, n_shards, target, evaluations, near)
+    return IngestPlan(sources, listings, files, view, n_shards, target, layouts, evaluations, near)
 
 
 def _plan_evaluations(
@@ -123,6 +126,8 @@ def ingest(plan: IngestPlan, config: IngestConfig, session: Session) -> Manifest
     for name, listing in plan.listings.items():
         for line in listing.said:
             session.display.say(f"{name}: {line}")
+    if plan.layouts is not None:
+        find_layouts(plan.layouts, session)
     if plan.evaluations is not None:
         _read_evaluations(plan.evaluations, session)
     keys = shards.shard_keys(plan.n_shards)

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -62,7 +62,7 @@ class Survey:
     owner : str or None
         The target language that all rows count for, where the config says it.
     dialects : mapping
-        The uris of the csv and tsv files that were looked at, by how they are read.
+        How the csv and tsv files that were looked at are read: see :func:`~compass_ray.ingest.layouts.layouts`.
     """
 
     source: str
@@ -73,7 +73,7 @@ class Survey:
     sample: pa.Table
     row_seconds: float
     language_shares: Mapping[str, float]
-    dialects: Mapping[str, Sequence[str]]
+    dialects: Mapping[str, Mapping[str, Any]]
     misfits: tuple[str, ...] = ()
     lost_fraction: float = 0.0
     owner: str | None = None

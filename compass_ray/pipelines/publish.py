@@ -24,7 +24,6 @@ from compass_ray.cluster.codebook import KEY
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import ArtifactMissing, ConfigError
-from compass_ray.ingest.layouts import layouts
 from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.stage import (
     IngestPlan,
@@ -116,13 +115,8 @@ def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
     body["splits"] = {name: list(listing.notes) for name, listing in planned.listings.items() if listing.notes}
     if evaluations := evaluation_counts(planned):
         body |= {"contaminated": contaminated_counts(manifest), "evaluations": evaluations}
-    told = {name: layouts(planned.files[name], source.wanted_columns) for name, source in planned.sources.items()}
-    if any(told.values()):
-        body["dialects"] = {
-            name: {layout: {"files": len(uris), "first": uris[0]} for layout, uris in found.items()}
-            for name, found in told.items()
-            if found
-        }
+    if planned.layouts is not None:
+        body["dialects"] = {name: found for name, found in planned.layouts.counts.items() if found}
     _put(folder, "ingest.json", canonical_json(body).encode())
 
 

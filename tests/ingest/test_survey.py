@@ -67,8 +67,8 @@ def test_rows_of_a_small_csv_are_counted_and_not_its_lines(tmp_path: Path) -> No
     assert (found.rows, found.counted) == (4, True)
     assert found.outcomes == {"broken_csv": 1, "document": 3}
     assert found.dialects == {
-        'delimiter semicolon, quote ", header, 2 columns': ["a.csv"],
-        "delimiter tab, quote none, header, 2 columns": ["b.tsv"],
+        'delimiter semicolon, quote ", header, 2 columns': {"files": 1, "first": "a.csv"},
+        "delimiter tab, quote none, header, 2 columns": {"files": 1, "first": "b.tsv"},
     }
 
 
