@@ -50,4 +50,5 @@ def side_by_side(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def kind_of(value: Any) -> str:
     """What a value is that cannot be written, for messages."""
-    return f"{value}, which JSON does not write" if isinstance(value, float | Decimal) else type(value).__name__
+    unwritten = isinstance(value, float | Decimal) and written(value) is None
+    return f"{value}, which JSON does not write" if unwritten else type(value).__name__

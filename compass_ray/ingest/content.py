@@ -19,10 +19,10 @@ from compass_ray.ingest.chats import Turn, shown_text, turns_of, whole_text
 from compass_ray.ingest.cleaning import clean, key_of, normalise
 from compass_ray.ingest.config import Columns, View
 from compass_ray.ingest.filling import fill
-from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, Refused, as_values, is_text
+from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, Refused, as_value, as_values, is_text
 from compass_ray.ingest.templates import is_template, parts
 from compass_ray.ingest.tools import tools_of
-from compass_ray.values import kind_of
+from compass_ray.values import kind_of, written
 
 _UNREAD_NAMED = 20
 """How many of the unread fields of a row are told."""
@@ -326,7 +326,7 @@ def strings(column: Column, name: str, verdicts: Verdicts, null: str | None = No
         texts = column
     elif isinstance(column, pa.Array):
         for row in pc.indices_nonzero(column.is_valid()).to_pylist():
-            verdicts.refuse(row, "wrong_type", f"{name}: expected text, found {column.type}")
+            verdicts.refuse(row, "wrong_type", _no_text(name, as_value(column[row]), str(column.type)))
         texts = pa.nulls(len(column), pa.string())
     else:
         texts = _from_values(column, name, verdicts)
@@ -344,5 +344,12 @@ def _from_values(values: list[Any], name: str, verdicts: Verdicts) -> pa.StringA
         if value is MISSING:
             verdicts.refuse(row, "missing_column", f"the row has no {name}")
         elif value is not None and not isinstance(value, str):
-            verdicts.refuse(row, "wrong_type", f"{name}: expected text, found {kind_of(value)}")
+            verdicts.refuse(row, "wrong_type", _no_text(name, value, kind_of(value)))
     return pa.array([value if isinstance(value, str) else None for value in values], pa.string())
+
+
+def _no_text(name: str, value: Any, kind: str) -> str:
+    fault = f"{name}: expected text, found {kind}"
+    if isinstance(value, list):
+        return f'{fault}; "{{{name}.*}}" takes its items, a line each'
+    return fault if written(value) is None else f'{fault}; "{{{name}}}" takes it as text'

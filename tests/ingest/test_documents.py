@@ -326,7 +326,12 @@ def test_the_language_in_the_path() -> None:
         ({"columns": {"text": "text", "lang": "l"}}, {"l": "qqqq-"}, "language_unknown", "'qqqq-' is no known"),
         ({"columns": {"text": "text", "lang": "l"}}, {"l": ""}, "language_unknown", "found none by l"),
         ({"columns": {"text": "text", "lang": "l"}}, {"l": "und"}, "language_unknown", "'und' is no known"),
-        ({"columns": {"text": "text", "lang": "l"}}, {"l": 3}, "wrong_type", "l: expected text, found int"),
+        (
+            {"columns": {"text": "text", "lang": "l"}},
+            {"l": 3},
+            "wrong_type",
+            'l: expected text, found int; "{l}" takes it as text',
+        ),
         ({"columns": {"text": "text", "lang": "l"}}, {}, "missing_column", "the row has no l"),
     ],
 )
@@ -456,8 +461,10 @@ def test_a_broken_conversation_is_refused_with_a_reason(value: Any, reason: str,
     [
         ({"text": " \n"}, "empty", "text is empty"),
         ({"text": None}, "empty", "text is null"),
-        ({"text": 3}, "wrong_type", "text: expected text, found int"),
-        ({"text": ["a"]}, "wrong_type", "text: expected text, found list"),
+        ({"text": 3}, "wrong_type", 'text: expected text, found int; "{text}" takes it as text'),
+        ({"text": 2.5}, "wrong_type", 'text: expected text, found float; "{text}" takes it as text'),
+        ({"text": ["a"]}, "wrong_type", 'text: expected text, found list; "{text.*}" takes its items, a line each'),
+        ({"text": {"a": "b"}}, "wrong_type", "text: expected text, found dict"),
         ({}, "missing_column", "the row has no text"),
     ],
 )
