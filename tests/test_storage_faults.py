@@ -70,6 +70,14 @@ def test_every_operation_outlives_a_fault_that_passes(bucket: str, proxy: Faulty
     assert storage.list_files(f"{bucket}/*") == []
 
 
+def test_an_answer_that_there_is_no_object_is_asked_for_again_if_it_breaks_off(bucket: str, proxy: FaultyProxy) -> None:
+    rule = Rule("reset", "GET", times=2)
+    proxy.faults(rule)
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{bucket}/absent")
+    assert rule.injected == 2
+
+
 @pytest.mark.parametrize("fault", ["reset", "truncate"])
 def test_a_body_that_breaks_is_resumed_at_the_byte_where_it_broke(
     bucket: str, proxy: FaultyProxy, fault: Fault

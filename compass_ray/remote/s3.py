@@ -14,7 +14,15 @@ from functools import lru_cache
 from typing import Any
 
 from compass_ray.errors import ResourcesMissing
-from compass_ray.remote.reader import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Body, EndedEarly, ResumingReader
+from compass_ray.remote.reader import (
+    ATTEMPTS,
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    Body,
+    EndedEarly,
+    ResumingReader,
+    pause,
+)
 from compass_ray.remote.urls import bucket_key, changed
 
 CONNECTIONS = 16
@@ -71,7 +79,7 @@ class ObjectReader(ResumingReader):
         self._url = url
         self._bucket, self._key = bucket_key(url)
         with errors("read", url):
-            answer = client().get_object(Bucket=self._bucket, Key=self._key)
+            answer = _get(Bucket=self._bucket, Key=self._key)
         super().__init__(int(answer["ContentLength"]), str(answer["ETag"]), answer["Body"], _broken(), _attempts())
 
     def fetch(self, start: int) -> Body:
@@ -80,9 +88,7 @@ class ObjectReader(ResumingReader):
         try:
             with errors("read", self._url):
                 try:
-                    answer = client().get_object(
-                        Bucket=self._bucket, Key=self._key, Range=f"bytes={start}-", IfMatch=self.version
-                    )
+                    answer = _get(Bucket=self._bucket, Key=self._key, Range=f"bytes={start}-", IfMatch=self.version)
                 except ClientError as exc:
                     if _code(exc) in _CONDITION_FAILED:
                         raise changed(self._url, "it was replaced") from exc
@@ -100,6 +106,18 @@ class ObjectReader(ResumingReader):
     def readinto(self, buffer: Any) -> int:
         with errors("read", self._url):
             return super().readinto(buffer)
+
+
+def _get(**asked: str) -> Any:
+    """Ask for an object, again where the body of a refusal breaks off: that alone botocore leaves to its caller."""
+    from urllib3.exceptions import HTTPError
+
+    for attempt in range(1, _attempts()):
+        try:
+            return client().get_object(**asked)
+        except HTTPError:
+            pause(attempt)
+    return client().get_object(**asked)
 
 
 def put(url: str, data: bytes | memoryview, condition: dict[str, str] | None = None) -> bool:
