@@ -200,7 +200,7 @@ def test_an_object_that_changes_while_it_is_read_is_never_mixed_with_its_success
 ) -> None:
     url = f"{bucket}/a"
     storage.write_bytes(url, DATA)
-    proxy.faults(Rule("reset", "GET", times=1))
+    proxy.faults(Rule("reset", "GET", times=1, pause_s=1.0))
     with storage.open_input(url) as stream:
         assert stream.read(10) == DATA[:10]
         storage.write_bytes(url, DATA[::-1]) if change == "replace" else storage.delete(url)

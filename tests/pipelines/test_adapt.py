@@ -262,6 +262,7 @@ def test_a_loss_that_is_not_finite_names_step_language_and_documents_and_registe
     assert time.monotonic() - started < 150
 
 
+@pytest.mark.release
 def test_patience_ends_a_training_and_keeps_the_weights_of_its_best_evaluation(tiny_base: Path, tmp_path: Path) -> None:
     config = adapt_config(
         tmp_path, tiny_base, "adapt.languages=[sw]", "adapt.training.eval_steps=3", "adapt.training.patience=2",

@@ -38,7 +38,8 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("actors", [*(pytest.param(n, marks=pytest.mark.release) for n in (1, 2)), 4])
+@pytest.mark.release
+@pytest.mark.parametrize("actors", [1, 2, 4])
 def test_any_number_of_actors_gives_the_same_codebook_and_selection(
     actors: int, fresh: Make, finished_demo: CurationRun
 ) -> None:

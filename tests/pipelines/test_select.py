@@ -44,6 +44,7 @@ def by_strategy(rows: list[Compared], owner: str) -> dict[str, Compared]:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_every_strategy_fills_the_same_budget_from_one_set_of_artifacts(demo: Make, features: str) -> None:
     names = [
         "kl", "deficit", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest", "round_robin",
@@ -90,6 +91,7 @@ def rows_of(run: CurationRun, owner: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_caps_and_tokens_hold_in_the_selection(demo: Make) -> None:
     run = curate(demo("sample.max_language_fraction=0.5", "sample.similarity_temperature=0.05"))
     for owner in run.languages:
