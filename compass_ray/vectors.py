@@ -50,3 +50,23 @@ def to_column(vectors: NDArray[Any], missing: NDArray[np.bool_] | None = None) -
 def finite_rows(embeddings: pa.Table) -> pa.Table:
     """The rows of an embedding table that have a vector; those whose vector was not finite have none."""
     return embeddings.filter(embeddings["vector"].is_valid())
+
+
+def distinct_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each different row occurs first, and for all rows which of these they are.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, d), float32
+        Compared byte by byte.
+
+    Returns
+    -------
+    first : ndarray of shape (m,), int64
+    group : ndarray of shape (n,), int64
+        Positions in ``first``.
+    """
+    rows = np.ascontiguousarray(x)
+    whole = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
+    _, first, group = np.unique(whole, return_index=True, return_inverse=True)
+    return first, group.reshape(-1)

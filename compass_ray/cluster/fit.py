@@ -21,6 +21,7 @@ from compass_ray import records, seeding, shards
 from compass_ray.cluster import kernels
 from compass_ray.cluster.device import Nearest
 from compass_ray.errors import TooFewSamples
+from compass_ray.vectors import distinct_rows
 
 _SAME_POINT = 1e-6
 """Squared distance below which two rows are one: float32 products of equal rows miss 1 by as much."""
@@ -110,12 +111,16 @@ class RowGroup:
         return total[0], total[1], total[2]
 
     def farthest(self, centroids: NDArray[np.float32], count: int) -> list[Point]:
-        """The rows least similar to their nearest centroid, at most ``count``, the lowest similarity first."""
+        """At most ``count`` different rows, those least similar to their nearest centroid, the least similar first."""
         found: list[Point] = []
         for member in self._members:
             _, similarity = self._nearest(member.x, centroids)
-            found += _lowest(member, similarity.astype(np.float64), count)
-        return sorted(found, key=_order)[:count]
+            words = records.ids_to_words(member.ids)
+            by_id = np.lexsort((words[:, 1], words[:, 0]))
+            first = by_id[distinct_rows(member.x[by_id])[0]]
+            distinct = ShardRows(member.ids[first], member.x[first], member.weights[first])
+            found += _lowest(distinct, similarity[first].astype(np.float64), count)
+        return _different(found)[:count]
 
 
 def _lowest(member: ShardRows, keys: NDArray[np.float64], count: int) -> list[Point]:
@@ -127,6 +132,14 @@ def _lowest(member: ShardRows, keys: NDArray[np.float64], count: int) -> list[Po
 
 def _order(point: Point) -> tuple[float, bytes]:
     return point[:2]
+
+
+def _different(points: list[Point]) -> list[Point]:
+    """In order, of points at one place the first."""
+    places: dict[bytes, Point] = {}
+    for point in sorted(points, key=_order):
+        places.setdefault(point[2].tobytes(), point)
+    return list(places.values())
 
 
 def _first(best: Point | None, others: list[Point]) -> Point | None:
@@ -179,7 +192,7 @@ def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iteration
             return Fit(centroids, lengths, history, converged=True)
         moved, lengths = kernels.new_centroids(sums, centroids), np.linalg.norm(sums, axis=1)
         if len(empty):
-            offers = sorted((p for points in broadcast("farthest", centroids, len(empty)) for p in points), key=_order)
+            offers = _different([p for points in broadcast("farthest", centroids, len(empty)) for p in points])
             for cluster, point in zip(empty, offers, strict=False):
                 moved[cluster] = point[2]
         centroids = moved

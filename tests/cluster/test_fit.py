@@ -286,11 +286,21 @@ def test_farthest_rows_are_the_same_for_any_grouping_and_ties_go_to_the_lower_id
     whole = RowGroup(CORPUS).farthest(centroids, 5)
     parts = [point for group in grouped(CORPUS, [0, 1, 2, 0, 1, 2, 0, 1]) for point in group.farthest(centroids, 5)]
     assert [p[:2] for p in sorted(parts, key=lambda p: p[:2])[:5]] == [p[:2] for p in whole]
-    same = ShardRows(
-        np.array([[9] * 16, [3] * 16, [5] * 16], dtype=np.uint8), unit_rows(np.ones((3, 2))), np.ones(3) / 3
-    )
-    ties = RowGroup([same]).farthest(np.array([[1, 0]], dtype=np.float32), 2)
+    alike = unit_rows(np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [1.0, 0.0, 1.0]]))
+    same = ShardRows(np.array([[9] * 16, [3] * 16, [5] * 16], dtype=np.uint8), alike, np.ones(3) / 3)
+    ties = RowGroup([same]).farthest(np.array([[1, 0, 0]], dtype=np.float32), 2)
     assert [point[1] for point in ties] == [bytes([3] * 16), bytes([5] * 16)]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_empty_clusters_never_move_to_one_place(parts: int) -> None:
+    """The farthest row is there five times, in both shards."""
+    x = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    members = [shard_rows(x, np.full(5, 0.1), seed=seed) for seed in (0, 1)]
+    away = np.tile(np.array([[0.0, -1.0]], dtype=np.float32), (2, 1))
+    broadcast = over([RowGroup(members[part::parts]) for part in range(parts)])
+    fit = lloyd(broadcast, np.vstack([members[0].x[:1], away]), max_iterations=1, tol=0)
+    assert sorted(map(tuple, fit.centroids[1:].tolist())) == [(-1.0, 0.0), (0.0, 1.0)]
 
 
 def test_a_group_without_rows_adds_nothing() -> None:
