@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.errors import ResourcesMissing
+from compass_ray.vectors import distinct_rows
 
 Method = Literal["exact", "faiss"]
 Rows = NDArray[np.float32]
@@ -54,7 +55,7 @@ def best_similarity(x: Rows, targets: Rows, method: Method) -> Rows:
     if not len(targets) or not len(x):
         return np.full(len(x), -np.inf, dtype=np.float32)
     if method == "faiss":
-        best: Rows = _index(targets).search(np.ascontiguousarray(x), 1)[0][:, 0]
+        best: Rows = _index(targets[distinct_rows(targets)[0]]).search(np.ascontiguousarray(x), 1)[0][:, 0]
         return best
     parts = [(x[start : start + TILE_ROWS] @ targets.T).max(axis=1) for start in range(0, len(x), TILE_ROWS)]
     return np.concatenate(parts)
@@ -71,15 +72,32 @@ def nearest_rows(targets: Rows, x: Rows, ids: NDArray[np.uint8], k: int, method:
     k : int
     """
     if method == "faiss" and len(x) and len(targets):
-        similarity, index = _index(x).search(np.ascontiguousarray(targets), min(k, len(x)))
-        found = np.where(index[..., None] >= 0, ids[index], 0).astype(np.uint8)
-        return _sorted(np.where(index >= 0, similarity, -np.inf).astype(np.float32), found, k)
+        return _approximate(targets, x, ids, k)
     parts = [Neighbours(np.empty((len(targets), 0), dtype=np.float32), np.empty((len(targets), 0, 16), dtype=np.uint8))]
     for start in range(0, len(x), TILE_ROWS):
         products = targets @ x[start : start + TILE_ROWS].T
         tile = np.broadcast_to(ids[start : start + TILE_ROWS], (*products.shape, 16))
         parts = [merge_nearest([*parts, Neighbours(products, tile)], k)]
     return merge_nearest(parts, k)
+
+
+def _approximate(targets: Rows, x: Rows, ids: NDArray[np.uint8], k: int) -> Neighbours:
+    """As :func:`nearest_rows`, from an index of distinct rows: equal ones link to each other and hide the rest."""
+    first, group = distinct_rows(x)
+    distinct = x[first]
+    order = np.lexsort((*records.ids_to_words(ids).T[::-1], group))
+    sizes = np.bincount(group)
+    starts = np.cumsum(sizes) - sizes
+    similarity, index = _index(distinct).search(np.ascontiguousarray(targets), min(k, len(distinct)))
+    found = np.full((len(targets), k), -np.inf, dtype=np.float32), np.zeros((len(targets), k, 16), dtype=np.uint8)
+    for row, (near, groups) in enumerate(zip(similarity, index, strict=True)):
+        near, groups = near[groups >= 0], groups[groups >= 0]
+        equal = np.minimum(sizes[groups], k)
+        within = np.arange(equal.sum()) - np.repeat(np.cumsum(equal) - equal, equal)
+        rows = (np.repeat(starts[groups], equal) + within)[:k]
+        found[0][row, : len(rows)] = np.repeat(near, equal)[:k]
+        found[1][row, : len(rows)] = ids[order[rows]]
+    return _sorted(*found, k)
 
 
 def merge_nearest(parts: Iterable[Neighbours], k: int) -> Neighbours:

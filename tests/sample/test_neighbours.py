@@ -76,6 +76,20 @@ def test_an_approximate_index_finds_nearly_all_and_its_products_are_true() -> No
     assert (nearest_rows(targets, x, ids, 10, "faiss").ids == near.ids).all()
 
 
+@pytest.mark.parametrize("copies", [1, 3, 300])
+def test_an_approximate_index_finds_what_repeated_rows_would_hide(copies: int) -> None:
+    """Of an index of all rows, searches came back with copies of a few rows and 40 of 100 right ones (measured)."""
+    x = np.concatenate([np.repeat(points(20, 0), copies, axis=0), points(400, 2)])
+    targets, ids = points(25, 1), names(len(x))
+    exact, found = (nearest_rows(targets, x, ids, 40, method) for method in ("exact", "faiss"))
+    pairs = zip(exact.ids, found.ids, strict=True)
+    common = [len({*map(bytes, one)} & {*map(bytes, other)}) / 40 for one, other in pairs]
+    assert np.mean(common) > 0.97
+    np.testing.assert_allclose(found.similarity, exact.similarity, atol=0.02)
+    best = best_similarity(targets, x, "faiss")
+    assert np.mean(np.abs(best - best_similarity(targets, x, "exact")) < 1e-6) > 0.9
+
+
 def test_without_faiss_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ResourcesMissing, match=r"pip install 'compass_ray\[cpu\]'"):
