@@ -43,7 +43,7 @@ from compass_ray.pipelines.clustered import Clustered, cluster_documents, plan
 from compass_ray.pipelines.compare import compared, with_strategy
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import Session
-from compass_ray.sample.certificate import certify
+from compass_ray.sample.certificate import HeldOut, certify
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.problem import OwnerProblem, build_problems
 from compass_ray.sample.stage import DRAW, HISTOGRAMS, sample
@@ -183,7 +183,8 @@ def measure(
 
 def _judged(problem: OwnerProblem, selected: NDArray[np.int64], seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seeding.child_seed(seed, "certificate", problem.owner))
-    return certify(problem.heldout, problem.current, selected, np.append(problem.cluster_capacity, 0), rng)
+    heldout = HeldOut(problem.heldout, problem.heldout_effective)
+    return certify(heldout, problem.current, selected, np.append(problem.cluster_capacity, 0), rng)
 
 
 def _missing_ids(documents: Any, topics: Path) -> set[bytes]:

@@ -8,6 +8,8 @@ what is near and what is common count too.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, gammaln, softmax
@@ -44,7 +46,7 @@ def cluster_weights(pool: NDArray[np.int64], current: NDArray[np.int64]) -> Vect
     """
     shares = [counts / counts.sum() for counts in (pool, current) if counts.any()]
     mean = np.mean(shares, axis=0) if shares else np.full(len(pool), 1 / len(pool))
-    return _positive(mean, _RARE)
+    return positive(mean, _RARE)
 
 
 def spread(similarity: NDArray[np.floating], weights: Vector, width: float = BANDWIDTH) -> Vector:
@@ -98,44 +100,73 @@ def base_measure(usage: Vector, current: NDArray[np.int64], current_share: float
     share = usage / total if total else np.full(len(usage), 1 / len(usage))
     if current.any():
         share = (1 - current_share) * share + current_share * current / current.sum()
-    return _positive(share, _EPSILON)
+    return positive(share)
 
 
-def _positive(share: Vector, epsilon: float) -> Vector:
-    """Shares mixed with a little of everything."""
+def positive(share: Vector, epsilon: float = _EPSILON) -> Vector:
+    """Shares mixed with a little of everything, so that none is zero."""
     mixed: Vector = (share + epsilon / len(share)) / (1 + epsilon)
     return mixed
 
 
-def concentration(counts: NDArray[np.int64], base: Vector) -> float:
+def concentration(counts: NDArray[Any], base: Vector, within: float = 0.0) -> float:
     """The α under which Dirichlet(α·base)–multinomial counts are most likely (Minka, 2000).
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_clusters,), number
+        Documents by cluster, or what they are worth.
+    within : float
+        Above 0, the largest α whose log likelihood is at most that much below the best.
 
     Returns
     -------
     float
         In [0.01, 10^6]: small when the counts stand out from the base, large when they could be a sample of it.
     """
-    from scipy.optimize import minimize_scalar  # slow to import, and of all workers only the sampler gets here
+    from scipy.optimize import brentq, minimize_scalar  # slow to import, and of all workers only the sampler gets here
 
-    total = counts.sum()
+    total, seen = counts.sum(), counts > 0
+    some, prior = counts[seen], base[seen]
 
     def negative_log_likelihood(log_alpha: float) -> float:
         alpha = np.exp(log_alpha)
-        prior = alpha * base
-        gain = gammaln(prior + counts) - gammaln(prior)
+        gain = gammaln(alpha * prior + some) - gammaln(alpha * prior)
         return float(gammaln(alpha + total) - gammaln(alpha) - gain.sum())
 
     low, high = np.log(_ALPHA_RANGE)
-    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(low, high), method="bounded").x))
+    best = minimize_scalar(negative_log_likelihood, bounds=(low, high), method="bounded")
+    found = best.x
+    if within:
+        worst = best.fun + within
+        if negative_log_likelihood(high) <= worst:
+            found = high
+        else:
+            found = brentq(lambda log_alpha: negative_log_likelihood(log_alpha) - worst, best.x, high)
+    return float(np.exp(found))
 
 
-def shrunk_mass(counts: NDArray[np.int64], base: Vector, alpha: float) -> Vector:
+def shrunk_mass(counts: NDArray[Any], base: Vector, alpha: float) -> Vector:
     """Posterior mean ``(counts + α·base) / (m + α)``, shape (n_clusters,), sums to one."""
     mass: Vector = (counts + alpha * base) / (counts.sum() + alpha)
     return mass
 
 
-def mass_interval(counts: NDArray[np.int64], mass: Vector) -> tuple[Vector, Vector]:
+def effective_number(counts: NDArray[np.int64], squares: int) -> float:
+    """How many independent documents scatter as documents with copies do (Kish, 1965): at most as many as there are.
+
+    Parameters
+    ----------
+    counts : ndarray of int64
+        Documents, copies included.
+    squares : int
+        Sum over distinct documents of the square of their number; 0 if there are no copies.
+    """
+    total = int(counts.sum())
+    return total**2 / squares if squares else float(total)
+
+
+def mass_interval(counts: NDArray[Any], mass: Vector) -> tuple[Vector, Vector]:
     """95 % interval of each cluster's true share of usage, widened where it would not hold the shrunk one.
 
     The Jeffreys interval of a binomial share, with a lower end of 0 where nothing was counted (Brown, Cai & DasGupta,
@@ -144,7 +175,8 @@ def mass_interval(counts: NDArray[np.int64], mass: Vector) -> tuple[Vector, Vect
 
     Parameters
     ----------
-    counts : ndarray of shape (n_clusters,), int64
+    counts : ndarray of shape (n_clusters,), number
+        Documents, or what they are worth: see :func:`effective_number`.
     mass : ndarray of shape (n_clusters,), float64
         From :func:`shrunk_mass`.
 

@@ -147,6 +147,7 @@ HISTOGRAM = pa.schema(
         ("cluster", pa.int32()),  # n_clusters = the outlier bin
         ("documents", pa.int64()),
         ("tokens", pa.int64()),
+        ("squares", pa.int64()),  # over distinct documents, of how often each is there
     ]
 )
 

@@ -144,9 +144,16 @@ def _certificate_table(certificate: dict[str, Any]) -> Table:
             owner,
             *(estimate(body[name]) for name in ("before", "after", "random")),
             f"{body['selected_documents']:,}",
-            f"{body['heldout_documents']:,}",
+            _heldout(body),
         )
     return table
+
+
+def _heldout(body: dict[str, Any]) -> str:
+    """How many documents were held out, and what they are worth without copies."""
+    documents = body["heldout_documents"]
+    effective = body.get("heldout_effective", documents)  # runs of older versions did not count copies
+    return f"{documents:,}" if effective == documents else f"{documents:,} (worth {effective:,.0f})"
 
 
 def estimate(value: dict[str, float] | None) -> str:

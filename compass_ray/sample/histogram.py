@@ -17,6 +17,7 @@ SPREAD_UNIT = 2.0**-20
 """Documents that one unit of :func:`shard_spread` is."""
 
 _KEYS = ["owner", "role", "lang", "cluster"]
+_COUNTS = ["documents", "tokens", "squares"]
 
 
 def pool_mask(assignments: pa.Table) -> NDArray[np.bool_]:
@@ -93,6 +94,7 @@ def shard_histogram(
             "cluster": bin_number,
             "documents": pa.array(np.ones(assignments.num_rows, dtype=np.int64)),
             "tokens": assignments["tokens"].cast(pa.int64()),
+            "squares": _copies(assignments["doc_id"]),  # of n copies each row gives n
         }
     )
     inside = pool_mask(assignments)
@@ -105,6 +107,13 @@ def shard_histogram(
             barred = barred.set_column(0, "owner", pa.array([owner] * barred.num_rows, pa.string()))
             parts.append(barred.set_column(1, "role", pa.array([role] * barred.num_rows, pa.string())))
     return merge(parts)
+
+
+def _copies(doc_id: pa.ChunkedArray) -> pa.Array:
+    """How often the document of each row is there; copies are always in one shard."""
+    counted = doc_id.combine_chunks().value_counts()
+    position = pc.index_in(doc_id, value_set=counted.field("values")).combine_chunks()
+    return counted.field("counts").take(position)
 
 
 def shard_spread(
@@ -136,7 +145,7 @@ def shard_spread(
 def merge(histograms: Iterable[pa.Table]) -> pa.Table:
     """The sum of histograms: the same whatever their order and grouping."""
     rows = pa.concat_tables([table.select(records.HISTOGRAM.names).cast(records.HISTOGRAM) for table in histograms])
-    total = rows.group_by(_KEYS).aggregate([("documents", "sum"), ("tokens", "sum")])
-    total = total.rename_columns({"documents_sum": "documents", "tokens_sum": "tokens"})
+    total = rows.group_by(_KEYS).aggregate([(name, "sum") for name in _COUNTS])
+    total = total.rename_columns({f"{name}_sum": name for name in _COUNTS})
     ordered = total.sort_by([(key, "ascending") for key in _KEYS])
     return ordered.select(records.HISTOGRAM.names).cast(records.HISTOGRAM).combine_chunks()

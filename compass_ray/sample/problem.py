@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from compass_ray.mass import effective_number
+
 
 @dataclass(frozen=True)
 class OwnerProblem:
@@ -31,6 +33,18 @@ class OwnerProblem:
     capacity_tokens: NDArray[np.int64]  # (K, L)
     usage_tokens: NDArray[np.int64]  # (K,), tokens of all owners' target documents, without the held-out part
     distance: NDArray[np.float64]  # (K, K), between centroids
+    target_squares: int = 0  # over distinct target documents, of their number of copies; 0 if there are no copies
+    heldout_squares: int = 0
+
+    @property
+    def target_effective(self) -> float:
+        """How many independent documents the target documents are worth, outliers included."""
+        return effective_number(self.target, self.target_squares)
+
+    @property
+    def heldout_effective(self) -> float:
+        """How many independent documents the held-out ones are worth."""
+        return effective_number(self.heldout, self.heldout_squares)
 
     @property
     def cluster_capacity(self) -> NDArray[np.int64]:
@@ -95,6 +109,8 @@ def build_problems(
             capacity_tokens=eligible(owner, "tokens"),
             usage_tokens=_counts(targets, n_clusters, "tokens")[:n_clusters],
             distance=distance,
+            target_squares=_squares(_where(targets, owner=owner)),
+            heldout_squares=_squares(_where(heldout, owner=owner)),
         )
         for owner in owners
     ]
@@ -114,6 +130,10 @@ def _where(table: pa.Table, **values: str) -> pa.Table:
     for name, value in values.items():
         table = table.filter(pc.equal(table[name], value))
     return table
+
+
+def _squares(table: pa.Table) -> int:
+    return int(pc.sum(table["squares"]).as_py() or 0)
 
 
 def _counts(table: pa.Table, n_clusters: int, measure: str = "documents") -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from compass_ray import records, seeding
 from compass_ray.errors import EmptyInput, InfeasibleBudget
 from compass_ray.mass import cluster_weights
 from compass_ray.sample import exemplars
-from compass_ray.sample.certificate import certify
+from compass_ray.sample.certificate import HeldOut, certify
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import gap_table, owner_mass
 from compass_ray.sample.histogram import SPREAD_UNIT, merge
@@ -234,7 +234,7 @@ class Sampler:
         """The certificate counts documents, whatever the budget counts: usage was sampled in documents."""
         draw, problem = self._draws[owner], self._problems[owner]
         body = certify(
-            problem.heldout,
+            HeldOut(problem.heldout, problem.heldout_effective),
             problem.current,
             np.append(self._by_cluster(rows, 1), 0),
             np.append(problem.cluster_capacity, 0),

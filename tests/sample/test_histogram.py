@@ -79,15 +79,18 @@ def near_usage(pairs: Iterable[tuple[str, bytes]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=records.NEAR_USAGE)
 
 
-def cells(histogram: pa.Table) -> dict[tuple[Any, ...], tuple[int, int]]:
-    names = ("owner", "role", "lang", "cluster", "documents", "tokens")
-    return {tuple(r[n] for n in names[:4]): (r["documents"], r["tokens"]) for r in histogram.to_pylist()}
+def cells(histogram: pa.Table) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    """Documents, tokens and squares by owner, role, language and cluster."""
+    rows = [tuple(row.values()) for row in histogram.to_pylist()]
+    return {row[:4]: row[4:] for row in rows}
 
 
 def counted_in_python(
     rows: list[dict[str, Any]], near: set[tuple[str, bytes]], seed: int, fraction: float
-) -> dict[tuple[Any, ...], tuple[int, int]]:
+) -> dict[tuple[Any, ...], tuple[int, ...]]:
     """The rules of the design, one row at a time."""
+    copies = Counter(one["doc_id"] for one in rows)
+    squares: Counter[tuple[Any, ...]] = Counter()
     documents: Counter[tuple[Any, ...]] = Counter()
     tokens: Counter[tuple[Any, ...]] = Counter()
     held = heldout_mask(table(rows), seed, fraction) if rows else []
@@ -95,6 +98,7 @@ def counted_in_python(
     def count(cell: tuple[Any, ...], one: dict[str, Any]) -> None:
         documents[cell] += 1
         tokens[cell] += one["tokens"]
+        squares[cell] += copies[one["doc_id"]]
 
     usage = {one["content_id"] for one in rows if one["role"] == "target"}
     for one, is_held in zip(rows, held, strict=True):
@@ -108,7 +112,7 @@ def counted_in_python(
                 count((owner, "ineligible", one["lang"], one["cluster"]), one)
             elif (owner, one["doc_id"]) in near:
                 count((owner, "near_usage", one["lang"], one["cluster"]), one)
-    return {cell: (documents[cell], tokens[cell]) for cell in documents}
+    return {cell: (documents[cell], tokens[cell], squares[cell]) for cell in documents}
 
 
 @settings(deadline=None)
@@ -265,7 +269,7 @@ def test_held_out_usage_is_never_in_the_target() -> None:
 
 def test_an_owner_whose_usage_is_all_held_out_still_has_a_problem() -> None:
     histogram = pa.Table.from_pylist(
-        [{"owner": "sw", "role": "heldout", "lang": "sw", "cluster": 1, "documents": 3, "tokens": 9}],
+        [{"owner": "sw", "role": "heldout", "lang": "sw", "cluster": 1, "documents": 3, "tokens": 9, "squares": 3}],
         schema=records.HISTOGRAM,
     )
     (problem,) = build_problems(histogram, np.zeros(2), np.zeros((2, 2)))
@@ -276,3 +280,10 @@ def test_the_outlier_bin_is_the_last_one() -> None:
     rows = [row("target", 1, cluster=1, outlier=True), row("current", 2, cluster=1, outlier=True)]
     (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
     assert problem.target.tolist() == problem.current.tolist() == [0, 0, 0, 0, 1]
+
+
+def test_copies_of_usage_count_as_often_as_they_are_there_and_tell_no_more() -> None:
+    rows = [row("target", number, cluster=0) for number in (1, 2, 3, 3, 3)]
+    (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
+    assert (problem.target.sum(), problem.target_squares) == (5, 11)
+    assert problem.target_effective == 25 / 11

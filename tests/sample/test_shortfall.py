@@ -335,7 +335,9 @@ def sampler_of(pool: list[tuple[int, str, int]], **fields: Any) -> Sampler:
             name: [row[column] for row in rows]
             for column, name in enumerate(("owner", "role", "lang", "cluster", "documents"))
         }
-    ).append_column("tokens", pa.array([10 * row[-1] for row in rows]))
+    )
+    tokens = pa.array([10 * row[-1] for row in rows])
+    histogram = histogram.append_column("tokens", tokens).append_column("squares", histogram["documents"])
     sampler = Sampler(SampleConfig(**{"budget": 5, **fields}), DISTANCE, 0, sameness=Sameness(np.inf))
     sampler.add_counts(histogram, None)
     sampler.add_spread(np.array([10 << 20, 0, 0, 0]))
@@ -382,7 +384,7 @@ def test_near_copies_that_are_most_of_the_pool_are_doubted_and_all_of_it_are_an_
     counts = pa.Table.from_pylist(
         [
             {"owner": owner or ("sw" if role == "target" else None), "role": role, "lang": "sw", "cluster": 0}
-            | {"documents": 7, "tokens": 70}
+            | {"documents": 7, "tokens": 70, "squares": 7}
             for role, owner in rows
         ],
         schema=records.HISTOGRAM,
