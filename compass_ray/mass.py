@@ -160,7 +160,7 @@ def effective_number(counts: NDArray[np.int64], squares: int) -> float:
     counts : ndarray of int64
         Documents, copies included.
     squares : int
-        Sum over distinct documents of the square of their number; 0 if there are no copies.
+        Over distinct documents, of how often each is there; 0 where nobody counted, and then all are distinct.
     """
     total = int(counts.sum())
     return total**2 / squares if squares else float(total)

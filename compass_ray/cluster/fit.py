@@ -81,7 +81,7 @@ class RowGroup:
             noise = seeding.exponential(member.ids, seed, f"center-{len(centers)}")
             with np.errstate(divide="ignore"):
                 keys = noise / (member.weights * distance_sq)
-            best = _first(best, _lowest(member, keys, 1))
+            best = _first(best, _points(member, keys, _ordered(member, keys)[:1]))
         return best
 
     def _measure(self, centers: NDArray[np.float32]) -> None:
@@ -115,19 +115,23 @@ class RowGroup:
         found: list[Point] = []
         for member in self._members:
             _, similarity = self._nearest(member.x, centroids)
-            words = records.ids_to_words(member.ids)
-            by_id = np.lexsort((words[:, 1], words[:, 0]))
-            first = by_id[distinct_rows(member.x[by_id])[0]]
-            distinct = ShardRows(member.ids[first], member.x[first], member.weights[first])
-            found += _lowest(distinct, similarity[first].astype(np.float64), count)
+            keys = similarity.astype(np.float64)
+            order = _ordered(member, keys)
+            first = np.sort(distinct_rows(member.x[order])[0])[:count]  # of equal rows the one that comes first
+            found += _points(member, keys, order[first])
         return _different(found)[:count]
 
 
-def _lowest(member: ShardRows, keys: NDArray[np.float64], count: int) -> list[Point]:
+def _ordered(member: ShardRows, keys: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions of the rows with a finite key, the lowest first, ties by id."""
     finite = np.flatnonzero(np.isfinite(keys))
     words = records.ids_to_words(member.ids[finite])
-    order = finite[np.lexsort((words[:, 1], words[:, 0], keys[finite]))[:count]]
-    return [(float(keys[i]), member.ids[i].tobytes(), member.x[i]) for i in order]
+    ordered: NDArray[np.int64] = finite[np.lexsort((words[:, 1], words[:, 0], keys[finite]))]
+    return ordered
+
+
+def _points(member: ShardRows, keys: NDArray[np.float64], rows: NDArray[np.int64]) -> list[Point]:
+    return [(float(keys[i]), member.ids[i].tobytes(), member.x[i]) for i in rows]
 
 
 def _order(point: Point) -> tuple[float, bytes]:

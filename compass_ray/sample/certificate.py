@@ -24,6 +24,8 @@ FEWEST_HELDOUT = 5
 _BOOTSTRAP_DRAWS = 500
 _RANDOM_DRAWS = 200
 _PLAUSIBLE = 0.5
+"""By how much less likely, in log likelihood, a usage may be than the likeliest for the sample not to speak against it:
+one standard error."""
 _TAILS = (0.025, 0.975)
 
 Counts = NDArray[np.int64]
@@ -65,6 +67,12 @@ class HeldOut:
         """Of all documents, by cluster."""
         share: Vector = self.counts / self.counts.sum()
         return share
+
+    @property
+    def worth(self) -> Vector:
+        """Independent documents by cluster."""
+        documents: Vector = self.shares * self.effective
+        return documents
 
 
 def divergence(heldout: HeldOut, training: Counts, rng: np.random.Generator) -> Estimate:
@@ -132,7 +140,7 @@ def _plausible(heldout: HeldOut, like: Sequence[Vector]) -> Iterator[Vector]:
     """
     observed = heldout.shares
     yield observed
-    counts = observed * heldout.effective
+    counts = heldout.worth
     single = float(observed[counts <= 1].sum())
     unseen = max(single, 1 - _TAILS[0] ** (1 / heldout.effective))
     for towards in (_uniform(observed), *like):
@@ -154,7 +162,7 @@ def _errors(heldout: HeldOut, statistic: Statistic, usage: Vector, rng: np.rando
 
 
 def _bias(heldout: HeldOut, statistic: Statistic, rng: np.random.Generator) -> float:
-    counts, uniform = heldout.shares * heldout.effective, _uniform(heldout.shares)
+    counts, uniform = heldout.worth, _uniform(heldout.shares)
     shrunk = shrunk_mass(counts, uniform, concentration(counts, uniform))
     return float(_errors(heldout, statistic, (heldout.shares + shrunk) / 2, rng).mean())
 

@@ -33,7 +33,7 @@ class OwnerProblem:
     capacity_tokens: NDArray[np.int64]  # (K, L)
     usage_tokens: NDArray[np.int64]  # (K,), tokens of all owners' target documents, without the held-out part
     distance: NDArray[np.float64]  # (K, K), between centroids
-    target_squares: int = 0  # over distinct target documents, of their number of copies; 0 if there are no copies
+    target_squares: int = 0  # over distinct target documents, of how often each is there; 0 where nobody counted
     heldout_squares: int = 0
 
     @property
