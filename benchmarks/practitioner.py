@@ -133,7 +133,7 @@ def judge(run: CurationRun, setting: str, ids: dict[str, str]) -> list[Row]:
                 "drawn at most twice": round(statistics.mean(n <= 2 for n in times.values()), 4) if times else None,
                 "most often": max(times.values(), default=0),
                 "passed over as copies": body["copies"],
-                "jsd after": body["after"]["jsd"],
+                "jsd after": body["after"] and body["after"]["jsd"],
                 "seconds": round(sum(stage.seconds for stage in run.stages if stage.stage == "sample"), 1),
             }
         )

@@ -155,7 +155,7 @@ def measure(
                 body = found.certificate
                 if found.owner in unseen:
                     selected = np.bincount(mine["cluster"].to_numpy(), minlength=n_clusters + 1)
-                    problem = dataclasses.replace(problems[found.owner], heldout=unseen[found.owner])
+                    problem = dataclasses.replace(problems[found.owner], heldout=unseen[found.owner], heldout_squares=0)
                     body = body | _judged(problem, selected, config.seed)
                 rows.append(
                     {
