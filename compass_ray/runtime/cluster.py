@@ -10,20 +10,35 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import ray.exceptions
 
+from compass_ray import errors
 from compass_ray.errors import CompassError, ResourcesMissing, WorkerLost
 from compass_ray.runtime.config import RayConfig
-from compass_ray.runtime.head import answers, watch_head
+from compass_ray.runtime.head import watch_head, why_silent
+
+_STARTING = "raised in its creation task"
+_OURS = re.compile(rf"^{errors.__name__}\.(?P<name>\w+): ", re.MULTILINE)
 
 _ADVICE_OF_RAY = re.compile(r"\nFailed to .* after \d+/\d+ attempts")
 """Where Ray Data's own advice begins, which it appends to the message of any error: on settings that are not ours."""
 
 
-def connect(config: RayConfig) -> None:
+class Connection(NamedTuple):
+    """How this process got to its Ray.
+
+    ``joined`` says in words which cluster it has joined, None if it joined none just now; ``local`` whether it has
+    started a Ray of its own.
+    """
+
+    joined: str | None
+    local: bool
+
+
+def connect(config: RayConfig) -> Connection:
     """Join a cluster, or start a local Ray that ends with this process.
 
     The order is: ``config.address``, ``RAY_ADDRESS`` (set inside `ray job submit`), a cluster that
@@ -33,20 +48,20 @@ def connect(config: RayConfig) -> None:
     Raises
     ------
     ResourcesMissing
-        If an address was named and no cluster answers there.
+        If an address was named and no cluster answers there, or takes no calls of ours, or no local Ray can be started.
     """
     if ray.is_initialized():
-        return
+        return Connection(None, local=False)
     _quiet()
     named = config.address or os.environ.get("RAY_ADDRESS")
-    if named:
-        _join(named)
-    elif (running := _started_here()) is not None:
-        _join(running)
+    running = None if named else _started_here()
+    if address := named or running:
+        _join(address)
     else:
-        _init(address="local", num_cpus=config.num_cpus, include_dashboard=False)
+        _start(config.num_cpus)
         _keep_token_private()
     _quiet_data()
+    return Connection(_described() if address else None, local=not address)
 
 
 def _keep_token_private() -> None:
@@ -56,18 +71,57 @@ def _keep_token_private() -> None:
         token.chmod(0o600)
 
 
-def _join(address: str) -> None:
+def _start(num_cpus: int | None) -> None:
+    """A local Ray; what hinders it is on this machine."""
     try:
-        if not answers(address):
-            raise ConnectionError("nothing listens there")  # Ray itself would wait for minutes
+        _init(address="local", num_cpus=num_cpus, include_dashboard=False)
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise ResourcesMissing(
+            f"no local Ray can be started here: {type(exc).__name__}: {_first_line(exc)}; Ray keeps sockets and logs "
+            "below RAY_TMPDIR (/tmp if it is not set), whose path has to be short and which has to be yours, and a "
+            "token below HOME: set both to folders that you can write to"
+        ) from exc
+
+
+def _join(address: str) -> None:
+    if address.startswith(("http://", "https://")):
+        raise ResourcesMissing(
+            f"ray.address: {address} is that of a dashboard, to which jobs are submitted (`submit --address`); "
+            "a cluster is joined at the address of its head, as 10.0.0.1:6379"
+        )
+    try:
+        if (silence := why_silent(address)) is not None:  # Ray itself would wait for minutes
+            raise ConnectionError(silence)
         _init(address=address)
         if not address.startswith("ray://"):  # Ray Client has a watch of its own
             watch_head()
+    except ray.exceptions.AuthenticationError as exc:
+        raise ResourcesMissing(
+            f"ray.address: the cluster at {address} does not take our token ({_first_line(exc)}); give its token as "
+            "RAY_AUTH_TOKEN, or the path of a file with it as RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token"
+        ) from exc
     except ConnectionError as exc:
         raise ResourcesMissing(
             f"ray.address: no cluster answers at {address} ({exc}); start one with `ray start --head`, "
             "or leave the address out to run locally"
         ) from exc
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or [""])[0]
+
+
+def _described() -> str:
+    """The cluster that was joined: where, which session, whose, and how large. ``auto`` finds any that is there."""
+    context = ray.get_runtime_context()
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    size = f"nodes: {len(nodes):,}, CPUs: {ray.cluster_resources().get('CPU', 0):g}"
+    if ray.util.client.ray.is_connected():
+        return f"a Ray cluster through Ray Client ({size})"
+    node = ray._private.worker.global_worker.node  # no public name tells the session
+    folder = Path(node.get_session_dir_path())
+    owner = f" of user {folder.owner()}" if folder.is_dir() else ""
+    return f"the Ray cluster at {context.gcs_address}, {folder.name}{owner} ({size})"
 
 
 def _init(**options: Any) -> None:
@@ -83,9 +137,9 @@ def _started_here() -> str | None:
     note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108 where Ray puts it
     try:
         address = note.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except OSError:  # none, or somebody else's
         return None
-    return address if address and answers(address) else None
+    return address if address and why_silent(address) is None else None
 
 
 def cluster_cpus() -> int:
@@ -151,9 +205,17 @@ def ray_errors() -> Iterator[None]:
         if not any(_is_rays(failure) and not isinstance(failure, ray.exceptions.RayTaskError) for failure in failures):
             raise
         raise WorkerLost(
-            f"Ray gave up on a worker ({type(exc).__name__}: {exc}); if memory ran out, lower "
+            f"Ray gave up on a worker ({_briefly(exc)}); if memory ran out, lower "
             "ingest.shard_bytes or the number of workers; run the same command again to go on where it stopped"
         ) from exc
+
+
+def _briefly(exc: Exception) -> str:
+    """What Ray says of a lost worker; of one that did not start, the error alone and not the way to it."""
+    text = str(exc).strip()
+    if _STARTING not in text:
+        return f"{type(exc).__name__}: {text}"
+    return f"an actor could not start: {text.splitlines()[-1].strip()}"
 
 
 def _is_rays(exc: BaseException) -> bool:
@@ -172,7 +234,21 @@ def _our_cause(exc: BaseException) -> CompassError | None:
         if isinstance(current, CompassError):
             cause = getattr(current, "cause", current)  # Ray raises a mixture of its class and ours
             return cause if isinstance(cause, CompassError) else current
+        if (told := _told_by(current)) is not None:
+            return told
         current = getattr(current, "cause", None) or current.__cause__ or current.__context__
+    return None
+
+
+def _told_by(exc: BaseException) -> CompassError | None:
+    """The error of ours with which an actor failed to start: Ray keeps nothing of it but the text, at the end."""
+    text = str(exc)
+    if not isinstance(exc, ray.exceptions.RayActorError) or _STARTING not in text:
+        return None
+    for found in reversed(list(_OURS.finditer(text))):
+        kind = getattr(errors, found["name"], None)
+        if isinstance(kind, type) and issubclass(kind, CompassError):
+            return kind(text[found.end() :].strip())
     return None
 
 

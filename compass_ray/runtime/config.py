@@ -13,4 +13,9 @@ class RayConfig(Config):
     address: str | None = Field(
         default=None, description="Cluster to join; else RAY_ADDRESS, else a running `ray start`, else a local Ray"
     )
+    wait_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long a run waits for room while nothing of it runs; 30 on a cluster, 2 on a local Ray",
+    )
     num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local Ray; all of the machine if not given")

@@ -19,6 +19,33 @@ from compass_ray.errors import ClusterError
 PATIENCE_S = 45
 """Below the minute after which Ray ends the process (``gcs_rpc_server_reconnect_timeout_s``)."""
 _POLL_S = 5
+_ANSWER_S = 5
+
+_SETTINGS = 4  # the type of the frame that either side of HTTP/2 sends first (RFC 9113, 3.4 and 6.5)
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
+
+
+def why_silent(address: str) -> str | None:
+    """Why no head of a cluster can be at an address; None if one may be. One without a port is left to Ray.
+
+    Ray's services speak HTTP/2. What accepts a connection there and says nothing of the kind within five seconds is
+    none of them: joining it would take Ray minutes.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return None
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S) as connection:
+            if os.environ.get("RAY_USE_TLS") == "1":
+                return None
+            connection.sendall(_HTTP2_PREFACE)
+            answer = connection.recv(9)
+    except TimeoutError:
+        return f"what listens there has not said a word within {_ANSWER_S} s"
+    except OSError as exc:
+        return f"nothing listens there: {exc.strerror or exc}"
+    is_settings = len(answer) > 3 and answer[3] == _SETTINGS
+    return None if is_settings else "what listens there is no part of Ray"
 
 
 def answers(address: str) -> bool:

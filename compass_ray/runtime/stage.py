@@ -5,6 +5,7 @@ The one protocol of all stages: given the keys that have no receipt yet, yield a
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,13 +15,14 @@ from typing import Any
 
 from compass_ray import storage
 from compass_ray.artifacts import Artifact, Manifest, Receipt
-from compass_ray.errors import CompassError, Interrupted, WorkerLost
+from compass_ray.errors import CompassError, Interrupted, ResourcesMissing, WorkerLost
 from compass_ray.runtime import metrics
 from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.log import LOG, log_as_asked
 from compass_ray.runtime.memory import PeakMemory
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.status import StatusFile
+from compass_ray.runtime.waiting import JOINED_MINUTES, LOCAL_MINUTES, Head, Waiting
 
 _LOOK_S = 1.0
 _BEAT_S = 5.0
@@ -63,7 +65,9 @@ class Session:
     status: StatusFile | None = None
     stages: list[StageRecord] = field(default_factory=list)
     memory: PeakMemory = field(default_factory=PeakMemory)
+    waiting: Waiting | None = None
     _connected: bool = field(default=False, init=False, repr=False)
+    _gave_up: str | None = field(default=None, init=False, repr=False)
 
     def connect(self) -> None:
         """Find out whether the output may be written, and join Ray; what is done once is not done again.
@@ -76,8 +80,27 @@ class Session:
             from compass_ray.runtime.cluster import connect
 
             storage.check_writable(self.output)
-            connect(self.ray)
+            joined, local = connect(self.ray)
+            if joined:
+                self.display.say(f"joined {joined}")
+            minutes = self.ray.wait_minutes or (LOCAL_MINUTES if local else JOINED_MINUTES)
+            self.waiting = Waiting(self.display.say, Head(), minutes, self._give_up)
             self._connected = True
+
+    def _give_up(self, message: str) -> None:
+        """End the wait of the main thread, which is inside Ray and looks at signals alone."""
+        self._gave_up = message
+        _thread.interrupt_main()
+
+    def refuse_waiting(self) -> None:
+        """Say what was waited for in vain, if that is why the main thread was interrupted.
+
+        Raises
+        ------
+        ResourcesMissing
+        """
+        if self._gave_up is not None:
+            raise ResourcesMissing(self._gave_up) from None
 
     def complete(
         self, artifact: Artifact, keys: Sequence[str], compute: Callable[[list[str]], Iterable[Receipt]]
@@ -199,7 +222,11 @@ def session(
     opened = Session(output, ray, display or Display(), name, status)
     try:
         with _watched(opened):
-            yield opened
+            try:
+                yield opened
+            except KeyboardInterrupt:
+                opened.refuse_waiting()
+                raise
     except BaseException as exc:
         LOG.error("run ended", extra={"run": name, "error": f"{type(exc).__name__}: {exc}"})
         if status:
@@ -222,6 +249,8 @@ def _watched(opened: Session) -> Iterator[None]:
         written = time.monotonic()
         while not left.wait(_LOOK_S):
             opened.memory.look()
+            if opened.waiting:
+                opened.waiting.look()
             if opened.status and time.monotonic() - written >= _BEAT_S:
                 written = time.monotonic()
                 try:

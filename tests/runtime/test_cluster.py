@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from ray.data._internal import util
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorDiedError, RayTaskError
 
-from compass_ray.errors import ResourcesMissing
+from compass_ray.errors import ResourcesMissing, WorkerLost
 from compass_ray.runtime.cluster import ray_errors, worthwhile
 
 
@@ -26,6 +26,28 @@ def test_actors_are_as_many_as_have_work_room_and_shards(
     shards: int, rows: int, room: int, asked: int | None, expected: int
 ) -> None:
     assert worthwhile(shards, rows, 2_000, room, asked) == expected
+
+
+def _failed_start(raised: str) -> ActorDiedError:
+    """What Ray makes of an error in an actor's ``__init__``, as it comes to the driver."""
+    task = RayTaskError("Actor.__init__", f"Traceback (most recent call last):\n  File x\n{raised}", ValueError())
+    return ActorDiedError(task)
+
+
+def test_an_error_of_ours_in_the_start_of_an_actor_arrives_as_itself() -> None:
+    exc = _failed_start("compass_ray.errors.ResourcesMissing: write x: no space left; make room\nand once more")
+    with pytest.raises(ResourcesMissing) as caught, ray_errors():
+        raise exc
+    assert str(caught.value) == "write x: no space left; make room\nand once more"
+
+
+def test_another_error_in_the_start_of_an_actor_is_one_line() -> None:
+    with pytest.raises(WorkerLost) as caught, ray_errors():
+        raise _failed_start("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.")
+    message = str(caught.value)
+    assert message.startswith("Ray gave up on a worker (an actor could not start: torch.OutOfMemoryError: CUDA out of")
+    assert "Traceback" not in message
+    assert "\n" not in message
 
 
 def test_what_ray_data_appends_to_an_error_of_ours_is_not_said() -> None:
