@@ -14,6 +14,9 @@ from pathlib import Path
 
 from compass_ray.errors import ConfigError, ResourcesMissing
 
+CHAT_TEMPLATE, MORE_TEMPLATES = "chat_template.jinja", "additional_chat_templates"
+"""As transformers names them beside a tokenizer; the folder holds those that have names of their own."""
+
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _NOT_READ = {"LICENSE", "scores.json"}

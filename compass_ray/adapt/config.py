@@ -6,6 +6,7 @@ training that was interrupted may go on with another number of workers or anothe
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -122,6 +123,9 @@ class AdaptConfig(Config):
     )
     chat_template: Annotated[str | None, EXECUTION] = Field(
         default=None, description="File with a chat template, for bases whose tokenizer has none"
+    )
+    template_date: date = Field(
+        default=date(2025, 1, 1), description="What a chat template is told that asks for today's date"
     )
     max_length: int = Field(default=2048, ge=8, description="Tokens of a pack; longer documents are cut")
     packing: bool = Field(default=True, description="Several documents in a pack, without attention across them")

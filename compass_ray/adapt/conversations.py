@@ -30,6 +30,12 @@ class CallsNotInTemplate(TemplateMismatch):
     reason = "tool_calls_not_in_template"
 
 
+class TurnRewritten(TemplateMismatch):
+    """A conversation of which the chat template renders a turn otherwise once others follow it."""
+
+    reason = "template_rewrites_turns"
+
+
 @dataclass(frozen=True)
 class Conversation:
     """Messages and tools in the form that templates take."""

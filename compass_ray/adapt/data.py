@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from compass_ray import records, seeding
 from compass_ray.adapt import split
-from compass_ray.adapt.examples import Example, check_template, example_of, not_in_template
+from compass_ray.adapt.examples import Example, check_template, ends_answers, example_of, not_in_template
 from compass_ray.adapt.packing import Packs, make_packs
 from compass_ray.adapt.tokenizer import TokenizerSource
 from compass_ray.adapt.usage import usage_packs
 from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 3
+VERSION = 4
 TRAIN, HELDOUT, USAGE, DOCUMENTS, REPLAY = "train", "heldout", "usage", "documents", "replay"
 _PARTS = (TRAIN, HELDOUT, USAGE, DOCUMENTS, REPLAY)
 
@@ -234,7 +234,7 @@ def _tokenise_language(
     rows = _rows_of(gathered, lang)
     tokenizer = source.load()
     conversations = rows["messages"].is_valid()
-    if pc.any(conversations).as_py():
+    if any_chats := bool(pc.any(conversations).as_py()):
         check_template(tokenizer, "adapt.chat_template")
     heldout = split.language_mask(rows, seed, config.heldout_fraction, config.heldout_documents)
     made = [
@@ -258,6 +258,9 @@ def _tokenise_language(
         "in_language": {part: in_language[part] for part in (TRAIN, HELDOUT)},
         "usage": usage_counts,
         "dropped_reasons": dict(Counter(reason for _, reason in made if reason)),
+        "chats": int(np.asarray(conversations)[[fate == TRAIN for fate in fates]].sum()),
+        "ends_answers": ends_answers(tokenizer) if any_chats else None,
+        "told_date": config.template_date.isoformat() if any_chats and source.asks_for_date() else None,
         "not_in_template": not_in_template(example for example, _ in made),
         "truncated": sum(bool(example and example.truncated) for example, _ in made),
         "selected": int(pc.sum(documents.filter(pc.equal(documents["part"], TRAIN))["selected"]).as_py() or 0),

@@ -32,6 +32,7 @@ from compass_ray.adapt.conversations import (
     Conversation,
     Messages,
     TemplateMismatch,
+    TurnRewritten,
     conversation,
     left_out,
     render,
@@ -43,9 +44,9 @@ GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 PROBE = (
     {"role": "user", "content": "How many legs has a spider?"},
     {"role": "assistant", "content": "It has eight."},
-    {"role": "user", "content": "And a bee?"},
-    {"role": "assistant", "content": "A bee has six."},
 )
+"""What every template for conversations must render. It has one answer: some templates take away what an earlier one
+has that a last one keeps, and serve conversations of one answer all the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,7 @@ def not_in_template(examples: Iterable[Example | None]) -> dict[str, int]:
 
 
 def check_template(tokenizer: Any, field: str) -> None:
-    """Refuse a tokenizer that cannot mask a plain conversation, before any work is done.
+    """Refuse a tokenizer that cannot mask a plain conversation of one answer, before any work is done.
 
     Parameters
     ----------
@@ -168,9 +169,16 @@ def check_template(tokenizer: Any, field: str) -> None:
     expected = sum(len(message["content"]) for message in PROBE if message["role"] == "assistant")
     if example.n_bytes < expected:
         raise ConfigError(
-            f"{field}: the chat template lets {example.n_bytes} of {expected} bytes of two plain answers be trained "
+            f"{field}: the chat template lets {example.n_bytes} of {expected} bytes of a plain answer be trained "
             f"(their tokens begin before them, or outside of {{% generation %}}); {cure}"
         )
+
+
+def ends_answers(tokenizer: Any) -> bool:
+    """Whether the last trained token of an answer is one that no text spells, so that a model learns to stop."""
+    example = chat_example(tokenizer, PROBE, max_length=2**31)
+    last = int(example.tokens[example.trained][-1])
+    return last in tokenizer.added_tokens_decoder or last in tokenizer.all_special_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +218,7 @@ def _turns(
         before = render(tokenizer, talk.until(number), prompt=True)
         after = render(tokenizer, talk.until(number + 1)).removesuffix(closing)
         if not (text.startswith(after) and after.startswith(before)):
-            raise TemplateMismatch(f"the chat template renders message {number} otherwise than its place in the whole")
+            raise TurnRewritten(f"the chat template renders message {number} otherwise than its place in the whole")
         visible = after.rstrip()
         yield len(before), len(visible if visible.endswith(markup) else after)
 

@@ -22,19 +22,22 @@ class ModelSize:
     Attributes
     ----------
     frozen, trained : int
-        Weights of matrix products: embeddings that are only looked up do not count, the output layer does.
+        Weights of matrix products at every token: embeddings that are only looked up do not count.
+    output : int
+        Frozen weights of the output layer, which is computed where something is predicted alone.
     layers, attention_width : int
         Attention layers, and the features of all heads together.
     """
 
     frozen: int
     trained: int
+    output: int
     layers: int
     attention_width: int
 
 
-def step_flops(size: ModelSize, tokens: int, pairs: float) -> float:
-    """FLOPs of forward and backward over ``tokens`` tokens.
+def step_flops(size: ModelSize, tokens: int, predicted: int, pairs: float) -> float:
+    """FLOPs of forward and backward over ``tokens`` tokens, of which so many are ``predicted``.
 
     A product with a weight costs 2 FLOPs a token forward, 2 for the gradient of its input and 2 for its own; a frozen
     weight has no gradient of its own, so it costs 4 where a trained one costs 6. Attention costs 4 FLOPs a feature and
@@ -45,7 +48,7 @@ def step_flops(size: ModelSize, tokens: int, pairs: float) -> float:
     pairs : float
         Pairs of tokens that attend: ``n (n + 1) / 2`` of each document of n tokens.
     """
-    weights = tokens * (4.0 * size.frozen + 6.0 * size.trained)
+    weights = tokens * (4.0 * size.frozen + 6.0 * size.trained) + predicted * 4.0 * size.output
     return weights + 12.0 * size.layers * size.attention_width * pairs
 
 

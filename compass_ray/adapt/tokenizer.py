@@ -1,18 +1,29 @@
-"""The base model's tokenizer, and where the base is; without torch, so that tasks that only tokenise start fast."""
+"""The base model's tokenizer with its chat template, and where the base is.
+
+Without torch, so that tasks that only tokenise start fast. A template that asks for today's date is told
+``adapt.template_date``: a training has the same tokens on every day.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.errors import ConfigError
-from compass_ray.models import find_model
+from compass_ray.models import CHAT_TEMPLATE, MORE_TEMPLATES, find_model
 
-_FILES = ("*token*", "vocab*", "merges.txt", "chat_template*", "*.model")
+_FILES = ("*token*", "vocab*", "merges.txt", "chat_template*", "additional_chat_templates/*", "*.model")
+_CLOCK = "strftime_now"
+_ASKS_FOR_THE_DATE = re.compile(_CLOCK + r"""\(\s*(?P<quote>['"])(?P<form>[^'"]*)(?P=quote)\s*\)""")
+_EXISTENCE = re.compile(_CLOCK + r"\s+is\s+(not\s+)?defined")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def base_folder(config: AdaptConfig, *, fetch: bool = True) -> Path:
@@ -38,7 +49,8 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Any:
     Raises
     ------
     ConfigError
-        If it cannot be loaded without remote code, or reports no character offsets (it is not a fast one).
+        If it cannot be loaded without remote code, reports no character offsets (it is not a fast one), or has named
+        chat templates of which none is the default.
     """
     from transformers import AutoTokenizer
 
@@ -53,7 +65,33 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Any:
         )
     if chat_template is not None:
         tokenizer.chat_template = chat_template
+    named = tokenizer.chat_template
+    if isinstance(named, Mapping) and "default" not in named:
+        raise ConfigError(
+            f"adapt.base: the tokenizer of {folder} has chat templates named {', '.join(sorted(named))}, and none is "
+            "the default; give one of them as adapt.chat_template"
+        )
     return tokenizer
+
+
+def at_date(template: str, day: date) -> str:
+    """A chat template as it is on a day: with that in place of every call of the clock.
+
+    transformers gives templates ``strftime_now``, which reads the clock of the machine, and lets no caller put another
+    in its place.
+
+    Raises
+    ------
+    ConfigError
+        If the template calls it otherwise than with a literal format.
+    """
+    dated = _ASKS_FOR_THE_DATE.sub(lambda call: json.dumps(day.strftime(call["form"])), template)
+    if _CLOCK in _EXISTENCE.sub("", dated):
+        raise ConfigError(
+            f"adapt.chat_template: the template uses the clock ({_CLOCK}) otherwise than with a literal format, so its "
+            "tokens would change from day to day; give a template that writes a date"
+        )
+    return dated
 
 
 @dataclass(frozen=True)
@@ -64,13 +102,35 @@ class TokenizerSource:
     chat_template: str | None
 
     def load(self) -> Any:
-        """The tokenizer, with the template in place."""
-        return load_tokenizer(base_folder(self.config), self.chat_template)
+        """The tokenizer, with the template in place, as it is on ``template_date``."""
+        tokenizer = load_tokenizer(base_folder(self.config), self.chat_template)
+        day, found = self.config.template_date, tokenizer.chat_template
+        if isinstance(found, Mapping):
+            tokenizer.chat_template = {name: at_date(text, day) for name, text in found.items()}
+        elif found is not None:
+            tokenizer.chat_template = at_date(found, day)
+        return tokenizer
+
+    def asks_for_date(self) -> bool:
+        """Whether the template is told ``template_date``."""
+        return any(_ASKS_FOR_THE_DATE.search(text.decode()) for text in self.template_files().values())
+
+    def template_files(self) -> dict[str, bytes]:
+        """The chat template, named as transformers names it beside a tokenizer, with its clock; empty without one."""
+        found = load_tokenizer(base_folder(self.config), self.chat_template).chat_template
+        named = {} if found is None else {"default": found} if isinstance(found, str) else dict(found)
+        if odd := [name for name in named if not _NAME.fullmatch(name)]:
+            raise ConfigError(f"adapt.base: a chat template is named {odd[0]!r}; expected letters, digits, '_' and '-'")
+        return {
+            CHAT_TEMPLATE if name == "default" else f"{MORE_TEMPLATES}/{name}.jinja": text.encode()
+            for name, text in sorted(named.items())
+        }
 
     def fingerprint(self) -> str:
         """Hash of all that decides the tokens of a text."""
         folder = base_folder(self.config)
-        total = hashlib.blake2b(json.dumps(self.chat_template).encode(), digest_size=16)
+        given = json.dumps([self.chat_template, self.config.template_date.isoformat()])
+        total = hashlib.blake2b(given.encode(), digest_size=16)
         for path in sorted({path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()}):
             total.update(path.name.encode() + b"\0" + path.read_bytes())
         return total.hexdigest()

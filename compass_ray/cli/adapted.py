@@ -56,6 +56,13 @@ def _notes(counts: dict[str, Any], version: str) -> Iterator[str]:
     if unsaid := counts.get("not_in_template"):  # runs of older versions do not know
         lost = ", ".join(f"{kind} of {rows:,} documents" for kind, rows in unsaid.items())
         yield f"the chat template leaves out {lost}; a template that has them may be given as adapt.chat_template"
+    if counts.get("ends_answers") is False:
+        yield (
+            "the chat template ends answers with no token of its own: the adapter does not learn to stop; one that "
+            "has one may be given as adapt.chat_template"
+        )
+    if told_date := counts.get("told_date"):
+        yield f"the chat template asks for today's date, and was told {told_date} (adapt.template_date)"
     usage = counts["usage"]
     tried = usage["scored"] + sum(usage["dropped_reasons"].values())
     if usage["heldout"] > tried:

@@ -33,6 +33,15 @@ class Form(StrEnum):
     vllm = "vllm"
 
 
+class Dtype(StrEnum):
+    """Number type of a merged model."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 @app.command("list")
 def list_command(registry: RegistryUrl, as_json: AsJson = False) -> None:
     """List all versions and what their aliases are."""
@@ -48,7 +57,8 @@ def list_command(registry: RegistryUrl, as_json: AsJson = False) -> None:
     for row in rows:
         language = f"{language_name(row['lang'])} ({row['lang']})"
         aliases = ", ".join(row["aliases"])
-        table.add_row(row["base"], language, row["version"], aliases, row["created"], row["parent"] or "–")
+        created = row["created"] or "its folder is gone"
+        table.add_row(row["base"], language, row["version"], aliases, created, row["parent"] or "–")
     results_console(pipe_width=_PIPE_WIDTH, markup=False).print(table)
 
 
@@ -118,13 +128,22 @@ def export(
     tolerance: Annotated[
         float | None, typer.Option(help="Largest change of logits, as a part of the adapter's effect (0.05)")
     ] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Of a merged model; the base's by default")] = Dtype.auto,
     as_json: AsJson = False,
 ) -> None:
     """Write an adapter for other tools."""
     from compass_ray.pipelines.registry import export_adapter
 
     body = export_adapter(
-        registry, adapter, form.value, output, base=base, revision=revision, rank=rank, tolerance=tolerance
+        registry,
+        adapter,
+        form.value,
+        output,
+        base=base,
+        revision=revision,
+        rank=rank,
+        tolerance=tolerance,
+        dtype=dtype.value,
     )
     if as_json:
         print_json(body)

@@ -19,7 +19,7 @@ from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.adapt.tokenizer import TokenizerSource, base_folder
 from compass_ray.adapt.usage import heldout_usage
-from compass_ray.artifacts import Artifact, open_artifact, to_parquet
+from compass_ray.artifacts import Artifact, digest, open_artifact, to_parquet
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import AdaptationError, CompassError, ConfigError, DataError, ResourcesMissing
@@ -95,7 +95,7 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     folder = base_folder(section)
     base = BaseRef(section.base if section.revision else folder.name, section.revision, weights_hash(folder))
     source = TokenizerSource(section, _chat_template(section))
-    pad_token = _pad_token(source.load())
+    pad_token, templates = _pad_token(source.load()), source.template_files()
 
     if not run.exists():
         _check_room(section, session)  # a run that finds all its artifacts starts no cluster
@@ -112,8 +112,10 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     registry = Registry(registry_url(config))
     lines = {}
     for lang, one in adapted.items():
-        lineage = _lineage(config, section, base, one, trained_on, tokens)
-        version = _register(registry, lineage, {**one.files(), **reference_files(config, trained_on, tokens, lang)})
+        spoken = templates if data.counts_of(tokens, lang)["chats"] else {}
+        lineage = _lineage(config, section, base, one, trained_on, tokens, spoken)
+        files = {**one.files(), **spoken, **reference_files(config, trained_on, tokens, lang)}
+        version = _register(registry, lineage, files)
         lines[lang] = {"version": version, "scores": lineage.scores, "documents": lineage.documents}
         put(run, f"adapt/{lang}/curve.parquet", to_parquet(one.curve()))
         put(run, f"adapt/{lang}/scores.parquet", to_parquet(one.score_table()))
@@ -294,7 +296,13 @@ def _identity(section: AdaptConfig, base: BaseRef, gathered: Artifact, source: T
 
 
 def _lineage(
-    config: RunConfig, section: AdaptConfig, base: BaseRef, one: Any, trained_on: TrainingData, tokens: Artifact
+    config: RunConfig,
+    section: AdaptConfig,
+    base: BaseRef,
+    one: Any,
+    trained_on: TrainingData,
+    tokens: Artifact,
+    templates: Mapping[str, bytes],
 ) -> Lineage:
     scores = one.score_table().drop_columns(["adapter"]).to_pylist()
     counts = data.counts_of(tokens, one.lang)
@@ -306,17 +314,24 @@ def _lineage(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code_version=compass_ray.__version__,
         selection=None if trained_on.selection is None else trained_on.selection.fingerprint,
-        config={"adapt": identity(section), "seed": config.seed},
+        config={
+            "adapt": identity(section),
+            "seed": config.seed,
+            "chat_template": digest(b"\0".join(templates.values())) if templates else None,
+        },
         scores={"heldout": scores, "training": one.adapter.manifest().receipts["curve"].summary},
         documents={**documents, "heldout_usage": counts["usage"]["heldout"]},
     )
 
 
 def _register(registry: Registry, lineage: Lineage, files: Mapping[str, bytes]) -> str:
-    """Add a version unless it is there, and make it the candidate. A training has one version, made once."""
+    """Add a version unless it is there, and make it the candidate: what was asked for last is what is to be decided on.
+
+    A training has one version, made once.
+    """
     if lineage.version not in registry.versions(lineage.base.key, lineage.lang):
         registry.add(lineage, files)
-        registry.set_candidate(lineage.base.key, lineage.lang, lineage.version)
+    registry.set_candidate(lineage.base.key, lineage.lang, lineage.version)
     return lineage.version
 
 

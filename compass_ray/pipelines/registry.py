@@ -13,16 +13,31 @@ from typing import Any
 from compass_ray.errors import ConfigError
 from compass_ray.models import find_model
 from compass_ray.registry.aliases import Aliases
-from compass_ray.registry.export import Format, export, needs_base
+from compass_ray.registry.export import Dtype, Format, export, needs_base
 from compass_ray.registry.scores import HEADINGS, HELDOUT, score_lines
 from compass_ray.registry.store import Registry
 from compass_ray.registry.version import AdapterVersion
 
 
 def list_adapters(url: str) -> list[dict[str, Any]]:
-    """Every version in a registry by base and language, oldest first, with the aliases that point to it."""
+    """Every version in a registry by base and language, oldest first, with the aliases that point to it.
+
+    A version that an alias points to and that is gone comes last, ``created`` null.
+    """
     registry = Registry(url)
-    return [_summary(version) for base, lang in registry.places() for version in registry.history(base, lang)]
+    rows = []
+    for base, lang in registry.places():
+        rows += [_summary(version) for version in registry.history(base, lang)]
+        for version, aliases in registry.dangling(base, lang).items():
+            gone: dict[str, Any] = {
+                "version": version,
+                "aliases": aliases,
+                "created": None,
+                "parent": None,
+                "scores": {},
+            }
+            rows.append({"base": base, "lang": lang, **gone})
+    return rows
 
 
 def show_adapter(url: str, ref: str) -> dict[str, Any]:
@@ -76,6 +91,7 @@ def export_adapter(
     revision: str | None = None,
     rank: int | None = None,
     tolerance: float | None = None,
+    dtype: Dtype = "auto",
 ) -> dict[str, Any]:
     """Write an adapter as a local folder that other tools load; see ``registry.export``.
 
@@ -96,7 +112,8 @@ def export_adapter(
     if "://" in output:
         raise ConfigError(f"--output {output}: exports are written to a local folder; copy it from there")
     version = Registry(url).open(ref)
-    made = export(version, form, Path(output).expanduser(), _base(version, form, base, revision, rank), rank, tolerance)
+    found = _base(version, form, base, revision, rank)
+    made = export(version, form, Path(output).expanduser(), found, rank, tolerance, dtype)
     return {"path": output, "adapter": str(version), **asdict(made)}
 
 

@@ -40,6 +40,7 @@ def model_card(lineage: Lineage, *, merged: bool = False) -> str:
         ("version", lineage.version),
         ("parent", lineage.parent or "none: a fresh adapter"),
         ("selection", lineage.selection or "none"),
+        ("chat template", lineage.config.get("chat_template") or "none: trained on plain text"),
         ("compass_ray", lineage.code_version),
     ]
     name = language_name(lineage.lang)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from compass_ray.errors import RegistryError
 from compass_ray.languages import canonical_language
+from compass_ray.models import CHAT_TEMPLATE, MORE_TEMPLATES
 
 ALIASES = ("champion", "candidate", "previous")
 
@@ -18,6 +19,7 @@ _LANG = re.compile(r"[a-z]{2,8}(-[A-Z][a-z]{3})?")
 _VERSION = re.compile(r"[0-9a-f]{8,40}")
 _PREFIX = re.compile(r"[0-9a-f]{6,40}")
 _REFERENCE = re.compile(r"reference(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){1,4}")
+_CHAT_TEMPLATE = re.compile(rf"{re.escape(CHAT_TEMPLATE)}|{MORE_TEMPLATES}/[A-Za-z0-9_-]{{1,64}}\.jinja")
 _FORM = "[BASE/]LANG[@REF], as sw, sw@candidate or Qwen--Qwen2.5-7B-1a2b3c4d/sw@5e6f70"
 
 
@@ -44,18 +46,29 @@ def check_version(version: str) -> str:
     return version
 
 
-def check_reference(name: str) -> str:
-    """The relative name of a file of ``reference/``; RegistryError if it is none."""
-    if not _REFERENCE.fullmatch(name):
+def is_chat_template(name: str) -> bool:
+    """Whether a file of a version is a chat template, the default or another one."""
+    return _CHAT_TEMPLATE.fullmatch(name) is not None
+
+
+def check_file(name: str) -> str:
+    """The relative name of a chat template, or of a file of ``reference/``; RegistryError if it is neither."""
+    if not (is_chat_template(name) or _REFERENCE.fullmatch(name)):
         raise RegistryError(
-            f"file '{name}': expected reference/<name> of letters, digits, '.', '_' and '-', at most four names deep"
+            f"file '{name}': expected {CHAT_TEMPLATE}, {MORE_TEMPLATES}/<name>.jinja, or reference/<name> of letters, "
+            "digits, '.', '_' and '-', at most four names deep"
         )
     return name
 
 
+def is_place(base: str, lang: str) -> bool:
+    """Whether two names of folders could be those of a base and a language."""
+    return bool(_BASE.fullmatch(base) and _LANG.fullmatch(lang))
+
+
 def is_version_path(base: str, lang: str, version: str) -> bool:
     """Whether three names of folders could be those of an adapter version."""
-    return all(form.fullmatch(name) for form, name in ((_BASE, base), (_LANG, lang), (_VERSION, version)))
+    return is_place(base, lang) and _VERSION.fullmatch(version) is not None
 
 
 @dataclass(frozen=True)

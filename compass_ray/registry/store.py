@@ -23,12 +23,14 @@ from compass_ray.registry.names import (
     check_base_key,
     check_lang,
     check_version,
+    is_place,
     is_version_path,
 )
 from compass_ray.registry.version import LINEAGE, AdapterVersion, read_lineage, write_version
 
 _ATTEMPTS = 100
 _PAUSE_MS = 50
+_ALIASES_FILE = "aliases.json"
 
 
 class Registry:
@@ -54,8 +56,8 @@ class Registry:
         lineage : Lineage
             Its history; ``files`` are filled in here.
         files : mapping
-            ``adapter_config.json``, ``adapter_model.safetensors`` and any ``reference/...``: bytes, or a local path
-            to read. The model card and the lineage are written here.
+            ``adapter_config.json``, ``adapter_model.safetensors``, chat templates and any ``reference/...``: bytes, or
+            a local path to read. The model card and the lineage are written here.
 
         Raises
         ------
@@ -67,8 +69,13 @@ class Registry:
         return self._opened(written, self.aliases(written.base.key, written.lang))
 
     def places(self) -> list[tuple[str, str]]:
-        """Every base and language that has a version, sorted."""
-        return sorted({(base, lang) for base, lang, _ in self._listed("*", "*")})
+        """Every base and language that has a version, or aliases of one, sorted."""
+        found = {(base, lang) for base, lang, _ in self._listed("*", "*")}
+        for file in storage.list_files(storage.join(storage.literal(self.url), "*", "*", _ALIASES_FILE)):
+            _, base, lang, _ = file.url.rsplit("/", 3)
+            if is_place(base, lang):
+                found.add((base, lang))
+        return sorted(found)
 
     def versions(self, base: str, lang: str) -> list[str]:
         """The finished versions of a base and language, sorted by name."""
@@ -113,8 +120,20 @@ class Registry:
         version = self._resolve(base, lang, ref.ref, aliases)
         lineage = read_lineage(self._version_url(base, lang, version))
         if lineage is None:
+            if ref.ref in ALIASES:
+                raise RegistryError(
+                    f"{self.url}: the {ref.ref} of {base}/{lang} is version {version}, whose folder is gone; there is "
+                    f"{self._there(base, lang)}; restore it, or promote another"
+                )
             raise self._unknown(base, lang, version)
         return self._opened(lineage, aliases)
+
+    def dangling(self, base: str, lang: str) -> dict[str, list[str]]:
+        """Versions that aliases point to and that are not there, with these aliases."""
+        aliases = self.aliases(base, lang)
+        there = self.versions(base, lang)
+        gone = {aliases.version(alias) for alias in ALIASES} - {None, *there}
+        return {str(version): aliases.of(str(version)) for version in sorted(map(str, gone))}
 
     # --- aliases ------------------------------------------------------------------------------------
 
@@ -186,9 +205,15 @@ class Registry:
         return self.move(base, lang, transition, seen)
 
     def rollback(self, base: str, lang: str, seen: Aliases | None = None) -> Aliases:
-        """Exchange champion and previous; see :meth:`move`."""
+        """Exchange champion and previous, if that is still there; see :meth:`move`."""
+
+        def transition(now: Aliases) -> Aliases:
+            back = now.rolled_back()
+            self._require(base, lang, str(back.champion))
+            return back
+
         try:
-            return self.move(base, lang, Aliases.rolled_back, seen)
+            return self.move(base, lang, transition, seen)
         except AliasMoved:
             raise
         except RegistryError as exc:
@@ -236,7 +261,7 @@ class Registry:
         return [(base, lang, version) for _, base, lang, version, _ in parts if is_version_path(base, lang, version)]
 
     def _aliases_url(self, base: str, lang: str) -> str:
-        return storage.join(self.url, check_base_key(base), check_lang(lang), "aliases.json")
+        return storage.join(self.url, check_base_key(base), check_lang(lang), _ALIASES_FILE)
 
     def _version_url(self, base: str, lang: str, version: str) -> str:
         return storage.join(self.url, check_base_key(base), check_lang(lang), check_version(version))

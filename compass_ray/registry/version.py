@@ -17,7 +17,7 @@ from compass_ray.errors import ArtifactCorrupt, RegistryError
 from compass_ray.registry.card import model_card
 from compass_ray.registry.contents import CONFIG, WEIGHTS, check_adapter
 from compass_ray.registry.lineage import Lineage
-from compass_ray.registry.names import check_reference
+from compass_ray.registry.names import check_file, is_chat_template
 
 LINEAGE = "lineage.json"
 CARD = "README.md"
@@ -70,6 +70,11 @@ class AdapterVersion:
             )
         return data
 
+    @property
+    def chat_templates(self) -> tuple[str, ...]:
+        """The files of the chat template that its conversations were rendered in; none if it was trained on text."""
+        return tuple(filter(is_chat_template, sorted(self.lineage.files)))
+
     def download(self, folder: Path, names: Iterable[str] | None = None) -> None:
         """Copy files into a local folder, each checked; all of them and the lineage if no names are given."""
         for name in sorted(self.lineage.files) if names is None else names:
@@ -105,7 +110,7 @@ def write_version(url: str, lineage: Lineage, files: Mapping[str, bytes | Path])
     if missing := {CONFIG, WEIGHTS} - files.keys():
         raise RegistryError(f"{lineage.lang}@{lineage.version}: lacks {', '.join(sorted(missing))}")
     for name in files.keys() - {CONFIG, WEIGHTS}:
-        check_reference(name)
+        check_file(name)
     check_adapter(_bytes(files[CONFIG]), _bytes(files[WEIGHTS]))
     contents = {**files, CARD: model_card(lineage).encode()}
     lineage = replace(lineage, files={name: _entry(_bytes(contents[name])) for name in sorted(contents)})

@@ -189,6 +189,7 @@ def test_calls_and_tools_reach_the_template_and_what_it_leaves_out_is_counted(tm
     counts = data.counts_of(tokens, "sw")
     assert counts["dropped_reasons"] == {"tool_calls_not_in_template": 1, "all_weights_zero": 1}
     assert counts["not_in_template"] == {"reasoning": 1, "tools": 2}
+    assert (counts["chats"], counts["ends_answers"], counts["told_date"]) == (2, True, None)
     replayed = tokens.read("sw-replay").to_pylist()
     assert {row["tools"] for row in replayed} == {tools}
     assert sorted(row["messages"][1]["reasoning_content"] or "" for row in replayed) == ["", "Ni buibui."]

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from compass_ray.adapt.examples import Example, TemplateMismatch, chat_example, check_template, text_example
+from compass_ray.adapt.examples import (
+    Example,
+    TemplateMismatch,
+    chat_example,
+    check_template,
+    ends_answers,
+    example_of,
+    text_example,
+)
 from compass_ray.errors import ConfigError
 
 CORPUS = [
@@ -379,6 +387,7 @@ STRADDLING = (
     "{% for message in messages %}{{ message.role + ': ' + message.content + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
+MARKED_PROMPT = "{% if add_generation_prompt %}!{% endif %}" + QWEN.replace("[[", "").replace("]]", "")
 NOTHING = QWEN.replace("[[", "{% generation %}{% endgeneration %}").replace("]]", "")
 
 
@@ -387,14 +396,47 @@ NOTHING = QWEN.replace("[[", "{% generation %}{% endgeneration %}").replace("]]"
     [
         (None, "the tokenizer has no chat template, but there are conversations; give adapt.chat_template"),
         ("{{ raise_exception('no') }}", "refuses the conversation: no; give adapt.chat_template"),
-        (QWEN.replace("[[", "{% if loop.last %}! {% endif %}").replace("]]", ""), "renders message 1 otherwise"),
-        (STRADDLING, r"lets \d+ of 27 bytes of two plain answers be trained .* give adapt.chat_template"),
-        (NOTHING, "lets 0 of 27 bytes"),
+        (MARKED_PROMPT, "renders message 1 otherwise"),
+        (STRADDLING, r"lets \d+ of 13 bytes of a plain answer be trained .* give adapt.chat_template"),
+        (NOTHING, "lets 0 of 13 bytes"),
     ],
 )
 def test_a_template_that_cannot_be_masked_is_refused_before_any_work(template: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^adapt.base_model: .*{message}"):
         check_template(make_tokenizer(template), "adapt.base_model")
+
+
+THINKING = REASONING.replace(
+    "+ content +",
+    "+ ('<think>\n\n</think>\n\n' if message.role == 'assistant' and loop.last else '') + content +",
+)
+
+
+@pytest.mark.parametrize("template", [REASONING, THINKING])
+def test_templates_that_take_earlier_thinking_away_serve_conversations_of_one_answer(template: str) -> None:
+    tokenizer = make_tokenizer(template, "<|im_end|>")
+    check_template(tokenizer, "adapt.base_model")
+    thought = "a:<think>Spiders.</think>Eight."
+    row = {"text": "", "tools": None, "messages": talk("u:legs?", thought)}
+    example, reason = example_of(tokenizer, row, 4096)
+    assert reason is None
+    assert example is not None
+    assert "Eight." in tokenizer.decode(example.tokens[example.trained])
+    again = example_of(tokenizer, {**row, "messages": talk("u:legs?", thought, "u:sure?", "a:Yes.")}, 4096)
+    assert again == (None, "template_rewrites_turns")
+
+
+@every_style
+def test_usual_templates_end_answers_with_a_token_of_their_own(style: str) -> None:
+    assert ends_answers(styled(style, True))
+    assert ends_answers(styled(style, False))
+
+
+def test_a_template_that_ends_answers_with_text_alone_is_told_apart() -> None:
+    plain = "{% for m in messages %}{{ '[' + m.role + ']' + m.content + '\n' }}{% endfor %}"
+    tokenizer = make_tokenizer(plain + "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}", "<|im_end|>")
+    check_template(tokenizer, "adapt.base_model")
+    assert not ends_answers(tokenizer)
 
 
 def test_a_tokenizer_without_offsets_is_refused() -> None:

@@ -173,7 +173,8 @@ def test_the_size_of_a_model_counts_a_tied_output_layer_once_and_looked_up_embed
     model = adapter_on(tiny_base)
     size = model_size(model)
     base = sum(param.numel() for name, param in model.named_parameters() if not param.requires_grad)
-    assert size.frozen == base  # the output layer is the embedding matrix: multiplied by once, though looked up as well
+    assert size.output == model.get_input_embeddings().weight.numel()  # the output layer is the embedding matrix
+    assert size.frozen + size.output == base
     assert size.trained == sum(param.numel() for param in model.parameters() if param.requires_grad)
     assert (size.layers, size.attention_width) == (2, 32)
 

@@ -76,6 +76,8 @@ def test_every_language_has_a_candidate_in_the_registry_with_its_lineage(adapted
         assert measured == [("usage", lang), ("mixture", lang), ("other", other)]
         assert lineage.config["adapt"]["lora"]["rank"] == 4
         assert {"reference/heldout.parquet", "reference/replay.parquet"} <= set(lineage.files)
+        assert opened.chat_templates == ()  # trained on text alone
+        assert lineage.config["chat_template"] is None
         assert (
             pq.read_table(io.BytesIO(opened.read("reference/heldout.parquet"))).num_rows == lineage.documents["heldout"]
         )
@@ -223,10 +225,13 @@ def test_a_language_that_cannot_be_trained_does_not_stop_the_others(
     monkeypatch.chdir(tiny_base.parent)  # workers run elsewhere, and find the base all the same
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps({"q": f"swali la {n}"}) + "\n" for n in range(20)))
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text("".join(json.dumps({"q": f"கேள்வி {n}", "a": "சரி."}) + "\n" for n in range(20)))
     config = adapt_config(
         tmp_path / "out",
         tiny_base.name,
         f'sources.asked={{role: current, path: "{questions}", columns: {{prompt: q}}, lang: zu}}',
+        f'sources.chats={{role: current, path: "{chats}", columns: {{prompt: q, completion: a}}, lang: ta}}',
         "adapt.languages=[ta, zu]",
     )
     with pytest.raises(AdaptationError) as caught:
@@ -237,6 +242,11 @@ def test_a_language_that_cannot_be_trained_does_not_stop_the_others(
     record = json.loads((tmp_path / "out" / "runs" / "adapted" / "adapt.json").read_text())
     assert list(record["languages"]) == ["ta"]
     assert "20 × no_trainable_token" in record["failed"]["zu"]
+    version = Registry(str(tmp_path / "out" / "registry")).open("ta@candidate")  # the others keep what they spoke in
+    assert 10 < record["documents"]["ta"]["chats"] < 20
+    assert version.chat_templates == ("chat_template.jinja",)
+    assert version.read("chat_template.jinja") == (tiny_base / "chat_template.jinja").read_bytes()
+    assert version.lineage.config["chat_template"] in version.read("README.md").decode()
 
 
 def test_a_loss_that_is_not_finite_names_step_language_and_documents_and_registers_nothing(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +76,13 @@ def make(base: Path, tmp_path: Path) -> Make:
     """``make(r=8, use_dora=True)``: a random adapter in a registry; ``magnitude`` spreads DoRA's magnitudes."""
     registry = Registry(str(tmp_path / "registry"))
 
-    def made(magnitude: float = 0.0, on: Path = base, **config: Any) -> AdapterVersion:
+    def made(
+        magnitude: float = 0.0,
+        on: Path = base,
+        templates: dict[str, bytes] | None = None,
+        number: int = 1,
+        **config: Any,
+    ) -> AdapterVersion:
         options = {"r": 4, "lora_alpha": 6, "target_modules": ATTENTION, "task_type": "CAUSAL_LM", **config}
         torch.manual_seed(1)
         model = peft.get_peft_model(load_base(on), peft.LoraConfig(init_lora_weights=False, **options))
@@ -88,7 +96,7 @@ def make(base: Path, tmp_path: Path) -> Make:
         config_body = {**json.loads(files["adapter_config.json"].read_bytes()), "init_lora_weights": True}
         files["adapter_config.json"].write_text(json.dumps(config_body))
         reference = BaseRef(on.name, None, weights_hash(on))
-        return registry.add(replace(lineage(base=reference)), files)
+        return registry.add(replace(lineage(number, base=reference)), files | (templates or {}))
 
     return made
 
@@ -138,6 +146,23 @@ def test_a_merged_export_is_a_model_with_the_logits_of_the_adapter(
     assert tokenizer("w3 w5")["input_ids"] == [3, 5]
     assert not list((tmp_path / "out").glob("adapter*"))
     assert "library_name: transformers" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("form", ["peft", "merged", "vllm"])
+def test_the_chat_template_of_a_training_takes_the_place_of_the_bases(make: Make, tmp_path: Path, form: Any) -> None:
+    base = save_base(tmp_path / "chatty")
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(base)
+    theirs.chat_template = {"default": "theirs", "tool_use": "theirs with tools"}
+    theirs.save_pretrained(base)
+    version = make(on=base, templates={"chat_template.jinja": b"ours"})
+    export(version, form, tmp_path / "out", base)
+    assert (tmp_path / "out" / "chat_template.jinja").read_bytes() == b"ours"
+    assert not (tmp_path / "out" / "additional_chat_templates").exists()
+    if form == "merged":
+        assert transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "out").chat_template == "ours"
+        export(make(on=base, number=2), form, tmp_path / "text", base)  # trained on text alone: the base keeps its own
+        kept = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "text").chat_template
+        assert kept == {"default": "theirs", "tool_use": "theirs with tools"}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dora"])
@@ -251,15 +276,45 @@ def test_a_merge_that_would_change_tied_embeddings_is_refused(make: Make, tmp_pa
         export(version, "merged", tmp_path / "out", tied)
 
 
-def test_bits_that_the_base_lacks_are_reported_and_refused_only_on_request(make: Make, tmp_path: Path) -> None:
+def test_bits_that_the_base_lacks_are_refused_unless_they_are_accepted_or_more_are_written(
+    make: Make, tmp_path: Path
+) -> None:
     small = save_base(tmp_path / "half", dtype="bfloat16")
     version = make(on=small)
-    made = export(version, "merged", tmp_path / "out", small)
+    made = export(version, "merged", tmp_path / "out", small, tolerance=0.5)
     assert made.agreement is not None
     assert 1e-4 < made.agreement.relative_error < 0.2
     assert all(tensor.dtype == torch.bfloat16 for tensor in load_merged(tmp_path / "out").values())
-    with pytest.raises(IncompatibleAdapter, match=r"bfloat16 has too few bits"):
+    with pytest.raises(IncompatibleAdapter, match=r"bfloat16 has too few bits .*--dtype float32.*--tolerance"):
         export(version, "merged", tmp_path / "strict", small, tolerance=1e-3)
+    assert not (tmp_path / "strict").exists()
+    whole = export(version, "merged", tmp_path / "whole", small, tolerance=1e-3, dtype="float32")
+    assert whole.agreement is not None
+    assert whole.agreement.relative_error < 1e-3
+    assert all(tensor.dtype == torch.float32 for tensor in load_merged(tmp_path / "whole").values())
+    weak = make(on=small, number=2, lora_alpha=0.05)
+    with pytest.raises(IncompatibleAdapter, match=r"above the tolerance of 0\.05"):
+        export(weak, "merged", tmp_path / "weak", small)
+
+
+@pytest.mark.parametrize("form", ["peft", "merged", "vllm"])
+def test_whoever_may_read_other_files_may_read_an_export(make: Make, base: Path, tmp_path: Path, form: Any) -> None:
+    before = os.umask(0o027)
+    try:
+        export(make(), form, tmp_path / "out", base)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o750
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()} == {0o640}
+
+
+@pytest.mark.parametrize("form", ["peft", "vllm"])
+def test_peft_finds_the_base_of_an_export_by_itself(make: Make, base: Path, tmp_path: Path, form: Any) -> None:
+    version = make()
+    export(version, form, tmp_path / "out", base)
+    assert config_of(tmp_path / "out")["base_model_name_or_path"] == str(base)
+    opened = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(probe_logits(opened), logits_of(version, base, tmp_path), rtol=1e-4, atol=1e-4)
 
 
 def load_merged(folder: Path) -> dict[str, Any]:
@@ -276,6 +331,7 @@ def load_merged(folder: Path) -> dict[str, Any]:
         ("vllm", {"rank": 12}, "--rank 12: the portable ranks are 8, 16, 32, 64"),
         ("vllm", {}, "DoRA has to be approximated with rank 8, which needs the base model; give its folder"),
         ("vllm", {"tolerance": 0.0}, r"--tolerance 0\.0: expected more than 0"),
+        ("vllm", {"dtype": "float32"}, "--dtype: only --format merged has a type of its own"),
         ("gguf", {}, "--format gguf: expected one of peft, merged, vllm"),
     ],
 )

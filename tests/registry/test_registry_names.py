@@ -11,9 +11,10 @@ from compass_ray.models import BaseRef
 from compass_ray.registry.names import (
     AdapterRef,
     check_base_key,
+    check_file,
     check_lang,
-    check_reference,
     check_version,
+    is_chat_template,
     is_version_path,
 )
 
@@ -37,7 +38,7 @@ TRAVERSING = [
 
 @pytest.mark.parametrize("name", TRAVERSING)
 def test_names_that_lead_elsewhere_are_refused_by_every_check(name: str) -> None:
-    for check in (check_base_key, check_lang, check_version, check_reference):
+    for check in (check_base_key, check_lang, check_version, check_file):
         with pytest.raises(RegistryError, match=r"expected "):
             check(name)
     assert not is_version_path(name, "sw", "0123abcd")
@@ -47,12 +48,27 @@ def test_names_that_lead_elsewhere_are_refused_by_every_check(name: str) -> None
 
 @pytest.mark.parametrize("name", ["reference/../x", "reference/", "reference//x", "reference/.x", "Reference/x", "x"])
 def test_reference_files_stay_in_their_folder(name: str) -> None:
-    with pytest.raises(RegistryError, match=r"expected reference/<name>"):
-        check_reference(name)
+    with pytest.raises(RegistryError, match=r"or reference/<name> of"):
+        check_file(name)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates/tool_use.jinja"])
+def test_chat_templates_are_files_of_a_version(name: str) -> None:
+    assert check_file(name) == name
+    assert is_chat_template(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["chat_template.py", "additional_chat_templates/../x.jinja", "additional_chat_templates/a/b.jinja"]
+)
+def test_what_is_only_like_a_chat_template_is_none(name: str) -> None:
+    assert not is_chat_template(name)
+    with pytest.raises(RegistryError, match=r"expected chat_template\.jinja"):
+        check_file(name)
 
 
 def test_reference_files_may_lie_in_folders() -> None:
-    assert check_reference("reference/replay/part-0.parquet") == "reference/replay/part-0.parquet"
+    assert check_file("reference/replay/part-0.parquet") == "reference/replay/part-0.parquet"
 
 
 @given(st.text(min_size=1, max_size=120), st.text("0123456789abcdef", min_size=32, max_size=32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from registry_helpers import BASE, adapter_files, add, lineage, version_name
 from compass_ray import storage
 from compass_ray.errors import AliasMoved, ArtifactCorrupt, IncompatibleAdapter, RegistryError
 from compass_ray.models import BaseRef
+from compass_ray.pipelines.registry import list_adapters
 from compass_ray.registry.lineage import Lineage, check_base
 from compass_ray.registry.store import Registry
 
@@ -217,6 +219,25 @@ def test_promotion_and_rollback_move_all_aliases_at_once(registry: Registry) -> 
     back = registry.rollback(BASE.key, "sw")
     assert (back.champion, back.previous, back.generation) == (ONE, TWO, 4)
     assert registry.aliases(BASE.key, "sw") == back
+
+
+def test_a_version_whose_folder_is_gone_is_not_rolled_back_to_and_stays_visible(tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path))
+    add(registry, 1, 2)
+    registry.promote(f"sw@{version_name(1)}")
+    now = registry.promote(f"sw@{version_name(2)}")
+    shutil.rmtree(Path(registry.url) / BASE.key / "sw" / version_name(1))
+    with pytest.raises(RegistryError, match=rf"has no version {version_name(1)}; .*; promote a version by name"):
+        registry.rollback(BASE.key, "sw")
+    assert registry.aliases(BASE.key, "sw") == now
+    assert registry.dangling(BASE.key, "sw") == {version_name(1): ["previous"]}
+    with pytest.raises(RegistryError, match=rf"the previous of .* is version {version_name(1)}, whose folder is gone"):
+        registry.open("sw@previous")
+    (row,) = [row for row in list_adapters(registry.url) if row["created"] is None]
+    assert (row["version"], row["aliases"]) == (version_name(1), ["previous"])
+    shutil.rmtree(Path(registry.url) / BASE.key / "sw" / version_name(2))
+    assert registry.places() == [(BASE.key, "sw")]
+    assert {row["version"] for row in list_adapters(registry.url)} == {version_name(1), version_name(2)}
 
 
 def test_a_rollback_without_a_previous_champion_names_the_adapter(registry: Registry) -> None:

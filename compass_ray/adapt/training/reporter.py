@@ -62,14 +62,13 @@ class Reporter:
         metrics["tokens_per_s"] = sum(entry["tokens"] for entry in entries) / seconds
         metrics["memory_bytes"] = float(peak_memory())
         if self._peak is not None:
-            flops = sum(
-                step_flops(
-                    self._size, entry["tokens"], float(self._pairs[self._task.schedule.packs(entry["step"] - 1)].sum())
-                )
-                for entry in entries
-            )
+            flops = sum(self._flops(entry) for entry in entries)
             metrics["mfu"] = flops / seconds / (self._peak * dist.get_world_size())
         return metrics
+
+    def _flops(self, entry: Mapping[str, Any]) -> float:
+        pairs = float(self._pairs[self._task.schedule.packs(entry["step"] - 1)].sum())
+        return step_flops(self._size, entry["tokens"], entry["trained_tokens"], pairs)
 
     def close(self) -> None:
         if self._tracker:
@@ -85,17 +84,17 @@ def peak_memory() -> int:
 
 def model_size(model: Any) -> ModelSize:
     """The size of a model as its cost sees it."""
-    looked_up = {id(model.get_input_embeddings().weight)}
-    head = model.get_output_embeddings()
-    head_weights = _elements(head.weight) if head is not None else 0
+    apart = {id(model.get_input_embeddings().weight)}  # looked up for free
+    output = 0
+    if (head := model.get_output_embeddings()) is not None and not head.weight.requires_grad:
+        output = _elements(head.weight)
+        apart.add(id(head.weight))  # tied to the former, or not
     params = {id(param): param for param in model.parameters()}
-    frozen = sum(_elements(param) for key, param in params.items() if key not in looked_up and not param.requires_grad)
-    if head is not None and id(head.weight) in looked_up:
-        frozen += head_weights  # tied: looked up for free, and multiplied by at the end
+    frozen = sum(_elements(param) for key, param in params.items() if key not in apart and not param.requires_grad)
     trained = sum(_elements(param) for param in params.values() if param.requires_grad)
     config = model.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return ModelSize(frozen, trained, config.num_hidden_layers, width * config.num_attention_heads)
+    return ModelSize(frozen, trained, output, config.num_hidden_layers, width * config.num_attention_heads)
 
 
 def _elements(param: Any) -> int:

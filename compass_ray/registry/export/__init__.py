@@ -1,7 +1,8 @@
 """Adapters for other tools: as they are, merged into their base, or in the portable profile that vLLM loads.
 
 An export is a local folder that appears whole. It carries ``export.json``: from which version it was made, how, and
-how well its logits agree with the original's.
+how well its logits agree with the original's; and the chat template that the adapter was trained with, in place of the
+base's own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from compass_ray.errors import ConfigError
-from compass_ray.models import BaseRef, weights_hash
+from compass_ray.models import MORE_TEMPLATES, BaseRef, weights_hash
 from compass_ray.registry.card import model_card
 from compass_ray.registry.contents import CONFIG, WEIGHTS
 from compass_ray.registry.export.agreement import Agreement
@@ -26,6 +28,7 @@ from compass_ray.registry.version import CARD, AdapterVersion
 
 Format = Literal["peft", "merged", "vllm"]
 Method = Literal["copy", "merge", "exact", "svd"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def export(
     base: Path | None = None,
     rank: int | None = None,
     tolerance: float | None = None,
+    dtype: Dtype = "auto",
 ) -> Export:
     """Write an adapter version for other tools.
 
@@ -81,6 +85,8 @@ def export(
         Of a portable adapter; by default the smallest that holds the adapter.
     tolerance : float or None
         Largest relative error of the logits; 0.05 by default, see ``agreement``.
+    dtype : {"auto", "float32", "bfloat16", "float16"}
+        Of a merged model; ``auto`` is that of the base.
 
     Raises
     ------
@@ -93,12 +99,17 @@ def export(
         raise ConfigError(f"--format {form}: expected one of {', '.join(get_args(Format))}")
     if rank is not None and form != "vllm":
         raise ConfigError(f"--rank: only --format vllm has a rank of its own, not {form}")
+    if dtype != "auto" and form != "merged":
+        raise ConfigError(f"--dtype: only --format merged has a type of its own, not {form}")
     if tolerance is not None and not tolerance > 0:
         raise ConfigError(f"--tolerance {tolerance}: expected more than 0")
     if base is not None:
         check_base(version.lineage, BaseRef(base.name, None, weights_hash(base)))
     with _appearing(output) as folder, _local_copy(version) as adapter:
-        made = _write(version, form, adapter, base, folder, rank, tolerance)
+        made = _write(version, form, adapter, base, folder, rank, tolerance, dtype)
+        if form != "merged":
+            _name_base(folder / CONFIG, version.lineage.base, base)
+        _put_chat_templates(version, folder)
         card = model_card(version.lineage, merged=True).encode() if form == "merged" else version.read(CARD)
         (folder / CARD).write_bytes(card)
         body = {**asdict(made), "adapter": str(version), "base": asdict(version.lineage.base)}
@@ -114,6 +125,7 @@ def _write(
     folder: Path,
     rank: int | None,
     tolerance: float | None,
+    dtype: Dtype,
 ) -> Export:
     """Write the form's own files; torch is loaded only for the forms that need it."""
     if form == "peft":
@@ -124,10 +136,29 @@ def _write(
 
         if base is None:
             raise ConfigError("--format merged: needs the base model; give its folder or hub id with --base")
-        return Export(form, "merge", agreement=write_merged(adapter, base, folder, tolerance))
+        return Export(form, "merge", agreement=write_merged(adapter, base, folder, tolerance, dtype))
     from compass_ray.registry.export.vllm import write_vllm
 
     return Export(form, *write_vllm(adapter, base, version.lineage.base, folder, rank, tolerance))
+
+
+def _name_base(config: Path, trained_on: BaseRef, base: Path | None) -> None:
+    """Name the base so that peft finds it: a hub id and its commit, or the folder that was given."""
+    if trained_on.revision is not None:
+        name = trained_on.name
+    elif base is not None:
+        name = str(base.resolve())
+    else:
+        return
+    body = {**json.loads(config.read_bytes()), "base_model_name_or_path": name, "revision": trained_on.revision}
+    config.write_text(json.dumps(body, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _put_chat_templates(version: AdapterVersion, folder: Path) -> None:
+    """Those of the version and no others: a base's template for tools is not what it was trained with."""
+    if version.chat_templates:
+        shutil.rmtree(folder / MORE_TEMPLATES, ignore_errors=True)
+        version.download(folder, version.chat_templates)
 
 
 @contextmanager
@@ -144,8 +175,11 @@ def _appearing(output: Path) -> Iterator[Path]:
         raise ConfigError(f"--output {output}: is there already and not an empty folder; give another one")
     partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
     partial.mkdir(parents=True)
+    mode = stat.S_IMODE(partial.stat().st_mode)  # what the umask leaves; writers of weights leave less
     try:
         yield partial
+        for path in (partial, *partial.rglob("*")):
+            path.chmod(mode if path.is_dir() else mode & 0o666)
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
