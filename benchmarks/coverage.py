@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.divergence import jsd
-from compass_ray.mass import base_measure, concentration, effective_number, mass_interval, shrunk_mass, spread
+from compass_ray.mass import Observed, effective_number, estimate_usage, mass_interval, spread
 from compass_ray.sample.allocation import hypergeometric_quotas
 from compass_ray.sample.certificate import HeldOut, divergence, over_random, reduction
 from compass_ray.vectors import unit_rows
@@ -72,9 +72,10 @@ def masses(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, 
             unlike = everybody["ten topics" if shape != "ten topics" else "thirty topics"]
             for kind, others in (("none", cosines[:0]), ("like", cosines), ("unlike", unlike)):
                 drawn = others[rng.integers(0, POPULATION, 3 * documents)] if len(others) else others
-                usage = spread(np.concatenate([cosines[own], drawn]), even).sum(axis=0)
-                base = base_measure(usage, np.zeros(n_clusters, dtype=np.int64))
-                mass = shrunk_mass(counts, base, concentration(counts, base))
+                shares = spread(cosines[own], even)
+                here = np.bincount(clusters[own], shares[np.arange(documents), clusters[own]], minlength=n_clusters)
+                of_all = shares.sum(axis=0) + spread(drawn, even).sum(axis=0)
+                mass, _ = estimate_usage(Observed(counts, counts, of_all, here), np.zeros(n_clusters))
                 low, high = mass_interval(counts, mass)
                 covered = (low <= truth + 1e-15) & (truth <= high)
                 large = truth > 1 / n_clusters

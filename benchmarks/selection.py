@@ -148,7 +148,7 @@ def measure(
             given = SampleConfig(budget=budget or 1, language_features=features, **BY_CLUSTERS_ALONE)
             sampled = sample(clustered.inputs, config.target, with_strategy(given, name), session)
             drawn = sampled.read(DRAW)
-            problems = {p.owner: p for p in build_problems(sampled.read(HISTOGRAMS), nothing, distance)}
+            problems = {p.owner: p for p in build_problems(sampled.read(HISTOGRAMS), nothing, {}, distance)}
             for found in compared(name, sampled, session.stages[-1]):
                 mine = drawn.filter(pc.equal(drawn["owner"], found.owner))
                 ids = mine["doc_id"].to_pylist()

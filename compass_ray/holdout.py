@@ -1,4 +1,8 @@
-"""What the certificate measures on, and nothing is chosen by."""
+"""What the certificate measures on, and nothing is chosen by.
+
+The draw goes by content: a text that several languages ask for is held out of all of them or of none. Otherwise what
+one holds out would be among what another's usage says of usage in general.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +33,16 @@ class Holdout:
 
 
 def heldout_mask(rows: pa.Table, seed: int, fraction: float) -> NDArray[np.bool_]:
-    """Target rows that are held out, shape (n,). Equal documents fall on the same side.
+    """Target rows that are held out, shape (n,). Equal content falls on the same side, whoever asks for it.
 
     Parameters
     ----------
     rows : Table
-        Columns doc_id and role.
+        Columns content_id and role.
     seed : int
         Of the run.
     fraction : float
         Share of the target documents that is held out, in [0, 1).
     """
     is_target: NDArray[np.bool_] = np.asarray(pc.equal(rows["role"], "target"))
-    return is_target & (seeding.uniform(records.ids_to_numpy(rows["doc_id"]), seed, "holdout") < fraction)
+    return is_target & (seeding.uniform(records.ids_to_numpy(rows["content_id"]), seed, "holdout") < fraction)

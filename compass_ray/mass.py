@@ -1,13 +1,14 @@
 """From target documents to the mass that clusters deserve.
 
 A few hundred questions over a hundred clusters are mostly noise, so observed shares are shrunk
-towards a base measure by an amount that the counts themselves justify. The base is usage again, each document
-shared among the clusters that it could belong to, and some of what the adapter is trained on: where few were counted,
-what is near and what is common count too.
+towards a base measure by an amount that the documents themselves justify: that by which each is best foretold from the
+others. The base is usage again, each document shared among the clusters that it could belong to, and some of what the
+adapter is trained on: where few were counted, what is near and what is common count too.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,11 @@ BANDWIDTH = 0.3
 """Width of the kernel that shares a document among clusters, in standard deviations of its similarities."""
 
 CURRENT_SHARE = 0.2
-"""How much of the base measure an owner's current data are. With this and the width, selections came nearest to unseen
-usage on other topics, owners and languages than published figures are of (benchmarks/usage_mass.py)."""
+"""How much of the base measure an owner's current data are, at most. With this and the width, selections came nearest
+to unseen usage on other topics, owners and languages than published figures are of (benchmarks/usage_mass.py)."""
+
+_HALF_SHARE = 50
+"""Current documents at which they are half of that: one says little of what an adapter is for, a thousand much."""
 
 _ALPHA_RANGE = (1e-2, 1e6)
 _EPSILON = 1e-3
@@ -76,20 +80,20 @@ def spread(similarity: NDArray[np.floating], weights: Vector, width: float = BAN
     return shares
 
 
-def base_measure(usage: Vector, current: NDArray[np.int64], current_share: float = CURRENT_SHARE) -> Vector:
+def base_measure(usage: Vector, current: NDArray[Any], current_share: float = CURRENT_SHARE) -> Vector:
     """What usage looks like before one's own counts: all owners' documents, spread, and a part of one's current data.
 
     What an adapter is trained on was once chosen for its use: usage that was not seen yet lies there more often than
-    what was seen of it says.
+    what was seen of it says. Of n current documents the part is ``current_share * n / (n + 50)``.
 
     Parameters
     ----------
     usage : ndarray of shape (n_clusters,), float64
         Sum of :func:`spread` over the target documents of all owners.
-    current : ndarray of shape (n_clusters,), int64
-        The owner's current documents; all zero, they have no say.
+    current : ndarray of shape (n_clusters,), number
+        The owner's current documents, or what they are worth; all zero, they have no say.
     current_share : float
-        Their part of the base, in [0, 1].
+        Their part of the base where there are very many, in [0, 1].
 
     Returns
     -------
@@ -98,9 +102,17 @@ def base_measure(usage: Vector, current: NDArray[np.int64], current_share: float
     """
     total = usage.sum()
     share = usage / total if total else np.full(len(usage), 1 / len(usage))
-    if current.any():
-        share = (1 - current_share) * share + current_share * current / current.sum()
-    return positive(share)
+    return positive(_with_current(share, current, current_share))
+
+
+def _with_current(share: Vector, current: NDArray[Any], current_share: float) -> Vector:
+    """Shares of usage and current data together; each cluster's follows from that cluster alone."""
+    total = current.sum()
+    if not total:
+        return share
+    part = current_share * total / (total + _HALF_SHARE)
+    mixed: Vector = (1 - part) * share + part * current / total
+    return mixed
 
 
 def positive(share: Vector, epsilon: float = _EPSILON) -> Vector:
@@ -144,6 +156,90 @@ def concentration(counts: NDArray[Any], base: Vector, within: float = 0.0) -> fl
         else:
             found = brentq(lambda log_alpha: negative_log_likelihood(log_alpha) - worst, best.x, high)
     return float(np.exp(found))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An owner's target documents by cluster, arrays of shape (n_clusters,), and those of all owners.
+
+    Attributes
+    ----------
+    counts : ndarray of number
+        Documents of the owner, copies counted as often as they are there.
+    squares : ndarray of number
+        Over its distinct documents, of how often each is there.
+    spread : ndarray of float64
+        Sum of :func:`spread` over the documents of all owners.
+    own : ndarray of float64
+        What the owner's documents of a cluster add to ``spread`` there, each as often as there are copies of it: what
+        is gone on average if a document is left out with its copies is this over ``counts``.
+    """
+
+    counts: NDArray[Any]
+    squares: NDArray[Any]
+    spread: NDArray[Any]
+    own: NDArray[Any]
+
+
+def estimate_usage(
+    observed: Observed, current: NDArray[Any], current_share: float = CURRENT_SHARE
+) -> tuple[Vector, float]:
+    """The share of usage that each cluster deserves.
+
+    Shares count documents as often as they were asked for; how far they are to be believed goes by how many there are
+    that are not copies.
+
+    Parameters
+    ----------
+    observed : Observed
+    current, current_share
+        As :func:`base_measure` takes them.
+
+    Returns
+    -------
+    mass : ndarray of shape (n_clusters,), float64
+        Positive, sums to one.
+    alpha : float
+        How many documents the base measure is worth, in [0.01, 10^6].
+    """
+    counts = observed.counts
+    base = base_measure(observed.spread, current, current_share)
+    worth = counts * (effective_number(counts, int(observed.squares.sum())) / max(1, counts.sum()))
+    alpha = _left_out_concentration(observed, worth, current, current_share)
+    return shrunk_mass(worth, base, alpha), alpha
+
+
+def _left_out_concentration(observed: Observed, worth: Vector, current: NDArray[Any], current_share: float) -> float:
+    """The α under which documents are likeliest, each foretold from all others by :func:`shrunk_mass`.
+
+    A base measure that was made of the same documents foretells them too well; here each is left out of it too. The
+    leave-one-out likelihood of Chen & Goodman (1998, for smoothing in language models) and others before. Fewer than
+    two different documents say nothing of it, and then the base is believed.
+    """
+    from scipy.optimize import minimize_scalar  # slow to import, and of all workers only the sampler gets here
+
+    low, high = np.log(_ALPHA_RANGE)
+    seen = observed.counts > 0
+    counts = observed.counts[seen].astype(np.float64)
+    copies = observed.squares[seen] / counts if observed.squares.any() else np.ones(len(counts))
+    others = counts.sum() - copies
+    if not (others > 0).any():
+        return float(np.exp(high))
+    there = worth[seen] * (1 - copies / counts)
+    every = worth.sum() * others / counts.sum()
+    total = observed.spread.sum() - copies
+    nobody = total <= 0
+    gone = np.maximum(0.0, observed.spread[seen] - observed.own[seen] / counts)
+    share = np.full(len(observed.spread), 1 / len(observed.spread))
+    share[seen] = np.where(nobody, share[seen], gone / np.where(nobody, 1.0, total))
+    base = positive(_with_current(share, current, current_share))[seen]
+
+    def negative_log_likelihood(log_alpha: float) -> float:
+        alpha = np.exp(log_alpha)
+        return -float(worth[seen] @ np.log((there + alpha * base) / (every + alpha)))
+
+    best = minimize_scalar(negative_log_likelihood, bounds=(low, high), method="bounded")
+    return float(np.exp(best.x))
 
 
 def shrunk_mass(counts: NDArray[Any], base: Vector, alpha: float) -> Vector:

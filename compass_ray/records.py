@@ -336,6 +336,13 @@ def numpy_to_ids(ids: NDArray[np.uint8]) -> pa.Array:
     return pa.Array.from_buffers(ID, len(flat), [None, pa.py_buffer(flat)])
 
 
+def codes_of(ids: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
+    """Number a column of ids from 0, equal ones alike, in the order in which they first appear; shape (n,)."""
+    array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    codes: NDArray[np.int64] = array.dictionary_encode().indices.to_numpy().astype(np.int64)
+    return codes
+
+
 def ids_to_words(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Ids of shape (..., 16) as two numbers each, shape (..., 2): in the order of the numbers ids are in order."""
     words: NDArray[np.uint64] = np.ascontiguousarray(ids).view(">u8")

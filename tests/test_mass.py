@@ -12,9 +12,11 @@ from compass_ray.divergence import jsd
 from compass_ray.mass import (
     BANDWIDTH,
     CURRENT_SHARE,
+    Observed,
     base_measure,
     cluster_weights,
     concentration,
+    estimate_usage,
     mass_interval,
     shrunk_mass,
     spread,
@@ -85,8 +87,9 @@ def test_the_base_measure_is_usage_and_uniform_without_any() -> None:
 
 def test_a_part_of_the_base_measure_is_what_is_trained_on() -> None:
     usage, current = np.array([30.0, 10.0, 0.0]), np.array([0, 0, 50])
-    expected = [0.75 * (1 - CURRENT_SHARE), 0.25 * (1 - CURRENT_SHARE), CURRENT_SHARE]
-    assert base_measure(usage, current).tolist() == pytest.approx(expected, abs=1e-3)
+    for documents, part in ((1, CURRENT_SHARE / 51), (50, CURRENT_SHARE / 2), (10**6, CURRENT_SHARE)):
+        expected = [0.75 * (1 - part), 0.25 * (1 - part), part]
+        assert base_measure(usage, current * documents // 50).tolist() == pytest.approx(expected, abs=1e-3)
     assert base_measure(usage, current, 0.0).tolist() == base_measure(usage, 0 * current).tolist()
 
 
@@ -100,8 +103,10 @@ def population(rng: np.random.Generator, topics: int, rows: int = 4000) -> np.nd
 def estimated(own: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The mass of clusters from the cosines of an owner's documents, and of all other owners'."""
     counts = np.bincount(own.argmax(axis=1), minlength=own.shape[1])
-    base = base_measure(spread(np.concatenate([own, others]), even(own.shape[1])).sum(axis=0), np.zeros(own.shape[1]))
-    return shrunk_mass(counts, base, concentration(counts, base))
+    shares = spread(own, even(own.shape[1]))
+    here = np.bincount(own.argmax(axis=1), shares[np.arange(len(own)), own.argmax(axis=1)], minlength=own.shape[1])
+    everybody = shares.sum(axis=0) + spread(others, even(own.shape[1])).sum(axis=0)
+    return estimate_usage(Observed(counts, counts, everybody, here), np.zeros(own.shape[1]))[0]
 
 
 @pytest.mark.parametrize("documents", [12, 30, 100])
@@ -118,6 +123,71 @@ def test_few_documents_foretell_usage_better_if_what_is_near_them_counts_and_oth
             distances[name].append(float(jsd(truth, mass)))
     means = {name: float(np.mean(values)) for name, values in distances.items()}
     assert means["together"] <= means["alone"] < means["observed"]
+
+
+def left_out_one_by_one(shares: np.ndarray, clusters: np.ndarray, copies: np.ndarray, others: np.ndarray) -> float:
+    """The α by which documents, each several times there, are best foretold from the rest: the definition, slowly."""
+
+    def log_likelihood(alpha: float) -> float:
+        found = 0.0
+        for one, cluster in enumerate(clusters):
+            rest = np.arange(len(clusters)) != one
+            counts = np.bincount(clusters[rest], copies[rest], minlength=shares.shape[1])
+            base = base_measure(copies[rest] @ shares[rest] + others, np.zeros(shares.shape[1]))
+            scale = copies.sum() / (copies**2).sum()  # documents are worth less if they are copies
+            found += copies[one] * np.log(shrunk_mass(scale * counts, base, alpha)[cluster])
+        return found
+
+    return max(np.geomspace(1e-2, 1e6, 400), key=log_likelihood)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("most", [1, 9])
+def test_alpha_is_that_by_which_each_document_is_best_foretold_from_the_others(seed: int, most: int) -> None:
+    rng = np.random.default_rng(seed)
+    documents = population(rng, 3 + 20 * seed, rows=40)
+    shares, clusters = spread(documents, even(100)), documents.argmax(axis=1)
+    copies, others = rng.integers(1, most + 1, 40), 2.0 * rng.random(100)
+    here = shares[np.arange(40), clusters]
+    observed = Observed(
+        counts=np.bincount(clusters, copies, minlength=100),
+        squares=np.bincount(clusters, copies**2, minlength=100),
+        spread=copies @ shares + others,
+        own=np.bincount(clusters, copies**2 * here, minlength=100),
+    )
+    _, alpha = estimate_usage(observed, np.zeros(100))
+    expected = left_out_one_by_one(shares, clusters, copies, others)
+    if most == 1:  # of several documents in a cluster their mean is left out
+        assert np.log10(alpha) == pytest.approx(np.log10(expected), abs=0.3)
+    else:
+        assert np.log10(alpha) == pytest.approx(np.log10(expected), abs=0.7)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 30])
+def test_copies_make_shares_and_no_belief(copies: int) -> None:
+    clusters = np.array([0, 0, 0, 1, 1, 2, 5, 6])
+    counts = np.bincount(clusters, minlength=10)
+    shares = 0.3 * np.eye(10)[clusters] + 0.07
+    once = Observed(counts, counts, shares.sum(axis=0), 0.37 * counts)
+    again = Observed(counts * copies, counts * copies**2, copies * shares.sum(axis=0), copies**2 * 0.37 * counts)
+    for one, other in zip(estimate_usage(once, np.zeros(10)), estimate_usage(again, np.zeros(10)), strict=True):
+        assert other == pytest.approx(one, rel=1e-3)
+
+
+def test_a_single_document_however_often_asked_leaves_the_base_measure() -> None:
+    for copies in (1, 40):
+        counts = np.array([0, copies, 0, 0])
+        observed = Observed(counts, counts * copies, copies * np.array([0.3, 0.4, 0.2, 0.1]), 0.4 * counts * copies)
+        mass, alpha = estimate_usage(observed, np.zeros(4))
+        assert alpha > 1e5
+        assert mass == pytest.approx([0.3, 0.4, 0.2, 0.1], abs=1e-3)
+
+
+def test_one_current_document_moves_hardly_anything() -> None:
+    counts = np.array([40, 28, 0, 0])
+    observed = Observed(counts, counts, counts + 0.5, 0.9 * counts)
+    (without, _), (few, _) = (estimate_usage(observed, current) for current in (np.zeros(4), np.array([0, 0, 0, 1])))
+    assert few[3] - without[3] < 0.005  # 0.2 of the base before
 
 
 def likelihood(alpha: float, counts: np.ndarray, base: np.ndarray) -> float:
@@ -226,6 +296,7 @@ def problem(target: list[int], current: list[int], capacity: list[int]) -> Owner
         capacity=np.array(capacity)[:, None],
         other_targets=np.zeros(len(target), dtype=np.int64),
         spread=np.array(target, dtype=np.float64),
+        own_spread=np.array(target, dtype=np.float64),
         current_tokens=10 * np.array([*current, 0]),
         capacity_tokens=10 * np.array(capacity)[:, None],
         usage_tokens=10 * np.array(target),

@@ -23,7 +23,7 @@ from compass_ray.holdout import Holdout
 from compass_ray.holdout import heldout_mask as heldout_usage_mask
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 2
+VERSION = 3
 
 
 def heldout_usage(documents: Artifact, keys: Sequence[str], holdout: Holdout, session: Session) -> Artifact | None:
@@ -59,7 +59,7 @@ def heldout_usage(documents: Artifact, keys: Sequence[str], holdout: Holdout, se
 
 
 def _usage_shard(key: str, documents: Artifact, holdout: Holdout, target: Artifact) -> Receipt:
-    rows = documents.read(key, ["doc_id", "role", "reject"])
+    rows = documents.read(key, ["content_id", "role", "reject"])
     mask = pa.array(heldout_usage_mask(rows, holdout.seed, holdout.fraction) & rows["reject"].is_null().to_numpy())
     table = records.USAGE.empty_table()
     if pc.any(mask).as_py():

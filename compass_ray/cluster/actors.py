@@ -11,7 +11,7 @@ from compass_ray.centering import LanguageMeans
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.device import Device, nearest_on
 from compass_ray.cluster.fit import Fit, RowGroup, lloyd, seed_centroids
-from compass_ray.cluster.sampling import Design, fitting_rows
+from compass_ray.cluster.sampling import FITTED_BY, Design, fitting_rows
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
@@ -66,7 +66,7 @@ class FitActor:
         self, embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans, device: Device
     ) -> None:
         set_threads(1)
-        tables = (finite_rows(embeddings.read(key, ["doc_id", "role", "lang", "vector"])) for key in keys)
+        tables = (finite_rows(embeddings.read(key, [*FITTED_BY, "vector"])) for key in keys)
         self._group = RowGroup([fitting_rows(table, design, means)[0] for table in tables], nearest_on(device))
 
     def call(self, method: str, *args: Any) -> Any:

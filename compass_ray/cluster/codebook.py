@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from compass_ray import centering
+from compass_ray import centering, records
 from compass_ray.artifacts import Artifact, Receipt, open_artifact
 from compass_ray.centering import LanguageMeans, read_means
 from compass_ray.cluster import kernels
@@ -67,18 +67,21 @@ class Codebook:
     def nearest_left_out(
         self, rows: pa.Table, x: NDArray[np.float32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
-        """Clusters of rows as if the codebook had been fitted without each; see :func:`kernels.nearest_left_out`.
+        """Clusters of usage as if the codebook had been fitted without each text; see :func:`kernels.nearest_left_out`.
+
+        A text that was asked for several times is left out with all of its copies.
 
         Parameters
         ----------
         rows : Table
-            Columns doc_id, role and lang.
+            Columns of ``sampling.FITTED_BY``; all usage of a shard, and equal content lies in one shard.
         x : ndarray of shape (n, n_features), float32
             Their vectors, as the means move them.
         """
         if self.fitted is None:
             return kernels.nearest_left_out(x, np.zeros(len(x)), self.centroids, np.zeros(len(self.centroids)))
-        return kernels.nearest_left_out(x, self.fitted.design.weights_of(rows), self.centroids, self.fitted.lengths)
+        weights = kernels.with_copies(self.fitted.design.weights_of(rows), records.codes_of(rows["content_id"]))
+        return kernels.nearest_left_out(x, weights, self.centroids, self.fitted.lengths)
 
     def write(self, target: Artifact, summary: Mapping[str, Any]) -> Receipt:
         """Write centroids and thresholds; the means are written before, as the fit needs them."""

@@ -93,7 +93,7 @@ def row_weights(
 def nearest_left_out(
     x: NDArray[np.float32], weights: NDArray[np.float64], centroids: NDArray[np.float32], lengths: NDArray[np.float64]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
-    """The most similar centroid of each row if that row had not been fitted, each by itself.
+    """The most similar centroid of each row if that row had not been fitted, each by itself, or with its copies.
 
     A centroid is the direction of a sum, and a row of large weight turns it towards itself: what the rows of a sample
     say of clusters is not what the next ones will. Without the row its centroid is the direction of what is left of the
@@ -105,7 +105,7 @@ def nearest_left_out(
     ----------
     x : ndarray of shape (n_samples, n_features), float32
     weights : ndarray of shape (n_samples,), float64
-        Of each row in the fit, 0 for a row that was not in it.
+        Of each row in the fit, or of it and its copies: see :func:`with_copies`; 0 for a row that was not in it.
     centroids : ndarray of shape (n_clusters, n_features), float32
     lengths : ndarray of shape (n_clusters,), float64
         Of the sums that centroids are the directions of, 0 for a centroid that is none and stays as it is.
@@ -132,6 +132,12 @@ def nearest_left_out(
         products[rows, own] = np.where(np.isnan(without), highest, np.clip(without, lowest, highest))
         labels[part], similarity[part], cosines[part] = products.argmax(axis=1), products.max(axis=1), products
     return labels, similarity, cosines
+
+
+def with_copies(weights: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The weight of each row and of those that are equal to it, which have the same code; shape (n,)."""
+    total = np.bincount(codes, weights).astype(np.float64)
+    return total[codes]
 
 
 def _without(

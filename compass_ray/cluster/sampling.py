@@ -26,6 +26,9 @@ from compass_ray.vectors import finite_rows
 
 ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
 
+FITTED_BY = ("doc_id", "content_id", "role", "lang")
+"""Columns that say whether a row is in the sample, and with what weight."""
+
 Group = tuple[str, str]
 """Role and language of a row."""
 
@@ -51,7 +54,7 @@ class Design:
     holdout_fraction: float
 
     def weights_of(self, rows: pa.Table) -> NDArray[np.float64]:
-        """What each row weighs in the sample, 0 if it is not in it, shape (n,); columns doc_id, role and lang."""
+        """What each row weighs in the sample, 0 if it is not in it, shape (n,); columns of ``FITTED_BY``."""
         draws = seeding.uniform(records.ids_to_numpy(rows["doc_id"]), self.seed, "fit")
         drawn = (draws < by_group(rows, self.chances)) & ~heldout_mask(rows, self.seed, self.holdout_fraction)
         return np.where(drawn, by_group(rows, self.weights), 0.0)
@@ -102,6 +105,7 @@ class Sample:
     inclusion: NDArray[np.float64]  # (n,), the chance that the row had to be in the sample
     roles: NDArray[np.str_]  # (n,)
     owners: NDArray[np.str_]  # (n,), empty for the pool
+    contents: NDArray[np.uint8]  # (n, 16), equal for equal texts
 
 
 def collect(embeddings: Artifact, means: LanguageMeans, design: Design) -> tuple[Any, int]:
@@ -138,12 +142,13 @@ def join(parts: Sequence[Sample]) -> Sample:
         np.concatenate([part.inclusion for part in parts])[order],
         np.concatenate([part.roles for part in parts])[order],
         np.concatenate([part.owners for part in parts])[order],
+        np.concatenate([part.contents for part in parts])[order],
     )
 
 
 def _read(embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans) -> Sample:
     set_threads(1)
-    columns = ["doc_id", "role", "owner", "lang", "vector"]
+    columns = [*FITTED_BY, "owner", "vector"]
     tables = (finite_rows(embeddings.read(key, columns)) for key in keys)
     return join([sample_rows(table, design, means) for table in tables])
 
@@ -154,13 +159,14 @@ def known_rows(embeddings: pa.Table, seed: int, holdout_fraction: float) -> pa.T
 
 
 def sample_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> Sample:
-    """A shard's part of a sample, with columns doc_id, role, owner, lang and vector."""
+    """A shard's part of a sample, with the columns of ``FITTED_BY``, owner and vector."""
     rows, table = fitting_rows(embeddings, design, means)
     return Sample(
         rows,
         by_group(table, design.chances),
         np.array(table["role"].to_pylist(), dtype=np.str_),
         np.array([owner or "" for owner in table["owner"].to_pylist()], dtype=np.str_),
+        records.ids_to_numpy(table["content_id"]),
     )
 
 

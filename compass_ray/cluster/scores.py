@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.cluster.kernels import TILE_ROWS
-from compass_ray.mass import base_measure, concentration, shrunk_mass
+from compass_ray.mass import Observed, estimate_usage
 
 
 def simplified_silhouette(
@@ -38,6 +38,7 @@ def usage_gains(
     clusters: NDArray[np.int32],
     shares: NDArray[np.float64],
     owners: NDArray[np.int32],
+    copies: NDArray[np.int64],
     folds: NDArray[np.int32],
     pool: NDArray[np.int64],
     current: NDArray[np.int64],
@@ -52,8 +53,9 @@ def usage_gains(
 
     Parameters
     ----------
-    clusters, owners, folds : ndarray of shape (n_target,), int32
-        Of each target document: its cluster, the number of its owner, and its fold. The codebook is fitted once, to
+    clusters, owners, copies, folds : ndarray of shape (n_target,), int
+        Of each target document: its cluster, the number of its owner, how often its owner has it, and its fold.
+        The codebook is fitted once, to
         all folds, so a cluster is that of :func:`~compass_ray.cluster.kernels.nearest_left_out`.
     shares : ndarray of shape (n_target, n_clusters), float64
         How each target document is shared among clusters: :func:`compass_ray.mass.spread`.
@@ -73,8 +75,10 @@ def usage_gains(
         for fold in np.unique(folds[mine]):
             known = mine & (folds != fold)
             counts = np.bincount(clusters[known], minlength=len(pool))
-            base = base_measure(shares[known].sum(axis=0), current[owner])
-            mass = shrunk_mass(counts, base, concentration(counts, base))
+            own = np.bincount(clusters[known], copies[known] * shares[known, clusters[known]], minlength=len(pool))
+            squares = np.bincount(clusters[known], copies[known], minlength=len(pool))
+            observed = Observed(counts, squares, shares[known].sum(axis=0), own)
+            mass, _ = estimate_usage(observed, current[owner])
             asked = np.flatnonzero(mine & (folds == fold))
             there = clusters[asked]
             reached = share[there] > 0

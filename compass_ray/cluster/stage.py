@@ -24,14 +24,14 @@ from compass_ray.cluster.codebook import KEY, Codebook, Fitted, open_codebook, r
 from compass_ray.cluster.config import ClusterConfig, HdbscanConfig
 from compass_ray.cluster.density import DenseClusters, dense_clusters
 from compass_ray.cluster.device import TASK_GPUS, Device, nearest_on
-from compass_ray.cluster.sampling import Design, Group, Sample, collect, design_sample, known_rows
+from compass_ray.cluster.sampling import FITTED_BY, Design, Group, Sample, collect, design_sample, known_rows
 from compass_ray.configbase import identity
 from compass_ray.errors import TooFewSamples
 from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
-VERSION = 7
+VERSION = 8
 SWEEP = "sweep"
 
 
@@ -241,7 +241,7 @@ def _sweep_row(sample: Sample, centers: list[Any], n_clusters: int, seed: int) -
 
 def _language_sums(key: str, embeddings: Artifact, fitting: Fitting) -> centering.Sums:
     set_threads(1)
-    table = embeddings.read(key, ["doc_id", "role", "lang", "vector"])
+    table = embeddings.read(key, [*FITTED_BY, "vector"])
     return centering.language_sums(known_rows(table, fitting.seed, fitting.holdout_fraction))
 
 
@@ -255,7 +255,7 @@ def _group_totals(embeddings: Artifact) -> Counter[Group]:
 
 def _similarities(key: str, embeddings: Artifact, codebook: Codebook, fitting: Fitting) -> outliers.Counts:
     set_threads(1)
-    table = embeddings.read(key, ["doc_id", "role", "lang", "vector"])
+    table = embeddings.read(key, [*FITTED_BY, "vector"])
     table = known_rows(table, fitting.seed, fitting.holdout_fraction)
     return outliers.count_similarities(table, _assigned(table, codebook, fitting.device)[1])
 
@@ -283,7 +283,7 @@ def _assigned(
     x = codebook.means.unit_rows(embeddings)
     labels, similarity = nearest_on(device)(x, codebook.centroids)
     is_usage = _usage(embeddings)
-    usage = embeddings.select(["doc_id", "role", "lang"]).filter(pa.array(is_usage))
+    usage = embeddings.select(FITTED_BY).filter(pa.array(is_usage))
     labels[is_usage], similarity[is_usage], cosines = codebook.nearest_left_out(usage, x[is_usage])
     return labels, similarity, cosines
 

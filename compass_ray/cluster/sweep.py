@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from compass_ray import seeding
+from compass_ray import records, seeding
 from compass_ray.cluster import kernels
 from compass_ray.cluster.fit import Broadcast, RowGroup, draw_centers, lloyd
 from compass_ray.cluster.sampling import Sample
@@ -80,6 +80,9 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
     broadcast = _alone(sample)
     is_usage = sample.roles == "target"
     names, owners = np.unique(sample.owners[is_usage], return_inverse=True)
+    contents = records.codes_of(records.numpy_to_ids(sample.contents[is_usage]))
+    left_out = kernels.with_copies(weights[is_usage], contents)
+    _, same, counted = np.unique(contents * len(names) + owners, return_inverse=True, return_counts=True)
     trained_on = [(sample.roles == "current") & (sample.owners == name) for name in names]
     folds = (seeding.uniform(sample.rows.ids[is_usage], seed, "fold") * _FOLDS).astype(np.int32)
     labels, inertias, silhouettes, gains = [], [], [], []
@@ -92,9 +95,9 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
         labels.append(found)
         inertias.append(kernels.weighted_inertia(similarity, weights))
         silhouettes.append(simplified_silhouette(x, weights, fit.centroids))
-        asked, _, cosines = kernels.nearest_left_out(x[is_usage], weights[is_usage], fit.centroids, fit.lengths)
+        asked, _, cosines = kernels.nearest_left_out(x[is_usage], left_out, fit.centroids, fit.lengths)
         shares = spread(cosines, cluster_weights(pool, all_current))
-        gains.append(usage_gains(asked, shares, owners.astype(np.int32), folds, pool, current))
+        gains.append(usage_gains(asked, shares, owners.astype(np.int32), counted[same], folds, pool, current))
     agreement = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
     by_document = np.mean(gains, axis=0)
     some = len(by_document) > 1

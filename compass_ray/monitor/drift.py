@@ -101,9 +101,22 @@ def shift(reference: Counts, window: Counts, rng: np.random.Generator) -> Shift:
         truths.append(float(jsd(one, other)))
         quantiles.append(np.quantile(jsd(*samples), _QUANTILES))
     rising = np.maximum.accumulate(np.array(quantiles), axis=0)
-    steps = [np.interp(plugin, rising[:, index], _STEPS) for index in range(len(_QUANTILES))]
+    steps = [
+        _first_step(rising[:, 0], plugin),
+        *(float(np.interp(plugin, rising[:, index], _STEPS)) for index in (1, 2)),
+    ]
     low, middle_value, high = (float(np.interp(step, _STEPS, truths)) for step in steps)
+    if plugin >= rising[-1, 2]:  # farther than the line of usages reaches
+        high = max(high, plugin)
     return Shift(middle_value, low, high, plugin, float(p_value))
+
+
+def _first_step(rising: Vector, value: float) -> float:
+    """The first step at which a value is reached: samples that share no cluster are so at many steps."""
+    reached = int(np.argmax(rising >= value - 1e-9)) if rising[-1] >= value - 1e-9 else len(rising)
+    if reached in (0, len(rising)):
+        return float(_STEPS[min(reached, len(_STEPS) - 1)])
+    return float(np.interp(value, rising[reached - 1 : reached + 1], _STEPS[reached - 1 : reached + 1]))
 
 
 def _shares(values: Vector) -> Vector:

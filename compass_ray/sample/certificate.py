@@ -243,6 +243,10 @@ def certify(
                     "the selection takes training data farther from usage: the pool has too little of what is asked "
                     "for; lower the budget or widen the pool"
                 )
+        if not (selected.astype(bool) & heldout.counts.astype(bool)).any():
+            notes.append(
+                "no selected document lies in a cluster of held-out usage: the pool has nothing like it; widen the pool"
+            )
         body["after"] = divergence(heldout, current + selected, np.random.default_rng(seed)).to_json()
         chance = over_random(heldout, current, selected, capacity, np.random.default_rng(seed))
         body["reduction_over_random"] = chance.to_json()

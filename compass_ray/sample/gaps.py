@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from compass_ray import records
-from compass_ray.mass import base_measure, concentration, mass_interval, shrunk_mass
+from compass_ray.mass import estimate_usage, mass_interval
 from compass_ray.sample.problem import OwnerProblem
 
 Vector = NDArray[np.float64]
@@ -61,9 +61,7 @@ def owner_mass(problem: OwnerProblem, *, transports: bool = False) -> OwnerMass:
     """
     counts = problem.target[:-1]
     capacity = problem.cluster_capacity
-    base = base_measure(problem.spread, problem.current[:-1])
-    alpha = concentration(counts, base)
-    mass = shrunk_mass(counts, base, alpha)
+    mass, alpha = estimate_usage(problem.observed, problem.current_worth)
     low, high = mass_interval(counts * (problem.target_effective / max(1, problem.target.sum())), mass)
     current = problem.current[:-1]
     reachable = (current > 0) | (capacity > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -94,7 +95,7 @@ def shard_histogram(
             "cluster": bin_number,
             "documents": pa.array(np.ones(assignments.num_rows, dtype=np.int64)),
             "tokens": assignments["tokens"].cast(pa.int64()),
-            "squares": _copies(assignments["doc_id"]),  # of n copies each row gives n
+            "squares": _copies(assignments),  # of n copies each row gives n
         }
     )
     inside = pool_mask(assignments)
@@ -109,16 +110,19 @@ def shard_histogram(
     return merge(parts)
 
 
-def _copies(doc_id: pa.ChunkedArray) -> pa.Array:
-    """How often the document of each row is there; copies are always in one shard."""
-    counted = doc_id.combine_chunks().value_counts()
-    position = pc.index_in(doc_id, value_set=counted.field("values")).combine_chunks()
-    return counted.field("counts").take(position)
+def _copies(assignments: pa.Table) -> NDArray[np.int64]:
+    """How often the text of each row is there for its role and owner; copies are always in one shard."""
+    keys = (assignments[name].combine_chunks().dictionary_encode("encode") for name in ("role", "owner", "content_id"))
+    code = np.zeros(assignments.num_rows, dtype=np.int64)
+    for key in keys:
+        code = code * max(1, len(key.dictionary)) + key.indices.to_numpy()
+    _, position, counts = np.unique(code, return_inverse=True, return_counts=True)
+    return counts[position]
 
 
 def shard_spread(
     assignments: pa.Table, weights: NDArray[np.float64], seed: int, holdout_fraction: float
-) -> NDArray[np.int64]:
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
     """Target documents of a shard, each shared among near and common clusters, in units of ``2^-20`` documents.
 
     Held-out rows and outliers stay out. Whole numbers, so that sums are the same in any order.
@@ -126,20 +130,33 @@ def shard_spread(
     Parameters
     ----------
     assignments : Table
-        Columns doc_id, role, outlier and similarities of schema ASSIGNMENT.
+        Columns content_id, role, owner, cluster, outlier and similarities of schema ASSIGNMENT.
     weights : ndarray of shape (n_clusters,), float64
         From :func:`compass_ray.mass.cluster_weights`.
 
     Returns
     -------
-    ndarray of shape (n_clusters,), int64
+    spread : ndarray of shape (n_clusters,), int64
+        Of all owners.
+    own : mapping of owner to ndarray of shape (n_clusters,), int64
+        What its documents of a cluster add there, each as often as there are copies of it.
     """
     known = np.asarray(pc.equal(assignments["role"], "target")) & ~np.asarray(assignments["outlier"])
     rows = assignments.filter(pa.array(known & ~heldout_mask(assignments, seed, holdout_fraction)))
     similarity = rows["similarities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     shares = spread(similarity.reshape(rows.num_rows, len(weights)), weights)
-    units: NDArray[np.int64] = np.rint(shares.sum(axis=0) / SPREAD_UNIT).astype(np.int64)
-    return units
+    clusters = rows["cluster"].to_numpy()
+    here = _copies(rows) * shares[np.arange(rows.num_rows), clusters]
+    owners = np.array(rows["owner"].to_pylist(), dtype=np.str_)
+    own = {
+        str(owner): _units(np.bincount(clusters, here * (owners == owner), minlength=len(weights)))
+        for owner in np.unique(owners)
+    }
+    return _units(shares.sum(axis=0)), own
+
+
+def _units(documents: NDArray[Any]) -> NDArray[np.int64]:
+    return np.rint(documents / SPREAD_UNIT).astype(np.int64)
 
 
 def merge(histograms: Iterable[pa.Table]) -> pa.Table:

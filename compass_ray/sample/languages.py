@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from compass_ray.sample.allocation import Counts, Vector, proportional_quotas
 
+_ROUNDING = 1e-9
+"""What a product of a fraction and a whole number may lie above the next one."""
+
 Allocate = Callable[[Counts, int], Counts]
 """``allocate(capacity, budget)`` gives each cluster its quota; shapes (n_clusters,)."""
 
@@ -86,7 +89,7 @@ def capped_quotas(allocate: Allocate, capacity: Counts, rules: LanguageRules, bu
     while True:
         clusters = np.minimum(usable(room, rules.in_cluster), ceiling)
         by_cluster = allocate(clusters, min(budget, int(clusters.sum())))
-        limit = np.ceil(rules.in_cluster * by_cluster - 1e-9).astype(np.int64)[:, None]
+        limit = np.ceil(rules.in_cluster * by_cluster - _ROUNDING).astype(np.int64)[:, None]
         quotas = _share(by_cluster, np.minimum(room, limit), rules)
         above = ~settled & (quotas.sum(axis=0) > rules.at_most)
         short = quotas.sum(axis=1) < by_cluster
@@ -133,14 +136,17 @@ def usable(capacity: Counts, in_cluster: float) -> Counts:
     if in_cluster >= 1:
         return total
 
-    def fits(quota: Counts) -> NDArray[np.bool_]:
-        limit = np.ceil(in_cluster * quota - 1e-9).astype(np.int64)[:, None]
-        enough: NDArray[np.bool_] = np.minimum(capacity, limit).sum(axis=1) >= quota
-        return enough
+    def held(limit: Counts) -> Counts:
+        documents: Counts = np.minimum(capacity, limit[:, None]).sum(axis=1)
+        return documents
 
-    low, high = np.zeros_like(total), total  # 0 fits
+    # Whether a quota fits goes up and down with it, as the limit of a language jumps. Of a limit m the quotas lie in
+    # ((m - 1) / in_cluster, m / in_cluster], and the least of them fits if ``held`` is above the lower end: a concave
+    # function of m above a straight line, so that this holds up to some m and for none beyond.
+    low, high = np.minimum(total, 1), np.ceil(in_cluster * total - _ROUNDING).astype(np.int64)
     while (low < high).any():
         middle = (low + high + 1) // 2
-        good = fits(middle)
+        good = held(middle) > (middle - 1 + _ROUNDING) / in_cluster
         low, high = np.where(good, middle, low), np.where(good, high, middle - 1)
-    return low
+    most: Counts = np.floor((low + _ROUNDING) / in_cluster).astype(np.int64)
+    return np.minimum(held(low), most)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from compass_ray.mass import effective_number
+from compass_ray.mass import Observed, effective_number
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,30 @@ class OwnerProblem:
     spread: NDArray[np.float64]  # (K,), those of all owners, each shared among clusters near and common
     current_tokens: NDArray[np.int64]  # (K + 1,)
     capacity_tokens: NDArray[np.int64]  # (K, L)
+    own_spread: NDArray[np.float64]  # (K,), what this owner's documents add to it: see mass.Observed
     usage_tokens: NDArray[np.int64]  # (K,), tokens of all owners' target documents, without the held-out part
     distance: NDArray[np.float64]  # (K, K), between centroids
-    target_squares: int = 0  # over distinct target documents, of how often each is there; 0 where nobody counted
+    # Over distinct documents, of how often each is there; 0 where nobody counted.
+    target_squares: NDArray[np.int64] | int = 0  # (K + 1,)
     heldout_squares: int = 0
+    current_squares: int = 0
 
     @property
     def target_effective(self) -> float:
         """How many independent documents the target documents are worth, outliers included."""
-        return effective_number(self.target, self.target_squares)
+        return effective_number(self.target, int(np.sum(self.target_squares)))
+
+    @property
+    def observed(self) -> Observed:
+        """The target documents, without outliers, as the estimate of usage takes them."""
+        squares = np.broadcast_to(self.target_squares, self.target.shape)[:-1]
+        return Observed(self.target[:-1], squares, self.spread, self.own_spread)
+
+    @property
+    def current_worth(self) -> NDArray[np.float64]:
+        """Current documents by cluster without outliers, together as many as they are worth, shape (K,)."""
+        worth = effective_number(self.current, self.current_squares) / max(1, int(self.current.sum()))
+        return self.current[:-1].astype(np.float64) * worth
 
     @property
     def heldout_effective(self) -> float:
@@ -67,7 +82,10 @@ class OwnerProblem:
 
 
 def build_problems(
-    histogram: pa.Table, spread: NDArray[np.float64], distance: NDArray[np.float64]
+    histogram: pa.Table,
+    spread: NDArray[np.float64],
+    own_spread: Mapping[str, NDArray[np.float64]],
+    distance: NDArray[np.float64],
 ) -> list[OwnerProblem]:
     """One problem for each owner with target documents, in alphabetical order.
 
@@ -77,6 +95,8 @@ def build_problems(
         Merged over all shards.
     spread : ndarray of shape (n_clusters,), float64
         Target documents of all owners, shared among clusters; see :func:`compass_ray.mass.spread`.
+    own_spread : mapping of owner to ndarray of shape (n_clusters,), float64
+        See :class:`compass_ray.mass.Observed`; owners without target documents may be missing.
     distance : ndarray of shape (n_clusters, n_clusters), float64
         Between centroids; see :func:`compass_ray.sample.transport.centroid_distances`.
     """
@@ -105,12 +125,14 @@ def build_problems(
             capacity=eligible(owner, "documents"),
             other_targets=(all_targets - by_owner[owner])[:n_clusters],
             spread=spread,
+            own_spread=own_spread.get(owner, np.zeros(n_clusters)),
             current_tokens=_counts(_where(histogram, role="current", owner=owner), n_clusters, "tokens"),
             capacity_tokens=eligible(owner, "tokens"),
             usage_tokens=_counts(targets, n_clusters, "tokens")[:n_clusters],
             distance=distance,
-            target_squares=_squares(_where(targets, owner=owner)),
+            target_squares=_counts(_where(targets, owner=owner), n_clusters, "squares"),
             heldout_squares=_squares(_where(heldout, owner=owner)),
+            current_squares=_squares(_where(histogram, role="current", owner=owner)),
         )
         for owner in owners
     ]

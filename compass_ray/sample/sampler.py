@@ -6,6 +6,7 @@ owner. Everything it is sent adds up in any order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,7 @@ class Sampler:
         self._scorer = STRATEGIES[config.strategy].scorer(config)
         self._histogram = records.HISTOGRAM.empty_table()
         self._spread = np.zeros(self._n_clusters, dtype=np.int64)
+        self._own_spread: dict[str, NDArray[np.int64]] = {}
         self._nearest: pa.Table | None = None
         self._problems: dict[str, OwnerProblem] = {}  # in documents
         self._draws: dict[str, OwnerDraw] = {}
@@ -92,9 +94,11 @@ class Sampler:
             return self._histogram
         return self._histogram.filter(pc.not_equal(self._histogram["role"], "current"))
 
-    def add_spread(self, spread: NDArray[np.int64]) -> None:
+    def add_spread(self, spread: NDArray[np.int64], own: Mapping[str, NDArray[np.int64]]) -> None:
         """Take one shard's usage, shared among clusters."""
         self._spread += spread
+        for owner, part in own.items():
+            self._own_spread[owner] = self._own_spread.get(owner, 0) + part
 
     def label_documents(self) -> pa.Table | None:
         """The documents whose text is needed to name clusters."""
@@ -116,8 +120,9 @@ class Sampler:
         EmptyInput
             If an owner has no target document outside the held-out part.
         """
+        own = {owner: part.astype(np.float64) * SPREAD_UNIT for owner, part in self._own_spread.items()}
         spread = self._spread.astype(np.float64) * SPREAD_UNIT
-        for problem in build_problems(self._trained_on(), spread, self._distance):
+        for problem in build_problems(self._trained_on(), spread, own, self._distance):
             self._config.check_floor(problem.owner)
             if not problem.target[:-1].any():
                 raise EmptyInput(

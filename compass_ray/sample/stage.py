@@ -43,7 +43,7 @@ from compass_ray.sample.verdict import Drawing
 from compass_ray.shards import shard_key
 from compass_ray.vectors import finite_rows, from_column, unit_rows
 
-VERSION = 9
+VERSION = 10
 GAPS, HISTOGRAMS, DRAW, SUPPRESSED, DIRECTIONS = "gaps", "histograms", "draw", "suppressed", "directions"
 
 _COLUMNS = [name for name in records.ASSIGNMENT.names if name != "similarities"]  # which one pass alone needs
@@ -150,7 +150,7 @@ def _sample(inputs: SampleInputs, near_usage: Artifact, config: SampleConfig, ou
     keys = list(inputs.assignments.manifest().receipts)
     ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs, near_usage)])
     common = ray.get(sampler.commonness.remote())
-    ray.get([sampler.add_spread.remote(part) for part in map_keys(_spread_of_shard, keys, inputs, common)])
+    ray.get([sampler.add_spread.remote(*part) for part in map_keys(_spread_of_shard, keys, inputs, common)])
     ray.get(sampler.allocate.remote())
     _draw(sampler, inputs, near_usage, config, sameness, keys)
     outcome: Outcome = ray.get(sampler.outcome.remote())
@@ -177,8 +177,11 @@ def _count_shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> tuple[
     return histogram, exemplars.nearest_documents(assignments, int(key), inputs.seed, inputs.holdout_fraction)
 
 
-def _spread_of_shard(key: str, inputs: SampleInputs, common: NDArray[np.float64]) -> NDArray[np.int64]:
-    assignments = inputs.assignments.read(key, ["doc_id", "role", "outlier", "similarities"])
+def _spread_of_shard(
+    key: str, inputs: SampleInputs, common: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+    columns = ["content_id", "role", "owner", "cluster", "outlier", "similarities"]
+    assignments = inputs.assignments.read(key, columns)
     return shard_spread(assignments, common, inputs.seed, inputs.holdout_fraction)
 
 

@@ -77,12 +77,14 @@ class UsageContrast(Scorer):
 
     def gather(self, shard: Shard, question: Question, known: Means | None) -> Fixed:
         """A shard's sums in fixed point: of vectors of usage, pool and current data with their counts, shape
-        (3, d + 1), and then of the pool's squared deviations along the difference with their count, shape (2,).
+        (3, d + 2), and then of the pool's squared deviations along the difference with their count, shape (2,).
         """
         if known is None:
             current = shard.current(question.owner) if question.problem.current.any() else np.zeros(0, dtype=np.int64)
-            parts = [_sum(shard.vectors(rows)) for rows in (shard.usage(question.owner), current)]
-            return _fixed(np.stack([parts[0], _sum_of_pool(shard), parts[1]]))
+            parts = [_sum_of(shard, rows) for rows in (shard.usage(question.owner), current)]
+            found = np.stack([parts[0], _sum_of_pool(shard), parts[1]])
+            found[:, -1] *= shards.VECTOR_SUM_SCALE  # squares need twice the room, and stay whole numbers
+            return _fixed(found)
         deviations = products(shard.vectors(shard.inside_pool()), known.difference) - known.of_pool
         return _fixed(np.array([deviations @ deviations, len(deviations)]))
 
@@ -92,10 +94,11 @@ class UsageContrast(Scorer):
 
     def conclude(self, question: Question, known: Means | None, part: Fixed) -> Means | Direction:
         """The means, then the direction; where the pool lies in one point there is none."""
-        sums = shards.from_fixed(part) / shards.VECTOR_SUM_SCALE
+        total = shards.from_fixed(part) / shards.VECTOR_SUM_SCALE
         if known is None:
-            return contrast(*sums)
-        variance = sums[0] / sums[1] if sums[1] else 0.0
+            total[:, -1] /= shards.VECTOR_SUM_SCALE
+            return contrast(*total)
+        variance = total[0] / total[1] if total[1] else 0.0
         return Direction(known.difference * (known.distance_sq / variance if variance > 0 else 0.0))
 
     def keys(self, shard: Shard, positions: Positions, owner: str, known: Direction) -> Keys:
@@ -117,24 +120,56 @@ class UsageContrast(Scorer):
 def contrast(usage: Vector, pool: Vector, current: Vector) -> Means:
     """Where usage lies from pool and current data.
 
-    The mean product of two *different* documents of usage is that of its true mean with itself; with the documents'
-    products with themselves left in, a dozen documents lie far from anything.
+    The mean product of two *different* documents is that of their true mean with itself; with the documents' products
+    with themselves left in, a dozen documents lie far from anything. A document and its copies are one. Of a single
+    document nobody can say where others like it lie: as usage it pulls nowhere, and beside usage it has no say.
 
     Parameters
     ----------
-    usage, pool, current : ndarray of shape (d + 1,), float64
-        The sum of unit vectors, and their number; of usage at least one, of the others there may be none.
+    usage, pool, current : ndarray of shape (d + 2,), float64
+        From :func:`sums`; of usage at least one document, of the others there may be none.
     """
-    count = usage[-1]
-    mean = usage[:-1] / count
-    others = [rows[:-1] / rows[-1] for rows in (pool, current) if rows[-1]]
+    mean = usage[:-2] / usage[-2]
+    others = [rows[:-2] / rows[-2] for rows in (pool, current) if _several(rows)]
+    squared = [_squared_mean(rows) for rows in (pool, current) if _several(rows)]
     middle = np.mean(others, axis=0) if others else mean
     difference = mean - middle
-    distance_sq = 0.0  # of one document nobody can say
-    if count > 1:
-        between = (usage[:-1] @ usage[:-1] - count) / (count * (count - 1))
-        distance_sq = max(0.0, float(between - 2 * mean @ middle + middle @ middle))
-    return Means(difference, distance_sq, float(others[0] @ difference) if others else 0.0)
+    distance_sq = 0.0
+    if _several(usage) and others:
+        of_middle = middle @ middle + sum(
+            (square - other @ other) / len(others) ** 2 for square, other in zip(squared, others, strict=True)
+        )
+        distance_sq = max(0.0, float(_squared_mean(usage) - 2 * mean @ middle + of_middle))
+    of_pool = float(pool[:-2] @ difference / pool[-2]) if pool[-2] else 0.0
+    return Means(difference, distance_sq, of_pool)
+
+
+def sums(rows: NDArray[np.float32], codes: NDArray[np.int64]) -> Vector:
+    """The sum of unit rows, their number, and over distinct ones the squares of how often each is there.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d), float32
+    codes : ndarray of shape (n,), int64
+        Equal for copies; see :func:`compass_ray.records.codes_of`.
+
+    Returns
+    -------
+    ndarray of shape (d + 2,), float64
+        Those of parts of the rows add up, if copies are in one part.
+    """
+    copies = np.bincount(codes).astype(np.float64)
+    return np.concatenate([rows.sum(axis=0, dtype=np.float64), [len(rows), copies @ copies]])
+
+
+def _several(rows: Vector) -> bool:
+    """Whether they are more than one document and its copies."""
+    return bool(rows[-2] ** 2 > rows[-1])
+
+
+def _squared_mean(rows: Vector) -> float:
+    """The product of the true mean with itself, from the products of different documents."""
+    return float((rows[:-2] @ rows[:-2] - rows[-1]) / (rows[-2] ** 2 - rows[-1]))
 
 
 def products(rows: NDArray[np.float32], vector: Vector) -> Vector:
@@ -157,18 +192,19 @@ def from_table(table: pa.Table) -> dict[str, Direction]:
     return {row["owner"]: Direction(np.array(row["vector"])) for row in table.to_pylist()}
 
 
-def _sum(rows: NDArray[np.float32]) -> Vector:
-    """The sum of rows, and their number, shape (d + 1,)."""
-    return np.append(rows.sum(axis=0, dtype=np.float64), len(rows))
+def _sum_of(shard: Shard, positions: Positions) -> Vector:
+    """Sums of some of a shard's documents."""
+    contents = shard.assignments["content_id"].take(pa.array(positions))
+    return sums(shard.vectors(positions), records.codes_of(contents))
 
 
 def _sum_of_pool(shard: Shard) -> Vector:
     """That of a shard's pool documents without outliers: the same for all owners."""
     if "sum of pool" not in shard.memo:
-        shard.memo["sum of pool"] = _sum(shard.vectors(shard.inside_pool()))
+        shard.memo["sum of pool"] = _sum_of(shard, shard.inside_pool())
     total: Vector = shard.memo["sum of pool"]
     return total
 
 
-def _fixed(sums: Vector) -> Fixed:
-    return shards.to_fixed(sums * shards.VECTOR_SUM_SCALE)
+def _fixed(total: Vector) -> Fixed:
+    return shards.to_fixed(total * shards.VECTOR_SUM_SCALE)

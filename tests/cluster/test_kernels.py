@@ -145,6 +145,19 @@ def test_a_row_that_is_left_out_is_compared_with_the_centroid_of_the_others(seed
     assert (expected[np.arange(len(x)), found[0]] >= expected.max(axis=1) - 2e-3).all()
 
 
+def test_a_row_is_left_out_with_its_copies() -> None:
+    rng = np.random.default_rng(4)
+    x, weights = unit(20, 12, 4), rng.uniform(0.5, 2, 20)
+    codes = np.r_[np.arange(20), np.zeros(5, dtype=np.int64), 3]
+    copied, weights = x[codes], np.append(weights, rng.uniform(0.5, 2, 6))
+    together = np.bincount(codes, weights)
+    total = together @ x.astype(np.float64)
+    centroids, lengths = unit_rows(total[None]), np.array([np.linalg.norm(total)])
+    of_copies = kernels.nearest_left_out(copied, kernels.with_copies(weights, codes), centroids, lengths)[1]
+    alone = kernels.nearest_left_out(x, together, centroids, lengths)[1]
+    assert of_copies == pytest.approx(alone[codes], abs=1e-5)
+
+
 @pytest.mark.parametrize(("neighbours", "lighter"), [(1, 1e-3), (5, 1e-4), (100, 1e-6)])
 def test_neighbours_that_are_much_lighter_than_a_row_are_still_found(neighbours: int, lighter: float) -> None:
     x, weights, lengths, centroids = beside_a_heavy_row(neighbours, lighter)

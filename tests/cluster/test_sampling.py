@@ -28,9 +28,11 @@ def embeddings(groups: Counter[Group], seed: int = 0) -> pa.Table:
     """A shard with that many rows of each role and language."""
     rng = np.random.default_rng(seed)
     rows = [group for group, count in groups.items() for _ in range(count)]
+    ids = records.numpy_to_ids(rng.integers(0, 256, (len(rows), 16), dtype=np.uint8))
     return pa.table(
         {
-            "doc_id": records.numpy_to_ids(rng.integers(0, 256, (len(rows), 16), dtype=np.uint8)),
+            "doc_id": ids,
+            "content_id": ids,
             "role": pa.array([role for role, _ in rows]),
             "owner": pa.array([None if role == "pool" else lang for role, lang in rows], pa.string()),
             "lang": pa.array([lang for _, lang in rows]),
@@ -90,7 +92,7 @@ def test_known_rows_have_a_vector_and_are_not_held_out_and_a_sample_of_them_keep
     table = embeddings(GROUPS)
     vectors = table["vector"].to_pylist()
     vectors[0] = None
-    broken = table.set_column(4, "vector", pa.array(vectors, table.schema.field("vector").type))
+    broken = table.set_column(5, "vector", pa.array(vectors, table.schema.field("vector").type))
     known = known_rows(broken, 3, 0.3)
     held = heldout_mask(table, 3, 0.3)
     assert 5 < held.sum() < 35

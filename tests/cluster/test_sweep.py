@@ -29,6 +29,7 @@ def sample(rows: int = 600, seed: int = 0, *, usage: bool = True) -> Sample:
         np.full(rows, 0.5),
         np.where(asked, "target", "pool"),
         np.where(asked, "sw", ""),
+        ids,
     )
     return join([made])
 
@@ -50,6 +51,11 @@ def nothing(n_clusters: int) -> np.ndarray:
     return np.zeros((1, n_clusters), dtype=np.int64)
 
 
+def once(documents: int) -> np.ndarray:
+    """No document is there twice."""
+    return np.ones(documents, dtype=np.int64)
+
+
 def one_hot(clusters: np.ndarray, n_clusters: int) -> np.ndarray:
     """Documents that lie at a centroid, far from all others."""
     return np.eye(n_clusters)[clusters]
@@ -58,7 +64,7 @@ def one_hot(clusters: np.ndarray, n_clusters: int) -> np.ndarray:
 def test_usage_that_gathers_where_the_pool_is_thin_gains_about_log2_of_the_ratio() -> None:
     clusters, pool = np.zeros(2000, dtype=np.int32), np.array([100, 900])
     owners, folds = np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5
-    gains = usage_gains(clusters, one_hot(clusters, 2), owners, folds, pool, nothing(2))
+    gains = usage_gains(clusters, one_hot(clusters, 2), owners, once(2000), folds, pool, nothing(2))
     assert gains.mean() == pytest.approx(np.log2(10), abs=0.05)
 
 
@@ -68,18 +74,20 @@ def test_usage_like_the_pool_gains_nothing_and_scattered_usage_loses() -> None:
     clusters = rng.integers(0, 50, 2000).astype(np.int32)
     shares = spread(0.2 * one_hot(clusters, 50) + rng.normal(size=(2000, 50)) * 0.1, np.full(50, 1 / 50))
     owners, folds = np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5
-    gains = usage_gains(clusters, shares, owners, folds, pool, nothing(50))
+    gains = usage_gains(clusters, shares, owners, once(2000), folds, pool, nothing(50))
     assert gains.mean() == pytest.approx(0, abs=0.05)
     alone = np.arange(10, dtype=np.int32)  # ten documents in ten clusters foretell none of each other
     owners, pool = np.zeros(10, dtype=np.int32), np.full(10, 100)
-    assert usage_gains(alone, one_hot(alone, 10), owners, alone % 5, pool, nothing(10)).mean() < 0
+    assert usage_gains(alone, one_hot(alone, 10), owners, once(10), alone % 5, pool, nothing(10)).mean() < 0
 
 
 def test_a_cluster_without_pool_documents_gains_nothing() -> None:
     clusters = np.array([0] * 20 + [1] * 20, dtype=np.int32)
     folds = np.arange(40, dtype=np.int32) % 5
     shares = one_hot(clusters, 3)
-    gains = usage_gains(clusters, shares, np.zeros(40, dtype=np.int32), folds, np.array([0, 10, 990]), nothing(3))
+    gains = usage_gains(
+        clusters, shares, np.zeros(40, dtype=np.int32), once(40), folds, np.array([0, 10, 990]), nothing(3)
+    )
     assert not gains[:20].any()
     assert gains[20:].min() > 1
 
@@ -122,6 +130,7 @@ def test_a_sample_joined_from_any_parts_is_the_same() -> None:
             whole.inclusion[index],
             whole.roles[index],
             whole.owners[index],
+            whole.contents[index],
         )
 
     order = np.random.default_rng(0).permutation(600)

@@ -80,7 +80,7 @@ def test_near_copies_of_usage_known_and_held_out_are_drawn_for_no_owner_of_it(
     assert by_words == {text for text in planted(folder) if not text.endswith("ndiyo")}
     assert {row["owner"] for row in near if row["doc_id"] in ids} == {"sw"}
     assert sum(row["doc_id"] in ids and not row["same_words"] for row in near) >= 5  # with one more word
-    documents = table_of(copied, "ingest").select(["doc_id", "role"])
+    documents = table_of(copied, "ingest").select(["doc_id", "content_id", "role"])
     held = heldout_mask(documents, 0, 0.3)
     repeated = np.asarray(pc.is_in(documents["doc_id"], pa.array([row["usage"] for row in near], pa.binary(16))))
     assert (repeated & held).sum() >= 2

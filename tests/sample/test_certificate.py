@@ -57,6 +57,16 @@ def test_without_current_data_there_is_no_before_and_this_is_said() -> None:
     assert body["notes"] == [NO_CURRENT]
 
 
+@pytest.mark.parametrize("current", [NOTHING, CURRENT])
+def test_a_selection_with_nothing_like_usage_is_said_to_be_one(current: np.ndarray) -> None:
+    asked, drawn = HeldOut.distinct(np.array([9, 8, 0, 0, 0])), np.array([0, 0, 0, 40, 0])
+    notes = certify(asked, current, drawn, drawn, rng())["notes"]
+    assert (
+        "no selected document lies in a cluster of held-out usage: the pool has nothing like it; widen the pool"
+        in notes
+    )
+
+
 def test_without_held_out_usage_all_estimates_are_null_and_this_is_said() -> None:
     body = certify(NOBODY, CURRENT, TOWARDS, CAPACITY, rng())
     assert (body["before"], body["after"], body["random"]) == (None, None, None)

@@ -89,7 +89,7 @@ def counted_in_python(
     rows: list[dict[str, Any]], near: set[tuple[str, bytes]], seed: int, fraction: float
 ) -> dict[tuple[Any, ...], tuple[int, ...]]:
     """The rules of the design, one row at a time."""
-    copies = Counter(one["doc_id"] for one in rows)
+    copies = Counter((one["role"], one["owner"], one["content_id"]) for one in rows)
     squares: Counter[tuple[Any, ...]] = Counter()
     documents: Counter[tuple[Any, ...]] = Counter()
     tokens: Counter[tuple[Any, ...]] = Counter()
@@ -98,7 +98,7 @@ def counted_in_python(
     def count(cell: tuple[Any, ...], one: dict[str, Any]) -> None:
         documents[cell] += 1
         tokens[cell] += one["tokens"]
-        squares[cell] += copies[one["doc_id"]]
+        squares[cell] += copies[one["role"], one["owner"], one["content_id"]]
 
     usage = {one["content_id"] for one in rows if one["role"] == "target"}
     for one, is_held in zip(rows, held, strict=True):
@@ -146,7 +146,9 @@ def test_histograms_merge_to_the_same_table_in_any_order_and_grouping(
 
 def test_an_empty_shard_counts_nothing() -> None:
     assert shard_histogram(table([]), NOT_NEAR, OWNERS, N_CLUSTERS, 0, 0.3).num_rows == 0
-    assert not shard_spread(table([]), WEIGHTS, 0, 0.3).any()
+    shared, own = shard_spread(table([]), WEIGHTS, 0, 0.3)
+    assert not shared.any()
+    assert own == {}
 
 
 def with_similarities(rows: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
@@ -163,7 +165,7 @@ def test_usage_that_is_neither_held_out_nor_outlying_is_shared_among_all_cluster
     held = heldout_mask(table(rows), 0, 0.3)
     known = [one["similarities"] for one, is_held in zip(rows, held, strict=True) if not is_held]
     kept = np.array([s for s in known if s is not None][sum(~held[:5]) :])
-    found = shard_spread(table(rows), WEIGHTS, 0, 0.3)
+    found, _ = shard_spread(table(rows), WEIGHTS, 0, 0.3)
     assert found * SPREAD_UNIT == pytest.approx(spread(kept, WEIGHTS).sum(axis=0), abs=1e-5)
     assert found.sum() * SPREAD_UNIT == pytest.approx(len(kept), abs=1e-5)
     assert 20 < len(kept) < 50
@@ -171,8 +173,22 @@ def test_usage_that_is_neither_held_out_nor_outlying_is_shared_among_all_cluster
 
 def test_what_several_shards_share_adds_up_to_the_same_in_any_order() -> None:
     rows = with_similarities([row("target", n) for n in range(40)])
-    parts = [shard_spread(table(rows[start : start + 10]), WEIGHTS, 0, 0.3) for start in range(0, 40, 10)]
+    parts = [shard_spread(table(rows[start : start + 10]), WEIGHTS, 0, 0.3)[0] for start in range(0, 40, 10)]
     assert (sum(parts[1:], parts[0]) == sum(parts[:3][::-1], parts[3])).all()
+
+
+def test_what_an_owners_usage_adds_to_its_own_clusters_is_told_apart_and_copies_go_together() -> None:
+    rows = with_similarities([row("target", n, owner="sw" if n % 3 else "hi", cluster=n % 4) for n in range(30)])
+    copied = [*rows, rows[1], rows[1]]
+    shares = spread(np.array([one["similarities"] for one in rows], dtype=np.float16), WEIGHTS)
+    for some, copies in ((rows, 1), (copied, 3)):
+        _, own = shard_spread(table(some), WEIGHTS, 0, 0.0)
+        assert own.keys() == {"sw", "hi"}
+        for owner in own:
+            mine = [n for n, one in enumerate(rows) if one["owner"] == owner]
+            times = np.array([copies**2 if n == 1 else 1 for n in mine])  # each of n copies adds n times its share
+            expected = np.bincount([n % 4 for n in mine], times * shares[mine, [n % 4 for n in mine]], minlength=4)
+            assert own[owner] * SPREAD_UNIT == pytest.approx(expected, abs=1e-5)
 
 
 def eligible(rows: list[dict[str, Any]], owner: str = "sw", near: pa.Table = NOT_NEAR) -> list[bool]:
@@ -217,7 +233,7 @@ def test_what_nearly_repeats_usage_is_no_capacity_and_counted_apart_from_what_re
     rows = [row("target", 1), *(row("pool", number, cluster=1, tokens=10 + number) for number in range(1, 6))]
     near = near_usage([("sw", rows[1]["doc_id"]), ("sw", rows[3]["doc_id"]), ("hi", rows[4]["doc_id"])])
     histogram = shard_histogram(table(rows), near, OWNERS, N_CLUSTERS, 0, 0.0)
-    (problem,) = build_problems(histogram, NOTHING, APART)
+    (problem,) = build_problems(histogram, NOTHING, {}, APART)
     assert problem.capacity.tolist() == [[0], [3], [0], [0]]  # one repeats usage, one is near to it
     assert problem.capacity_tokens.tolist() == [[0], [12 + 14 + 15], [0], [0]]
     assert [near_usage_count(histogram, owner) for owner in (*OWNERS, "de")] == [1, 1, 0]
@@ -231,7 +247,7 @@ def test_capacity_is_the_pool_without_outliers_and_ineligible_rows() -> None:
         row("pool", 30, cluster=2, outlier=True),
         row("pool", 31, cluster=3, lang="en"),
     ]
-    (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
+    (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, {}, APART)
     assert problem.languages == ("en", "sw")
     assert problem.capacity.tolist() == [[0, 0], [0, 0], [0, 5], [1, 0]]
     assert problem.target.tolist() == [0, 0, 1, 0, 0]
@@ -251,7 +267,7 @@ def test_held_out_usage_is_never_in_the_target() -> None:
     rows = many_targets()
     mask = heldout_mask(table(rows), 3, 0.3)
     histogram = shard_histogram(table(rows), NOT_NEAR, OWNERS, N_CLUSTERS, 3, 0.3)
-    problems = {problem.owner: problem for problem in build_problems(histogram, NOTHING, APART)}
+    problems = {problem.owner: problem for problem in build_problems(histogram, NOTHING, {}, APART)}
     for owner, problem in problems.items():
         kept, held = (
             [sum(r["owner"] == owner and r["cluster"] == k and m == side for r, m in zip(rows, mask, strict=True))
@@ -272,18 +288,18 @@ def test_an_owner_whose_usage_is_all_held_out_still_has_a_problem() -> None:
         [{"owner": "sw", "role": "heldout", "lang": "sw", "cluster": 1, "documents": 3, "tokens": 9, "squares": 3}],
         schema=records.HISTOGRAM,
     )
-    (problem,) = build_problems(histogram, np.zeros(2), np.zeros((2, 2)))
+    (problem,) = build_problems(histogram, np.zeros(2), {}, np.zeros((2, 2)))
     assert (problem.owner, problem.target.sum(), problem.heldout.tolist()) == ("sw", 0, [0, 3, 0])
 
 
 def test_the_outlier_bin_is_the_last_one() -> None:
     rows = [row("target", 1, cluster=1, outlier=True), row("current", 2, cluster=1, outlier=True)]
-    (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
+    (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, {}, APART)
     assert problem.target.tolist() == problem.current.tolist() == [0, 0, 0, 0, 1]
 
 
 def test_copies_of_usage_count_as_often_as_they_are_there_and_tell_no_more() -> None:
     rows = [row("target", number, cluster=0) for number in (1, 2, 3, 3, 3)]
-    (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, APART)
-    assert (problem.target.sum(), problem.target_squares) == (5, 11)
+    (problem,) = build_problems(shard_histogram(table(rows), NOT_NEAR, ["sw"], N_CLUSTERS, 0, 0.0), NOTHING, {}, APART)
+    assert (problem.target.sum(), problem.target_squares.tolist()) == (5, [11, 0, 0, 0, 0])
     assert problem.target_effective == 25 / 11

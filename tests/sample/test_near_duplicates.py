@@ -227,6 +227,7 @@ def problem_of(rows: pa.Table) -> OwnerProblem:
         capacity=capacity,
         other_targets=some[:2] * 0,
         spread=some[:2].astype(np.float64),
+        own_spread=some[:2].astype(np.float64),
         current_tokens=some * 0,
         capacity_tokens=tokens,
         usage_tokens=some[:2] * 9,

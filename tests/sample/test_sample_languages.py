@@ -102,8 +102,12 @@ def test_caps_that_leave_too_little_room_allocate_what_they_can() -> None:
 def test_a_usable_quota_is_one_that_the_languages_can_fill_within_the_cap(
     capacity: np.ndarray, in_cluster: float
 ) -> None:
-    quota = usable(capacity, in_cluster)
-    limit = np.ceil(in_cluster * quota - 1e-9)[:, None]
-    assert (np.minimum(capacity, limit).sum(axis=1) >= quota).all()
-    assert (quota <= capacity.sum(axis=1)).all()
-    assert (quota[capacity.any(axis=1)] >= 1).all()
+    def fits(row: np.ndarray, quota: int) -> bool:
+        return bool(np.minimum(row, np.ceil(in_cluster * quota - 1e-9)).sum() >= quota)
+
+    expected = [max(quota for quota in range(int(row.sum()) + 1) if fits(row, quota)) for row in capacity]
+    assert usable(capacity, in_cluster).tolist() == expected
+
+
+def test_the_largest_quota_may_lie_above_some_that_do_not_fit() -> None:
+    assert usable(np.array([[100, 100]]), 0.4).tolist() == [8]  # 5 and 7 do not fit: 2 + 2, 3 + 3

@@ -28,6 +28,7 @@ def owner_problem(capacity: np.ndarray, *, current: list[int], target: list[int]
         capacity=capacity,
         other_targets=np.zeros(len(target), dtype=np.int64),
         spread=np.array(target, dtype=np.float64),
+        own_spread=np.array(target, dtype=np.float64),
         current_tokens=10 * np.array([*current, 0]),
         capacity_tokens=10 * capacity,
         usage_tokens=3 * np.array(target),

@@ -20,7 +20,15 @@ from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.scorer import Question, Scorer, noise
 from compass_ray.sample.shard import Shard
 from compass_ray.sample.strategies import STRATEGIES
-from compass_ray.sample.usage_contrast import Direction, UsageContrast, from_table, products, to_table
+from compass_ray.sample.usage_contrast import (
+    Direction,
+    UsageContrast,
+    contrast,
+    from_table,
+    products,
+    sums,
+    to_table,
+)
 from compass_ray.vectors import to_column, unit_rows
 
 DIM, OWNER = 8, "sw"
@@ -33,6 +41,7 @@ NOBODY = OwnerProblem(
     capacity=np.array([[1]]),
     other_targets=np.zeros(1, dtype=np.int64),
     spread=np.ones(1),
+    own_spread=np.ones(1),
     current_tokens=np.zeros(2, dtype=np.int64),
     capacity_tokens=np.array([[1]]),
     usage_tokens=np.ones(1, dtype=np.int64),
@@ -121,12 +130,54 @@ def test_the_direction_is_from_the_middle_of_pool_and_current_data_to_usage(tmp_
         for rows in (lambda one: one.usage(OWNER), Shard.inside_pool, lambda one: one.current(OWNER))
     )
     middle = np.mean([rows.mean(axis=0) for rows in (pool, trained_on) if len(rows)], axis=0)
+    others = [rows for rows in (pool, trained_on) if len(rows)]
+    of_middle = middle @ middle + sum(
+        (of_different(rows) - rows.mean(axis=0) @ rows.mean(axis=0)) / len(others) ** 2 for rows in others
+    )
     difference = usage.mean(axis=0) - middle
     cosine = known.vector @ difference / np.linalg.norm(known.vector) / np.linalg.norm(difference)
     assert cosine == pytest.approx(1, abs=1e-6)
-    products_of_two = [one @ other for i, one in enumerate(usage) for j, other in enumerate(usage) if i != j]
-    distance_sq = np.mean(products_of_two) - 2 * usage.mean(axis=0) @ middle + middle @ middle
+    distance_sq = of_different(usage) - 2 * usage.mean(axis=0) @ middle + of_middle
     assert log_odds(shards, known).std() == pytest.approx(distance_sq / (pool @ difference).std(), rel=1e-3)
+
+
+def of_different(rows: np.ndarray) -> float:
+    """The mean product of two different rows."""
+    total = rows.sum(axis=0)
+    return float((total @ total - len(rows)) / (len(rows) * (len(rows) - 1)))
+
+
+@pytest.mark.parametrize("current", [2, 3, 10])
+def test_few_current_documents_like_all_others_do_not_make_usage_stand_out(current: int) -> None:
+    rng = np.random.default_rng(current)
+    codes = np.arange
+
+    def distance_sq() -> float:
+        draws = (unit_rows(rng.normal(size=(n, 64)) + 1) for n in (30, 2000, current))
+        return contrast(*(sums(rows, codes(len(rows))) for rows in draws)).distance_sq
+
+    # self-products of current data left in: 0.28, 0.19 and 0.05 / 4
+    assert np.mean([distance_sq() for _ in range(200)]) < 0.01
+
+
+def test_a_single_current_document_has_no_say_in_where_usage_lies() -> None:
+    rng = np.random.default_rng(0)
+    usage, pool, one = (sums(unit_rows(rng.normal(size=(n, 8))), np.arange(n)) for n in (9, 50, 1))
+    alone, without = contrast(usage, pool, one), contrast(usage, pool, np.zeros(10))
+    assert alone.difference.tobytes() == without.difference.tobytes()
+    assert alone.distance_sq == without.distance_sq
+
+
+@pytest.mark.parametrize("copies", [2, 30])
+def test_a_question_asked_again_says_no_more_of_where_usage_lies(copies: int) -> None:
+    rng = np.random.default_rng(1)
+    usage, rest = unit_rows(rng.normal(size=(6, 16)) + 1), sums(unit_rows(rng.normal(size=(50, 16))), np.arange(50))
+    once = contrast(sums(usage, np.arange(6)), rest, rest)
+    again = contrast(sums(np.tile(usage, (copies, 1)), np.tile(np.arange(6), copies)), rest, rest)
+    assert again.distance_sq == pytest.approx(once.distance_sq, rel=1e-5)
+    assert again.difference == pytest.approx(once.difference, rel=1e-5)
+    one = contrast(sums(np.tile(usage[:1], (copies, 1)), np.zeros(copies, dtype=np.int64)), rest, rest)
+    assert one.distance_sq == 0
 
 
 @pytest.mark.parametrize("documents", [12, 100])
