@@ -84,7 +84,8 @@ class Session:
             if joined:
                 self.display.say(f"joined {joined}")
             minutes = self.ray.wait_minutes or (LOCAL_MINUTES if local else JOINED_MINUTES)
-            self.waiting = Waiting(self.display.say, Head(), minutes, self._give_up)
+            alone = threading.current_thread() is threading.main_thread()  # no other can be interrupted
+            self.waiting = Waiting(self.display.say, Head(), minutes if alone else None, self._give_up)
             self._connected = True
 
     def _give_up(self, message: str) -> None:

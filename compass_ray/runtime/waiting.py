@@ -80,8 +80,8 @@ class Waiting:
         Takes a line for people.
     state : callable
         Gives the :class:`ClusterState`, or None where it cannot be known.
-    minutes : float
-        How long a standstill may last.
+    minutes : float or None
+        How long a standstill may last; None for ever.
     give_up : callable
         Called once, with a message, when it has lasted longer.
     clock : callable
@@ -92,12 +92,13 @@ class Waiting:
         self,
         say: Callable[[str], None],
         state: Callable[[], ClusterState | None],
-        minutes: float,
+        minutes: float | None,
         give_up: Callable[[str], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._say, self._state, self._minutes, self._give_up, self._clock = say, state, minutes, give_up, clock
+        self._say, self._state, self._give_up, self._clock = say, state, give_up, clock
+        self._patience = float("inf") if minutes is None else 60 * minutes
         self._asked = self._since = self._said = -float("inf")
         self._still = self._ended = False
 
@@ -114,7 +115,7 @@ class Waiting:
         if not self._still:
             self._still, self._since, self._said = True, now, -float("inf")
         waited = now - self._since
-        if waited >= self._minutes * 60:
+        if waited >= self._patience:
             self._ended = True
             self._give_up(
                 f"waited {_duration(waited)} (ray.wait_minutes) in vain: {state.describe()}; free or add nodes, or "
@@ -122,8 +123,8 @@ class Waiting:
             )
         elif waited >= _PATIENCE_S - _ASK_S and now - self._said >= _REPEAT_S:
             self._said = now
-            left = _duration(self._minutes * 60 - waited)
-            self._say(f"waiting: {state.describe()}; gives up in {left} (ray.wait_minutes)")
+            left = "" if self._patience == float("inf") else f"; gives up in {_duration(self._patience - waited)}"
+            self._say(f"waiting: {state.describe()}{left} (ray.wait_minutes)")
 
 
 class Head:

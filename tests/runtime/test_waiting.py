@@ -33,7 +33,7 @@ BESIDE = replace(AT_WORK, ours=True)
 class Watched:
     """Lets a :class:`Waiting` look once a second of a clock of its own."""
 
-    def __init__(self, minutes: float) -> None:
+    def __init__(self, minutes: float | None) -> None:
         self.now, self.state, self.asked = 0.0, STILL, 0
         self.said: list[tuple[float, str]] = []
         self.ended: list[tuple[float, str]] = []
@@ -76,6 +76,13 @@ def test_a_run_at_work_or_of_which_nobody_knows_is_left_alone(state: ClusterStat
     watched = Watched(minutes=0.1)
     watched.pass_time(1000, state)
     assert watched.said == watched.ended == []
+
+
+def test_where_nobody_can_be_interrupted_a_wait_is_said_and_not_ended() -> None:
+    watched = Watched(minutes=None)
+    watched.pass_time(10_000)
+    assert watched.said[0][1].endswith("0 of 2 CPUs are in use on 1 node (ray.wait_minutes)")
+    assert watched.ended == []
 
 
 def test_others_who_hold_all_cpus_are_waited_for() -> None:
