@@ -41,6 +41,9 @@ from typing import ClassVar
 DRIFT_EXIT_CODE = 10
 """Not an error: how monitoring tells a scheduler that usage has drifted."""
 
+UNKNOWN_EXIT_CODE = 11
+"""Nor this: that there is usage in a language of which no former usage is known, and that no other has drifted."""
+
 
 class CompassError(Exception):
     """Base of every error that compass_ray raises on purpose."""

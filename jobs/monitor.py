@@ -1,7 +1,8 @@
 """Watch usage on a cluster: ``ray job submit --working-dir . -- python jobs/monitor.py CONFIG [--set a.b=c] ...``.
 
 The driver joins the cluster it was submitted to, prints verdicts as JSON, and exits with 10 if usage of any language
-has drifted, else with the code of the error tree: what a scheduler needs to start an update.
+has drifted, with 11 if there is usage in a language of which no former usage is known, else with the code of the error
+tree: what a scheduler needs to start an update.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import json
 import sys
 
 from compass_ray import CompassError, load_config, monitor_usage
-from compass_ray.errors import DRIFT_EXIT_CODE
 from compass_ray.interrupts import resumable
 
 
@@ -27,7 +27,7 @@ def main() -> int:
         sys.stderr.write(f"error: {exc}\n")
         return exc.exit_code
     sys.stdout.write(json.dumps({"path": run.path, "verdicts": run.verdicts}, ensure_ascii=False) + "\n")
-    return DRIFT_EXIT_CODE if run.drifted else 0
+    return run.exit_code
 
 
 if __name__ == "__main__":

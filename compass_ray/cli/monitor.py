@@ -11,7 +11,6 @@ from rich.table import Table
 
 from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, with_address
 from compass_ray.cli.report import estimate, print_json, results_console
-from compass_ray.errors import DRIFT_EXIT_CODE
 from compass_ray.interrupts import resumable
 from compass_ray.languages import language_name
 
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
 
 _WINDOWS_SHOWN = 8
 
-ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if usage of any language has drifted")]
+ExitCode = Annotated[
+    bool, typer.Option("--exit-code", help="Exit with 10 on drift, 11 if a language has no former usage")
+]
 
 
 def command(
@@ -38,11 +39,13 @@ def command(
         run = monitor_usage(config)
     if as_json:
         record = run.record
-        print_json({"path": run.path, **{name: record[name] for name in ("reference", "owners", "undated")}})
+        print_json(
+            {"path": run.path, **{name: record[name] for name in ("reference", "owners", "as_of", "undated", "later")}}
+        )
     else:
         print_monitored(run)
-    if exit_code and run.drifted:
-        raise typer.Exit(DRIFT_EXIT_CODE)
+    if exit_code and run.exit_code:
+        raise typer.Exit(run.exit_code)
 
 
 def print_monitored(run: MonitoredRun) -> None:
@@ -58,6 +61,8 @@ def print_monitored(run: MonitoredRun) -> None:
             _print_clusters(owner, drifted[-1], console)
     if record["undated"]:
         console.print(f"{record['undated']:,} documents without a timestamp are in no window", markup=False)
+    if record["later"]:
+        console.print(f"{record['later']:,} documents dated after {record['as_of']} are in no window", markup=False)
     console.print(f"monitor: {run.path}", markup=False, soft_wrap=True)
 
 

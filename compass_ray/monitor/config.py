@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from compass_ray.configbase import NAME, Config
 from compass_ray.ingest.config import SourceConfig
@@ -34,6 +34,11 @@ class MonitorConfig(Config):
     )
     period: Period = Field(
         default="all", description="Windows that usage is cut into by its timestamps, in UTC; weeks start on Monday"
+    )
+    as_of: AwareDatetime | None = Field(
+        default=None,
+        description="The end of the latest window: documents dated later are left out and counted. Nothing asks the "
+        "clock, so a wrong date in the future is else the latest window",
     )
     min_documents: int = Field(default=100, ge=1, description="A smaller window is not judged")
     min_reference: int = Field(default=200, ge=1, description="With less usage to compare with, nothing is judged")

@@ -6,6 +6,9 @@ are.
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import UTC, datetime
+
 import pyarrow as pa
 
 from compass_ray import records
@@ -15,12 +18,17 @@ from compass_ray.monitor.config import Period
 from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 
-VERSION = 1
+VERSION = 2
 
 
 def count_windows(
-    documents: Artifact, assignments: Artifact, n_clusters: int, period: Period, session: Session
-) -> tuple[pa.Table, int]:
+    documents: Artifact,
+    assignments: Artifact,
+    n_clusters: int,
+    period: Period,
+    as_of: datetime | None,
+    session: Session,
+) -> tuple[pa.Table, Counter[str]]:
     """Count new usage.
 
     Parameters
@@ -33,25 +41,36 @@ def count_windows(
     Returns
     -------
     windows : Table of schema WINDOW
-    undated : int
-        Documents without the timestamp that the period needs; they are in no window.
+    left_out : Counter
+        Documents that are in no window: see :func:`~compass_ray.monitor.windows.shard_windows`.
     """
     body = {"version": VERSION, "assignments": assignments.fingerprint, "period": period}
+    if as_of is not None:
+        body["as_of"] = as_of.astimezone(UTC).isoformat()
     target = artifact(session.output, "windows", body)
     manifest = session.complete(
         target,
         list(assignments.manifest().receipts),
-        lambda missing: map_keys(_count_shard, missing, documents, assignments, target, n_clusters, period),
+        lambda missing: map_keys(_count_shard, missing, documents, assignments, target, n_clusters, period, as_of),
     )
-    undated = sum(receipt.summary["undated"] for receipt in manifest.receipts.values())
+    left_out: Counter[str] = Counter()
+    for receipt in manifest.receipts.values():
+        left_out.update(receipt.summary)
     parts = target.read_all(manifest.keys_with_rows)
-    return windows.merge([records.WINDOW.empty_table(), *parts]), undated
+    return windows.merge([records.WINDOW.empty_table(), *parts]), left_out
 
 
 def _count_shard(
-    key: str, documents: Artifact, assignments: Artifact, target: Artifact, n_clusters: int, period: Period
+    key: str,
+    documents: Artifact,
+    assignments: Artifact,
+    target: Artifact,
+    n_clusters: int,
+    period: Period,
+    as_of: datetime | None,
 ) -> Receipt:
     set_threads(1)
     ingested = documents.read(key, ["doc_id", "text", "timestamp", "reject"])
-    table, undated = windows.shard_windows(records.documents_only(ingested), assignments.read(key), period, n_clusters)
-    return target.write(key, table, {"undated": undated})
+    known = records.documents_only(ingested)
+    table, left_out = windows.shard_windows(known, assignments.read(key), period, n_clusters, as_of)
+    return target.write(key, table, left_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +45,9 @@ def window_starts(timestamps: pa.ChunkedArray, period: Period) -> pa.Array:
     return pa.array(days.astype("datetime64[us]"), kind, mask=missing)
 
 
-def shard_windows(documents: pa.Table, assignments: pa.Table, period: Period, n_clusters: int) -> tuple[pa.Table, int]:
+def shard_windows(
+    documents: pa.Table, assignments: pa.Table, period: Period, n_clusters: int, as_of: datetime | None = None
+) -> tuple[pa.Table, dict[str, int]]:
     """Count one shard.
 
     Parameters
@@ -55,18 +58,23 @@ def shard_windows(documents: pa.Table, assignments: pa.Table, period: Period, n_
         Of these documents, but for those without a finite vector.
     period : str
     n_clusters : int
+    as_of : datetime, optional
+        With a time zone. What is dated later is left out.
 
     Returns
     -------
     windows : Table of schema WINDOW
-    undated : int
-        Documents left out, since they have no timestamp and the period needs one.
+    left_out : dict of str to int
+        Documents that are in none: ``undated`` ones, where the period needs a timestamp, and those dated ``later``.
     """
     rows = assignments
     embedded = pc.is_in(documents["doc_id"], value_set=rows["doc_id"].combine_chunks())
     found = documents.filter(embedded)  # in the same order: repeats share an id, and have timestamps of their own
     starts = window_starts(found["timestamp"], period)
-    dated = pa.array(np.full(rows.num_rows, period == "all") | np.asarray(pc.is_valid(starts)))
+    later = np.zeros(rows.num_rows, dtype=np.bool_)
+    if as_of is not None:
+        later = np.asarray(pc.fill_null(pc.greater(found["timestamp"], pa.scalar(as_of, starts.type)), False))
+    undated = np.asarray(pc.is_null(starts)) & (period != "all")
     counted = pa.table(
         {
             "owner": rows["owner"],
@@ -77,10 +85,11 @@ def shard_windows(documents: pa.Table, assignments: pa.Table, period: Period, n_
             "exemplar": found["text"],
         }
     )
-    windows = merge([counted.filter(dated)])
+    windows = merge([counted.filter(pa.array(~later & ~undated))])
     shown = [shorten(text, EXEMPLAR_CHARACTERS) for text in windows["exemplar"].to_pylist()]
     place = windows.column_names.index("exemplar")
-    return windows.set_column(place, "exemplar", pa.array(shown, pa.string())), rows.num_rows - dated.true_count
+    left_out = {"undated": int(undated.sum()), "later": int(later.sum())}
+    return windows.set_column(place, "exemplar", pa.array(shown, pa.string())), left_out
 
 
 def merge(windows: Iterable[pa.Table]) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -72,19 +73,22 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
 
     embeddings = embed(plan.artifact, config.embed, session)
     counted = []
-    undated = 0
+    left_out: Counter[str] = Counter()
     for usage in former:
         assignments = assign(embeddings, usage.codebook, session, device)
-        windows, undated = count_windows(plan.artifact, assignments, usage.n_clusters, section.period, session)
+        windows, left_out = count_windows(
+            plan.artifact, assignments, usage.n_clusters, section.period, section.as_of, session
+        )
         counted.append(_of_owners(windows, usage, former))
-    _check_dated(sum(table.num_rows for table in counted), undated, section)
+    _check_dated(sum(table.num_rows for table in counted), left_out, section)
     windows = pa.concat_tables(counted)
     owners = {owner: reference for usage in former for owner, reference in usage.owners.items()}
     body = {
         "reference": section.reference,
         "period": section.period,
         "owners": judge(windows, owners, section, config.seed),
-        "undated": undated,
+        "as_of": None if section.as_of is None else section.as_of.isoformat(),
+        **{name: left_out[name] for name in ("undated", "later")},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.unexpanded,
         "seed": config.seed,
@@ -105,9 +109,16 @@ def _of_owners(windows: pa.Table, usage: FormerUsage, former: list[FormerUsage])
     return windows.filter(mine)
 
 
-def _check_dated(windows: int, undated: int, section: MonitorConfig) -> None:
-    if undated and not windows:
+def _check_dated(windows: int, left_out: Counter[str], section: MonitorConfig) -> None:
+    if windows:
+        return
+    if left_out["later"]:
         raise DataError(
-            f"monitor.period: {section.period}, but none of {undated} documents has a timestamp; name the column "
-            "(monitor.usage.<name>.columns.timestamp) or set the period to all"
+            f"monitor.as_of: all of {left_out['later']:,} documents with a timestamp are dated after {section.as_of}; "
+            "give a later moment, or the files of earlier usage"
+        )
+    if left_out["undated"]:
+        raise DataError(
+            f"monitor.period: {section.period}, but none of {left_out['undated']} documents has a timestamp; name the "
+            "column (monitor.usage.<name>.columns.timestamp) or set the period to all"
         )

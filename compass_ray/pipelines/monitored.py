@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from compass_ray import storage
 from compass_ray.artifacts import from_parquet
-from compass_ray.errors import ArtifactMissing
+from compass_ray.errors import DRIFT_EXIT_CODE, UNKNOWN_EXIT_CODE, ArtifactMissing
 
 RECORD = "drift.json"
 WINDOWS = "windows.parquet"
@@ -43,6 +43,19 @@ class MonitoredRun:
     def drifted(self) -> list[str]:
         """Owners whose usage has drifted."""
         return [owner for owner, verdict in self.verdicts.items() if verdict == "drift"]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Languages with new usage, of whose former usage nothing is known: none of it can be judged."""
+        owners = self.record["owners"]
+        return [owner for owner, body in owners.items() if body["reference"] is None and body["windows"]]
+
+    @property
+    def exit_code(self) -> int:
+        """What a scheduler is told: that usage has drifted, else that some cannot be judged, else 0."""
+        if self.drifted:
+            return DRIFT_EXIT_CODE
+        return UNKNOWN_EXIT_CODE if self.unknown else 0
 
     @property
     def quarantine(self) -> pa.Table:

@@ -52,6 +52,13 @@ def test_usage_that_cannot_be_judged_is_no_drift(config: Path) -> None:
     assert body["owners"]["sw"]["notes"] == ["1 of 1 windows hold fewer than 61 documents (monitor.min_documents)"]
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_usage_in_a_language_of_which_nothing_is_known_exits_with_eleven_if_asked_to(config: Path) -> None:
+    told = CliRunner().invoke(app, ["monitor", str(config), "--set", "monitor.usage.log.lang=pl", "--exit-code"])
+    assert told.exit_code == 11, told.output
+    assert "nothing is known of former usage in 'pl'" in told.stdout
+
+
 def test_a_config_without_the_section_says_what_to_give(tmp_path: Path) -> None:
     path = tmp_path / "plain.yaml"
     path.write_text(yaml.safe_dump(demo_config(tmp_path).unexpanded))

@@ -64,16 +64,16 @@ ROWS = [
 
 
 def test_documents_are_counted_by_owner_and_cluster_and_outliers_in_a_bin_of_their_own() -> None:
-    windows, undated = shard_windows(*shard(*ROWS), "all", 2)
-    assert undated == 0
+    windows, left_out = shard_windows(*shard(*ROWS), "all", 2)
+    assert left_out == {"undated": 0, "later": 0}
     found = [(row["owner"], row["start"], row["cluster"], row["documents"]) for row in windows.to_pylist()]
     assert found == [("sw", None, 0, 1), ("sw", None, 1, 2), ("sw", None, 2, 1), ("ta", None, 0, 1)]
     assert windows["exemplar"].to_pylist() == ["undated", "nearer", "far", "other"]
 
 
 def test_a_period_cuts_usage_and_leaves_out_what_has_no_timestamp() -> None:
-    windows, undated = shard_windows(*shard(*ROWS), "day", 2)
-    assert undated == 1
+    windows, left_out = shard_windows(*shard(*ROWS), "day", 2)
+    assert left_out == {"undated": 1, "later": 0}
     assert {(row["owner"], row["start"].day, row["cluster"]): row["documents"] for row in windows.to_pylist()} == {
         ("sw", 29, 1): 1,
         ("sw", 30, 1): 1,
@@ -82,10 +82,20 @@ def test_a_period_cuts_usage_and_leaves_out_what_has_no_timestamp() -> None:
     }
 
 
+def test_what_is_dated_after_a_moment_is_left_out_and_counted() -> None:
+    for period, undated, documents in (("day", 1, 1), ("all", 0, 2)):
+        windows, left_out = shard_windows(*shard(*ROWS), period, 2, SUNDAY_NIGHT)  # type: ignore[arg-type]
+        assert left_out == {"undated": undated, "later": 3}
+        assert sum(windows["documents"].to_pylist()) == documents
+    whole, left_out = shard_windows(*shard(*ROWS), "day", 2, MONDAY)  # up to and with that moment
+    assert whole.equals(shard_windows(*shard(*ROWS), "day", 2)[0])
+    assert left_out["later"] == 0
+
+
 def test_a_question_that_is_asked_again_counts_where_it_is_asked() -> None:
     again = [("same", "sw", 0, 0.5, False, moment) for moment in (SUNDAY_NIGHT, None, MONDAY)]
-    windows, undated = shard_windows(*shard(*again), "week", 2)
-    assert undated == 1
+    windows, left_out = shard_windows(*shard(*again), "week", 2)
+    assert left_out["undated"] == 1
     assert [(row["start"].day, row["documents"]) for row in windows.to_pylist()] == [(23, 1), (30, 1)]
 
 

@@ -126,6 +126,17 @@ def test_windows_follow_from_timestamps(watch: Watch, halves: tuple[Path, Path],
     assert [window["verdict"] for window in told["windows"]] == ["stable", "stable", "drift", "drift"]
     assert (run.verdicts["sw"], run.record["undated"]) == ("drift", 1)
     assert watch(path, "text", alarms=3, among=3, **asked).verdicts["sw"] == "stable"
+    early = watch(path, "text", as_of="2026-11-17T00:00:00Z", **asked).record  # dates of tomorrow are no windows
+    assert [window["start"][:10] for window in early["owners"]["sw"]["windows"]] == [
+        "2026-11-02",
+        "2026-11-09",
+        "2026-11-16",
+    ]
+    assert (early["undated"], early["later"]) == (1, 17)
+    with pytest.raises(
+        DataError, match=r"^monitor\.as_of: all of \d+ documents with a timestamp are dated after 2026-10"
+    ):
+        watch(path, "text", as_of="2026-10-01T00:00:00Z", **asked)
 
 
 def test_a_period_without_any_timestamp_is_refused(watch: Watch, halves: tuple[Path, Path]) -> None:
