@@ -38,6 +38,12 @@ class Connection(NamedTuple):
     local: bool
 
 
+_NO_CLUSTER = (
+    "ray.address: no cluster answers at {address} ({reason}); start one with `ray start --head`, or leave the address "
+    "out to run locally"
+)
+
+
 def connect(config: RayConfig) -> Connection:
     """Join a cluster, or start a local Ray that ends with this process.
 
@@ -89,22 +95,34 @@ def _join(address: str) -> None:
             f"ray.address: {address} is that of a dashboard, to which jobs are submitted (`submit --address`); "
             "a cluster is joined at the address of its head, as 10.0.0.1:6379"
         )
+    if (silence := why_silent(address)) is not None:  # Ray itself would wait for minutes
+        raise ResourcesMissing(_NO_CLUSTER.format(address=address, reason=silence))
     try:
-        if (silence := why_silent(address)) is not None:  # Ray itself would wait for minutes
-            raise ConnectionError(silence)
         _init(address=address)
-        if not address.startswith("ray://"):  # Ray Client has a watch of its own
-            watch_head()
+    except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as exc:
+        if (refusal := _refusal(address)) is not None:
+            raise ResourcesMissing(
+                f"ray.address: the cluster at {address} does not take our token ({refusal}); give its token as "
+                "RAY_AUTH_TOKEN, or the path of a file with it as RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token"
+            ) from exc
+        raise ResourcesMissing(_NO_CLUSTER.format(address=address, reason=_first_line(exc))) from exc
+    if not address.startswith("ray://"):  # Ray Client has a watch of its own
+        watch_head()
+
+
+def _refusal(address: str) -> str | None:
+    """What a head says of our token, if that is why it cannot be joined: joining tells only that it failed."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # no public name asks a head alone
+
+    if address.startswith("ray://"):
+        return None
+    try:
+        GcsClient(address=address)
     except ray.exceptions.AuthenticationError as exc:
-        raise ResourcesMissing(
-            f"ray.address: the cluster at {address} does not take our token ({_first_line(exc)}); give its token as "
-            "RAY_AUTH_TOKEN, or the path of a file with it as RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token"
-        ) from exc
-    except ConnectionError as exc:
-        raise ResourcesMissing(
-            f"ray.address: no cluster answers at {address} ({exc}); start one with `ray start --head`, "
-            "or leave the address out to run locally"
-        ) from exc
+        return str(exc.message).split(". ")[0]
+    except ray.exceptions.RayError:
+        return None
+    return None
 
 
 def _first_line(exc: BaseException) -> str:

@@ -183,6 +183,30 @@ def test_an_address_without_a_cluster_is_refused_at_once(address: str, said: str
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (
+            "the token is incorrect",
+            r"127\.0\.0\.1:6379 does not take our token \(the token is incorrect\); give its token",
+        ),
+        (None, r"no cluster answers at 127\.0\.0\.1:6379 \(Failed to connect\); start one"),
+    ],
+)
+def test_a_refused_token_is_told_from_a_cluster_that_is_not_there(
+    refusal: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(**_: Any) -> None:
+        raise ConnectionError("Failed to connect\nmore")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", failed)
+    monkeypatch.setattr("compass_ray.runtime.cluster.why_silent", lambda _: None)
+    monkeypatch.setattr("compass_ray.runtime.cluster._refusal", lambda _: refusal)
+    with pytest.raises(ResourcesMissing, match=said):
+        connect(RayConfig(address="127.0.0.1:6379"))
+
+
 def test_a_local_ray_that_cannot_start_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(**_: Any) -> None:
         raise OSError("AF_UNIX path length cannot exceed 107 bytes: /tmp/x\nmore")
