@@ -121,9 +121,10 @@ def nearest_left_out(
     labels = np.empty(len(x), dtype=np.int32)
     similarity = np.empty(len(x), dtype=np.float32)
     cosines = np.empty((len(x), len(centroids)), dtype=np.float16)
+    exact = centroids.astype(np.float64)  # products in float32 follow, in their last bits, what other rows there are
     for start in range(0, len(x), TILE_ROWS):
         part = slice(start, start + TILE_ROWS)
-        products = x[part] @ centroids.T
+        products = x[part].astype(np.float64) @ exact.T
         np.minimum(products, 1.0, out=products)
         rows, own = np.arange(len(products)), products.argmax(axis=1)
         offset = x[part].astype(np.float64) - centroids[own]  # cosines near 1 would have lost what is looked for

@@ -243,7 +243,7 @@ def test_a_language_that_cannot_be_trained_does_not_stop_the_others(
     assert list(record["languages"]) == ["ta"]
     assert "20 × no_trainable_token" in record["failed"]["zu"]
     version = Registry(str(tmp_path / "out" / "registry")).open("ta@candidate")  # the others keep what they spoke in
-    assert 10 < record["documents"]["ta"]["chats"] < 20
+    assert 10 < record["documents"]["ta"]["chats"] <= 20
     assert version.chat_templates == ("chat_template.jinja",)
     assert version.read("chat_template.jinja") == (tiny_base / "chat_template.jinja").read_bytes()
     assert version.lineage.config["chat_template"] in version.read("README.md").decode()

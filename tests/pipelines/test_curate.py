@@ -103,21 +103,23 @@ def test_what_held_out_usage_says_changes_nothing_that_is_chosen_but_that_its_ne
     def id_of(lang: str, text: str) -> bytes:
         return doc_ids("target", [lang], [lang], text_hashes([key_of(text).encode()]))[0]
 
-    def held_out(lang: str, text: str) -> bool:
-        rows = pa.table({"doc_id": pa.array([id_of(lang, text)], records.ID), "role": ["target"]})
-        return bool(heldout_mask(rows, 0, 0.3)[0])
+    def content_of(text: str) -> pa.Array:
+        return pa.array(content_ids([key_of(text).encode()]), records.ID)
+
+    def held_out(text: str) -> bool:
+        return bool(heldout_mask(pa.table({"content_id": content_of(text), "role": ["target"]}), 0, 0.3)[0])
 
     def in_pool(text: str) -> bool:
         """Then the pool row may not be drawn, and is drawn once the usage is another."""
-        return content_ids([key_of(text).encode()])[0] in others
+        return content_of(text)[0].as_py() in others
 
-    def anything(lang: str) -> str:
+    def anything() -> str:
         while True:
             text = " ".join("".join(rng.choice(list("abcdefghijklmno"), 6)) for _ in range(8))
-            if held_out(lang, text):
+            if held_out(text):
                 return text
 
-    copied = [row for row in rows if held_out(row["lang"], row["question"]) and row["lang"] == "sw"][:5]
+    copied = [row for row in rows if held_out(row["question"]) and row["lang"] == "sw"][:5]
     copies = [{"text": f"«{row['question'].upper()}»", "lang": "sw"} for row in copied]
     (tmp_path / "copies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in copies))
     source = f"sources.copies={{role: pool, path: {tmp_path}/copies.jsonl, columns: {{text: text, lang: lang}}}}"
@@ -133,8 +135,8 @@ def test_what_held_out_usage_says_changes_nothing_that_is_chosen_but_that_its_ne
         changed = 0
         for row in rows:
             lang, text = row["lang"], row["question"]
-            if id_of(lang, text) in known and held_out(lang, text) and row not in copied and not in_pool(text):
-                row["question"], changed = anything(lang), changed + 1
+            if id_of(lang, text) in known and held_out(text) and row not in copied and not in_pool(text):
+                row["question"], changed = anything(), changed + 1
         assert number or changed > 40
     assert selections[0] == selections[1]
     assert refused[0] == refused[1] == {"hi": 0, "sw": len(copies), "ta": 0}
