@@ -17,10 +17,17 @@ from compass_ray.errors import ConfigError, ResourcesMissing
 CHAT_TEMPLATE, MORE_TEMPLATES = "chat_template.jinja", "additional_chat_templates"
 """As transformers names them beside a tokenizer; the folder holds those that have names of their own."""
 
+_CHAT_TEMPLATE = re.compile(rf"{re.escape(CHAT_TEMPLATE)}|{MORE_TEMPLATES}/[A-Za-z0-9_-]{{1,64}}\.jinja")
+
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _NOT_READ = {"LICENSE", "scores.json"}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def is_chat_template(file: str) -> bool:
+    """Whether the relative name of a file is that of a chat template, the default or another one."""
+    return _CHAT_TEMPLATE.fullmatch(file) is not None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from compass_ray import records, seeding
 from compass_ray.adapt import split
 from compass_ray.adapt.examples import Example, check_template, ends_answers, example_of, not_in_template
 from compass_ray.adapt.packing import Packs, make_packs
-from compass_ray.adapt.tokenizer import TokenizerSource
+from compass_ray.adapt.tokenizer import TokenizerSource, asks_for_date
 from compass_ray.adapt.usage import usage_packs
 from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.runtime.stage import Session, map_keys
@@ -232,7 +232,7 @@ def _tokenise_language(
 ) -> list[Receipt]:
     config = source.config
     rows = _rows_of(gathered, lang)
-    tokenizer = source.load()
+    tokenizer, templates = source.open()
     conversations = rows["messages"].is_valid()
     if any_chats := bool(pc.any(conversations).as_py()):
         check_template(tokenizer, "adapt.chat_template")
@@ -250,6 +250,7 @@ def _tokenise_language(
         )
         for part in (TRAIN, HELDOUT)
     }
+    kept = pa.array([fate == TRAIN for fate in fates], pa.bool_())
     documents = _document_table(rows, made, fates)
     scored_usage, usage_counts = usage_packs(usage, lang, tokenizer, config, seed)
     in_language = Counter(fate for fate, spoken in zip(fates, rows["lang"].to_pylist(), strict=True) if spoken == lang)
@@ -258,9 +259,9 @@ def _tokenise_language(
         "in_language": {part: in_language[part] for part in (TRAIN, HELDOUT)},
         "usage": usage_counts,
         "dropped_reasons": dict(Counter(reason for _, reason in made if reason)),
-        "chats": int(np.asarray(conversations)[[fate == TRAIN for fate in fates]].sum()),
+        "chats": int(pc.sum(pc.and_(conversations, kept)).as_py() or 0),
         "ends_answers": ends_answers(tokenizer) if any_chats else None,
-        "told_date": config.template_date.isoformat() if any_chats and source.asks_for_date() else None,
+        "told_date": config.template_date.isoformat() if any_chats and asks_for_date(templates) else None,
         "not_in_template": not_in_template(example for example, _ in made),
         "truncated": sum(bool(example and example.truncated) for example, _ in made),
         "selected": int(pc.sum(documents.filter(pc.equal(documents["part"], TRAIN))["selected"]).as_py() or 0),
@@ -268,7 +269,6 @@ def _tokenise_language(
         "tokens": int(parts[TRAIN].lengths.sum()),
         "trained_tokens": int(parts[TRAIN].trained.sum()),
     }
-    kept = pa.array([fate == TRAIN for fate in fates], pa.bool_())
     replay = _replay(rows.filter(kept), seed, lang, config.replay_fraction)
     return [
         target.write(key_of(lang, TRAIN), parts[TRAIN].to_table()),

@@ -17,13 +17,12 @@ from typing import Any
 
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.errors import ConfigError
-from compass_ray.models import CHAT_TEMPLATE, MORE_TEMPLATES, find_model
+from compass_ray.models import CHAT_TEMPLATE, MORE_TEMPLATES, find_model, is_chat_template
 
 _FILES = ("*token*", "vocab*", "merges.txt", "chat_template*", "additional_chat_templates/*", "*.model")
 _CLOCK = "strftime_now"
 _ASKS_FOR_THE_DATE = re.compile(_CLOCK + r"""\(\s*(?P<quote>['"])(?P<form>[^'"]*)(?P=quote)\s*\)""")
 _EXISTENCE = re.compile(_CLOCK + r"\s+is\s+(not\s+)?defined")
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def base_folder(config: AdaptConfig, *, fetch: bool = True) -> Path:
@@ -94,6 +93,30 @@ def at_date(template: str, day: date) -> str:
     return dated
 
 
+def asks_for_date(templates: Mapping[str, str]) -> bool:
+    """Whether one of the chat templates is told a date; see :func:`at_date`."""
+    return any(_ASKS_FOR_THE_DATE.search(text) for text in templates.values())
+
+
+def template_files(templates: Mapping[str, str]) -> dict[str, bytes]:
+    """Chat templates under the names that transformers gives them beside a tokenizer.
+
+    Raises
+    ------
+    ConfigError
+        If one is named otherwise than a file may be.
+    """
+    files = {
+        CHAT_TEMPLATE if name == "default" else f"{MORE_TEMPLATES}/{name}.jinja": text.encode()
+        for name, text in sorted(templates.items())
+    }
+    if odd := [file for file in files if not is_chat_template(file)]:
+        raise ConfigError(
+            f"adapt.base: a chat template would be {odd[0]!r}; its name may have letters, digits, _ and -"
+        )
+    return files
+
+
 @dataclass(frozen=True)
 class TokenizerSource:
     """How a task gets the base's tokenizer: the config that names the base, and the text of a chat template."""
@@ -103,28 +126,17 @@ class TokenizerSource:
 
     def load(self) -> Any:
         """The tokenizer, with the template in place, as it is on ``template_date``."""
+        return self.open()[0]
+
+    def open(self) -> tuple[Any, dict[str, str]]:
+        """The same, and its chat templates by name, as they are with their clock; none if it has none."""
         tokenizer = load_tokenizer(base_folder(self.config), self.chat_template)
-        day, found = self.config.template_date, tokenizer.chat_template
-        if isinstance(found, Mapping):
-            tokenizer.chat_template = {name: at_date(text, day) for name, text in found.items()}
-        elif found is not None:
-            tokenizer.chat_template = at_date(found, day)
-        return tokenizer
-
-    def asks_for_date(self) -> bool:
-        """Whether the template is told ``template_date``."""
-        return any(_ASKS_FOR_THE_DATE.search(text.decode()) for text in self.template_files().values())
-
-    def template_files(self) -> dict[str, bytes]:
-        """The chat template, named as transformers names it beside a tokenizer, with its clock; empty without one."""
-        found = load_tokenizer(base_folder(self.config), self.chat_template).chat_template
-        named = {} if found is None else {"default": found} if isinstance(found, str) else dict(found)
-        if odd := [name for name in named if not _NAME.fullmatch(name)]:
-            raise ConfigError(f"adapt.base: a chat template is named {odd[0]!r}; expected letters, digits, '_' and '-'")
-        return {
-            CHAT_TEMPLATE if name == "default" else f"{MORE_TEMPLATES}/{name}.jinja": text.encode()
-            for name, text in sorted(named.items())
-        }
+        found = tokenizer.chat_template
+        named = {} if found is None else dict(found) if isinstance(found, Mapping) else {"default": found}
+        dated = {name: at_date(text, self.config.template_date) for name, text in named.items()}
+        if dated:
+            tokenizer.chat_template = dated if isinstance(found, Mapping) else dated["default"]
+        return tokenizer, named
 
     def fingerprint(self) -> str:
         """Hash of all that decides the tokens of a text."""

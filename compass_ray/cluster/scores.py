@@ -55,8 +55,8 @@ def usage_gains(
     ----------
     clusters, owners, copies, folds : ndarray of shape (n_target,), int
         Of each target document: its cluster, the number of its owner, how often its owner has it, and its fold.
-        The codebook is fitted once, to
-        all folds, so a cluster is that of :func:`~compass_ray.cluster.kernels.nearest_left_out`.
+        The codebook is fitted once, to all folds, so a cluster is that of
+        :func:`~compass_ray.cluster.kernels.nearest_left_out`.
     shares : ndarray of shape (n_target, n_clusters), float64
         How each target document is shared among clusters: :func:`compass_ray.mass.spread`.
     pool : ndarray of shape (n_clusters,), int64

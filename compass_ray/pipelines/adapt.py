@@ -17,7 +17,7 @@ import compass_ray
 from compass_ray import records, storage
 from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig
-from compass_ray.adapt.tokenizer import TokenizerSource, base_folder
+from compass_ray.adapt.tokenizer import TokenizerSource, base_folder, template_files
 from compass_ray.adapt.usage import heldout_usage
 from compass_ray.artifacts import Artifact, digest, open_artifact, to_parquet
 from compass_ray.config import RunConfig
@@ -95,7 +95,8 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     folder = base_folder(section)
     base = BaseRef(section.base if section.revision else folder.name, section.revision, weights_hash(folder))
     source = TokenizerSource(section, _chat_template(section))
-    pad_token, templates = _pad_token(source.load()), source.template_files()
+    tokenizer, named = source.open()
+    pad_token, templates = _pad_token(tokenizer), template_files(named)
 
     if not run.exists():
         _check_room(section, session)  # a run that finds all its artifacts starts no cluster

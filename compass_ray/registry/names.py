@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from compass_ray.errors import RegistryError
 from compass_ray.languages import canonical_language
-from compass_ray.models import CHAT_TEMPLATE, MORE_TEMPLATES
+from compass_ray.models import CHAT_TEMPLATE, MORE_TEMPLATES, is_chat_template
 
 ALIASES = ("champion", "candidate", "previous")
 
@@ -19,7 +19,6 @@ _LANG = re.compile(r"[a-z]{2,8}(-[A-Z][a-z]{3})?")
 _VERSION = re.compile(r"[0-9a-f]{8,40}")
 _PREFIX = re.compile(r"[0-9a-f]{6,40}")
 _REFERENCE = re.compile(r"reference(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){1,4}")
-_CHAT_TEMPLATE = re.compile(rf"{re.escape(CHAT_TEMPLATE)}|{MORE_TEMPLATES}/[A-Za-z0-9_-]{{1,64}}\.jinja")
 _FORM = "[BASE/]LANG[@REF], as sw, sw@candidate or Qwen--Qwen2.5-7B-1a2b3c4d/sw@5e6f70"
 
 
@@ -44,11 +43,6 @@ def check_version(version: str) -> str:
     if not _VERSION.fullmatch(version):
         raise RegistryError(f"version '{version}': expected 8 to 40 lowercase hex digits, the training's fingerprint")
     return version
-
-
-def is_chat_template(name: str) -> bool:
-    """Whether a file of a version is a chat template, the default or another one."""
-    return _CHAT_TEMPLATE.fullmatch(name) is not None
 
 
 def check_file(name: str) -> str:

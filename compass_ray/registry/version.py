@@ -14,10 +14,11 @@ from pathlib import Path
 from compass_ray import storage
 from compass_ray.artifacts import digest
 from compass_ray.errors import ArtifactCorrupt, RegistryError
+from compass_ray.models import is_chat_template
 from compass_ray.registry.card import model_card
 from compass_ray.registry.contents import CONFIG, WEIGHTS, check_adapter
 from compass_ray.registry.lineage import Lineage
-from compass_ray.registry.names import check_file, is_chat_template
+from compass_ray.registry.names import check_file
 
 LINEAGE = "lineage.json"
 CARD = "README.md"

@@ -31,11 +31,11 @@ def why_silent(address: str) -> str | None:
     Ray's services speak HTTP/2. What accepts a connection there and says nothing of the kind within five seconds is
     none of them: joining it would take Ray minutes.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
+    place = _place(address)
+    if place is None:
         return None
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S) as connection:
+        with socket.create_connection(place, timeout=_ANSWER_S) as connection:
             if os.environ.get("RAY_USE_TLS") == "1":
                 return None
             connection.sendall(_HTTP2_PREFACE)
@@ -50,8 +50,14 @@ def why_silent(address: str) -> str | None:
 
 def answers(address: str) -> bool:
     """Whether something listens at an address; one without a port is left to Ray."""
+    place = _place(address)
+    return place is None or listens(*place)
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    """Host and port; None for an address without a port."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    return not colon or not port.isdigit() or listens(host.strip("[]"), int(port))
+    return (host.strip("[]"), int(port)) if colon and port.isdigit() else None
 
 
 def listens(host: str, port: int) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from compass_ray.adapt.config import AdaptConfig
-from compass_ray.adapt.tokenizer import TokenizerSource, at_date, load_tokenizer
+from compass_ray.adapt.tokenizer import TokenizerSource, asks_for_date, at_date, load_tokenizer, template_files
 from compass_ray.errors import ConfigError
 
 DAY = date(2025, 1, 1)
@@ -57,13 +57,13 @@ def test_the_date_is_in_the_tokens_and_in_the_fingerprint_and_the_template_trave
 ) -> None:
     dated = "{{ strftime_now('%Y') }}" + "{% for m in messages %}{{ m.content }}{% endfor %}"
     one = source(tiny_base, dated)
-    assert one.asks_for_date()
+    assert asks_for_date(one.open()[1])
     assert one.load().apply_chat_template([{"role": "user", "content": "!"}], tokenize=False) == "2025!"
     later = source(tiny_base, dated, template_date="2026-11-28")
     assert later.load().apply_chat_template([{"role": "user", "content": "!"}], tokenize=False) == "2026!"
     assert later.fingerprint() != one.fingerprint()
-    assert one.template_files() == {"chat_template.jinja": dated.encode()}
-    assert not source(tiny_base).asks_for_date()
+    assert template_files(one.open()[1]) == {"chat_template.jinja": dated.encode()}
+    assert not asks_for_date(source(tiny_base).open()[1])
 
 
 def test_named_templates_travel_under_their_names_and_are_in_the_fingerprint(tiny_base: Path, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_named_templates_travel_under_their_names_and_are_in_the_fingerprint(tin
     (base / "additional_chat_templates").mkdir()
     (base / "additional_chat_templates" / "tool_use.jinja").write_text("with tools")
     named = source(base)
-    assert named.template_files() == {
+    assert template_files(named.open()[1]) == {
         "additional_chat_templates/tool_use.jinja": b"with tools",
         "chat_template.jinja": (tiny_base / "chat_template.jinja").read_bytes(),
     }
@@ -85,4 +85,4 @@ def test_named_templates_travel_under_their_names_and_are_in_the_fingerprint(tin
 def test_a_base_without_a_template_has_no_files_of_one(tiny_base: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(tiny_base, tmp_path / "plain"))
     (base / "chat_template.jinja").unlink()
-    assert source(base).template_files() == {}
+    assert template_files(source(base).open()[1]) == {}

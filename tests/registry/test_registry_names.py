@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.errors import RegistryError
-from compass_ray.models import BaseRef
+from compass_ray.models import BaseRef, is_chat_template
 from compass_ray.registry.names import (
     AdapterRef,
     check_base_key,
     check_file,
     check_lang,
     check_version,
-    is_chat_template,
     is_version_path,
 )
 

@@ -22,7 +22,7 @@ from compass_ray.errors import ConfigError
 from compass_ray.models import MORE_TEMPLATES, BaseRef, weights_hash
 from compass_ray.registry.card import model_card
 from compass_ray.registry.contents import CONFIG, WEIGHTS
-from compass_ray.registry.export.agreement import Agreement
+from compass_ray.registry.export.agreement import TOLERANCE, Agreement
 from compass_ray.registry.lineage import check_base
 from compass_ray.registry.version import CARD, AdapterVersion
 
@@ -84,7 +84,7 @@ def export(
     rank : int or None
         Of a portable adapter; by default the smallest that holds the adapter.
     tolerance : float or None
-        Largest relative error of the logits; 0.05 by default, see ``agreement``.
+        Largest relative error of the logits; by default ``agreement.TOLERANCE``.
     dtype : {"auto", "float32", "bfloat16", "float16"}
         Of a merged model; ``auto`` is that of the base.
 
@@ -106,7 +106,7 @@ def export(
     if base is not None:
         check_base(version.lineage, BaseRef(base.name, None, weights_hash(base)))
     with _appearing(output) as folder, _local_copy(version) as adapter:
-        made = _write(version, form, adapter, base, folder, rank, tolerance, dtype)
+        made = _write(version, form, adapter, base, folder, rank, TOLERANCE if tolerance is None else tolerance, dtype)
         if form != "merged":
             _name_base(folder / CONFIG, version.lineage.base, base)
         _put_chat_templates(version, folder)
@@ -124,7 +124,7 @@ def _write(
     base: Path | None,
     folder: Path,
     rank: int | None,
-    tolerance: float | None,
+    tolerance: float,
     dtype: Dtype,
 ) -> Export:
     """Write the form's own files; torch is loaded only for the forms that need it."""

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 from compass_ray.models import MORE_TEMPLATES
-from compass_ray.registry.export.agreement import TOLERANCE, Agreement, agreement, probe_logits
+from compass_ray.registry.export.agreement import Agreement, agreement, probe_logits
 from compass_ray.registry.export.models import load_base, put_adapter
 
 _COPIED = {".json", ".txt", ".model", ".jinja"}
 
 
-def write_merged(adapter: Path, base: Path, folder: Path, tolerance: float | None, dtype: str = "auto") -> Agreement:
+def write_merged(adapter: Path, base: Path, folder: Path, tolerance: float, dtype: str) -> Agreement:
     """Write model and tokenizer.
 
     The merge in float32 must agree, and so must the written files: rounding to the type of the base model may lose a
@@ -37,7 +37,7 @@ def write_merged(adapter: Path, base: Path, folder: Path, tolerance: float | Non
         plain = probe_logits(model)
     merged = model.merge_and_unload(safe_merge=True)
     agreement(plain, original, probe_logits(merged)).require(
-        TOLERANCE if tolerance is None else tolerance, "the adapter cannot be merged into this base; serve it as it is"
+        tolerance, "the adapter cannot be merged into this base; serve it as it is"
     )
     of_base = AutoConfig.from_pretrained(base, local_files_only=True).dtype or torch.float32
     kept = of_base if dtype == "auto" else getattr(torch, dtype)
@@ -46,7 +46,7 @@ def write_merged(adapter: Path, base: Path, folder: Path, tolerance: float | Non
     _copy_tokenizer(base, folder)
     stored = agreement(plain, original, probe_logits(load_base(folder)))
     stored.require(
-        TOLERANCE if tolerance is None else tolerance,
+        tolerance,
         f"{kept} has too few bits for what this adapter changes: write float32 (--dtype float32), or take it as it is "
         "(--tolerance)",
     )

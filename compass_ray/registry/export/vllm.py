@@ -7,7 +7,7 @@ from typing import Literal
 
 from compass_ray.errors import ConfigError
 from compass_ray.models import BaseRef
-from compass_ray.registry.export.agreement import TOLERANCE, Agreement, agreement, probe_logits
+from compass_ray.registry.export.agreement import Agreement, agreement, probe_logits
 from compass_ray.registry.export.approximate import approximate
 from compass_ray.registry.export.models import load_base, put_adapter
 from compass_ray.registry.export.portable import (
@@ -21,7 +21,7 @@ from compass_ray.registry.export.portable import (
 
 
 def write_vllm(
-    adapter: Path, base: Path | None, trained_on: BaseRef, folder: Path, rank: int | None, tolerance: float | None
+    adapter: Path, base: Path | None, trained_on: BaseRef, folder: Path, rank: int | None, tolerance: float
 ) -> tuple[Literal["exact", "svd"], int, Agreement | None]:
     """Write a portable adapter.
 
@@ -58,5 +58,5 @@ def write_vllm(
     written = put_adapter(model.unload(), folder)  # the files, as their user will load them
     agreed = agreement(plain, original, probe_logits(written))
     higher = "ask for a higher --rank, or " if rank < PORTABLE_RANKS[-1] else ""
-    agreed.require(TOLERANCE if tolerance is None else tolerance, f"{higher}export with --format merged")
+    agreed.require(tolerance, f"{higher}export with --format merged")
     return "exact" if exact else "svd", rank, agreed
