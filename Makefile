@@ -24,7 +24,7 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not release and not data and not faults and not gpu"
 
 test-release: $(STAMP)
-	$(BIN)/python -m pytest -m "release and not gpu"
+	$(BIN)/python -m pytest -m "release and not gpu" -o faulthandler_timeout=1800
 
 test-data: $(STAMP)
 	$(BIN)/python -m pytest -m "data and not release and not gpu"

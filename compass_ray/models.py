@@ -20,7 +20,9 @@ CHAT_TEMPLATE, MORE_TEMPLATES = "chat_template.jinja", "additional_chat_template
 _CHAT_TEMPLATE = re.compile(rf"{re.escape(CHAT_TEMPLATE)}|{MORE_TEMPLATES}/[A-Za-z0-9_-]{{1,64}}\.jinja")
 
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
-_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FETCHED = [".json", ".safetensors", ".txt", ".model", ".jinja"]
+"""Files of a model that are read, by suffix; a hub's cache may hold others, which another program has fetched."""
 _NOT_READ = {"LICENSE", "scores.json"}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -111,15 +113,23 @@ def find_model(
 
 
 def _fetch(model: str, revision: str | None, field: str, fetch: bool) -> Path:
-    if revision is None:
+    if revision is None or not _COMMIT.fullmatch(revision):
+        found = "" if revision is None else f"; '{revision}' is none, and what a branch or tag names can change"
         raise ConfigError(
             f"{field.rpartition('.')[0]}.revision: the hub model {model} needs a commit, so that the run can be "
-            "repeated; copy it from the model's page"
+            f"repeated{found}; copy its 40 hex digits from the model's page"
         )
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=_FETCHED, local_files_only=not fetch))
+        return Path(
+            snapshot_download(
+                model,
+                revision=revision,
+                allow_patterns=[f"*{suffix}" for suffix in _FETCHED],
+                local_files_only=not fetch,
+            )
+        )
     except OSError as exc:  # the hub's own errors and those of the network
         if not fetch:
             raise ResourcesMissing(
@@ -133,10 +143,9 @@ def _fetch(model: str, revision: str | None, field: str, fetch: bool) -> Path:
 
 
 def folder_revision(folder: Path) -> str:
-    """Hash of a model's files but for its card and licence, by relative name and content; about 1 GB a second."""
+    """Hash of a model's files that may be read, by relative name and content; about 1 GB a second."""
     return _hash_files(
-        folder,
-        (path for path in folder.rglob("*") if path.name not in _NOT_READ and path.suffix != ".md"),
+        folder, (path for path in folder.rglob("*") if path.suffix in _FETCHED and path.name not in _NOT_READ)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,13 @@ def finished_demo(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> 
     from compass_ray import curate
 
     return curate(demo_config(tmp_path_factory.mktemp("demo")))
+
+
+@pytest.fixture
+def copied_demo(finished_demo: Any, tmp_path: Path) -> Callable[..., RunConfig]:
+    """The config of ``finished_demo`` on a copy of its output, for tests that damage what is there."""
+    shutil.copytree(Path(finished_demo.path).parent.parent, tmp_path / "out")
+    return lambda *overrides: demo_config(tmp_path / "out", *overrides)
 
 
 def tree_bytes(folder: Path | str) -> dict[str, bytes]:

@@ -81,7 +81,8 @@ class BaseEncoder:
         device: str = "cpu",
     ) -> None:
         self.revision = base_revision(folder, max_tokens)
-        self._folder, self._prompt, self._device = folder, prompt, device
+        self.prompt = prompt
+        self._folder, self._device = folder, device
         self._tokenizer = _load_tokenizer(folder)
         self._model = _load(folder, dtype, device)
         self._exact: Any = self._model if dtype == "float32" else None
@@ -94,8 +95,9 @@ class BaseEncoder:
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
         bare = self._ids(texts)
         counts = np.array([len(ids) for ids in bare], dtype=np.int32)
-        ids = self._ids([self._prompt + text for text in texts]) if self._prompt else bare
-        return Tokenized(counts, [one[: self._max_tokens] for one in ids])
+        ids = self._ids([self.prompt + text for text in texts]) if self.prompt else bare
+        cut = sum(len(one) > self._max_tokens for one in ids)
+        return Tokenized(counts, [one[: self._max_tokens] for one in ids], cut)
 
     def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         return self._encode(self._model, inputs)
@@ -119,7 +121,7 @@ class BaseEncoder:
         texts = [one for one in inputs if isinstance(one, str)]
         ids = [one for one in inputs if not isinstance(one, str)]
         if texts:
-            ids = [one[: self._max_tokens] for one in self._ids([self._prompt + text for text in texts])]
+            ids = [one[: self._max_tokens] for one in self._ids([self.prompt + text for text in texts])]
         vectors = np.zeros((len(inputs), self.dim), dtype=np.float32)
         some = [row for row, one in enumerate(ids) if len(one)]  # a text without tokens has no state
         if some:

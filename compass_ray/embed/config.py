@@ -26,9 +26,21 @@ class EmbedConfig(Config):
     )
     revision: str | None = Field(default=None, description="Commit of a hub model; required for a hub id")
     max_tokens: int | None = Field(
-        default=None, ge=1, description="For model 'base': tokens read of a text, the first ones; 2048 if not given"
+        default=None,
+        ge=1,
+        description="Tokens read of a text, the first ones (max_seq_length); if not given what the model says, and "
+        "2048 for 'base'",
     )
-    prompt: str = Field(default="", description="Prefix of every text, such as E5's 'query: '")
+    truncate_dim: int | None = Field(
+        default=None,
+        ge=1,
+        description="Numbers kept of a vector, the first ones, for a Matryoshka model",
+    )
+    prompt: str | None = Field(
+        default=None,
+        description="Prefix of every text, such as E5's 'query: '; if not given the model's own default, '' for none",
+    )
+    prompt_name: str | None = Field(default=None, description="One of the model's own prompts, by its name")
     view: View = Field(default="prompt", description="Which part of a conversation is embedded")
     center: Literal["none", "language"] = Field(
         default="none", description="Subtract each language's mean before clustering, against clusters by language"
@@ -45,10 +57,15 @@ class EmbedConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _only_for_a_base(self) -> EmbedConfig:
-        given = [name for name in ("base", "max_tokens") if getattr(self, name) is not None]
-        if given and self.model != "base":
-            raise ValueError(f"{' and '.join(given)}: read only where model is 'base'; set model: base, or remove it")
+    def _only_what_the_model_reads(self) -> EmbedConfig:
+        if self.model != "base" and self.base is not None:
+            raise ValueError("base: read only where model is 'base'; set model: base, or remove it")
+        unread = {"base": ("truncate_dim", "prompt_name"), "hashing": ("truncate_dim", "prompt_name", "max_tokens")}
+        given = [name for name in unread.get(self.model, ()) if getattr(self, name) is not None]
+        if given:
+            raise ValueError(f"{' and '.join(given)}: not read where model is '{self.model}'; remove it")
+        if self.prompt is not None and self.prompt_name is not None:
+            raise ValueError("prompt and prompt_name: both name the prefix of a text; give one")
         return self
 
     @property

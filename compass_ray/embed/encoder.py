@@ -23,10 +23,13 @@ class Tokenized(NamedTuple):
         Tokens of each text before truncation and without the prompt; token budgets are measured by it.
     inputs : sequence of n
         What :meth:`Encoder.encode` takes in place of the texts, so that no text is tokenised twice.
+    cut : int
+        Texts whose end is not read, for they have more tokens than the encoder takes.
     """
 
     counts: NDArray[np.int32]
     inputs: Sequence[Input]
+    cut: int = 0
 
     def sizes(self) -> NDArray[np.int32]:
         """Tokens that each input takes of a batch: its ids, cut and with the prompt, or its count if it is a text."""
@@ -41,7 +44,10 @@ class Encoder(Protocol):
     """Length of a vector."""
 
     revision: str
-    """What the vectors are a function of, beside the text: weights, tokenizer, parameters."""
+    """What the vectors are a function of, beside text and prompt: weights, tokenizer, parameters."""
+
+    prompt: str
+    """Prefix of every text."""
 
     weights_bytes: int
     """Memory that the weights take in every actor."""
@@ -64,11 +70,13 @@ def load_encoder(
     model: str,
     *,
     revision: str | None = None,
-    prompt: str = "",
+    prompt: str | None = None,
+    prompt_name: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     base: str | None = None,
     max_tokens: int | None = None,
+    truncate_dim: int | None = None,
 ) -> Encoder:
     """An encoder by name.
 
@@ -78,33 +86,46 @@ def load_encoder(
         ``"bundled"``, ``"hashing"``, ``"base"``, the folder of a sentence-transformers model, or a hub id.
     revision : str, optional
         Commit of a hub model; required for one, so that a run can be repeated.
-    prompt : str
-        Prefix of every text.
+    prompt : str, optional
+        Prefix of every text; if not given the default prompt of a sentence-transformers model, where it has one.
+    prompt_name : str, optional
+        One of the prompts of a sentence-transformers model, in place of ``prompt``.
     dtype : {"float32", "float16", "bfloat16"}
     device : {"cpu", "cuda"}
     base : str, optional
         The causal language model of ``"base"``: a folder or a hub id.
     max_tokens : int, optional
-        Tokens that ``"base"`` reads of a text.
+        Tokens read of a text, from its beginning.
+    truncate_dim : int, optional
+        Numbers kept of a vector of a sentence-transformers model, the first ones.
 
     Raises
     ------
     ConfigError
-        If the model cannot be found, is not pinned, or holds pickled weights.
+        If the model cannot be found, is not pinned, holds pickled weights, or has no such prompt, so many dimensions
+        or so many positions.
     """
     if model == "hashing":
         from compass_ray.embed.hashing import HashingEncoder
 
-        return HashingEncoder(prompt)
+        return HashingEncoder(prompt or "")
     if model == "base":
         from compass_ray.embed.base import BaseEncoder, base_folder
 
         return BaseEncoder(
-            base_folder(base, revision), max_tokens=max_tokens, prompt=prompt, dtype=dtype, device=device
+            base_folder(base, revision), max_tokens=max_tokens, prompt=prompt or "", dtype=dtype, device=device
         )
-    from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder
+    from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder, model_prompt
 
-    return SentenceTransformerEncoder(model_folder(model, revision), prompt=prompt, dtype=dtype, device=device)
+    folder = model_folder(model, revision)
+    return SentenceTransformerEncoder(
+        folder,
+        prompt=model_prompt(folder, prompt, prompt_name),
+        max_tokens=max_tokens,
+        truncate_dim=truncate_dim,
+        dtype=dtype,
+        device=device,
+    )
 
 
 def encoder_from(config: EmbedConfig) -> Encoder:
@@ -113,8 +134,10 @@ def encoder_from(config: EmbedConfig) -> Encoder:
         config.model,
         revision=config.revision,
         prompt=config.prompt,
+        prompt_name=config.prompt_name,
         dtype=config.dtype,
         device=config.device,
         base=config.base,
         max_tokens=config.max_tokens,
+        truncate_dim=config.truncate_dim,
     )

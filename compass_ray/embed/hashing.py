@@ -28,7 +28,7 @@ class HashingEncoder:
     weights_bytes = 0
 
     def __init__(self, prompt: str = "") -> None:
-        self._prompt = prompt
+        self.prompt = prompt
         self._vectorizer = HashingVectorizer(
             analyzer="char_wb", ngram_range=(3, 5), n_features=self.dim, norm=None, dtype=np.float64
         )
@@ -40,7 +40,7 @@ class HashingEncoder:
     def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         if not inputs:
             return np.empty((0, self.dim), dtype=np.float32)
-        counts = self._vectorizer.transform(f"{self._prompt}{text}" for text in inputs).toarray()
+        counts = self._vectorizer.transform(f"{self.prompt}{text}" for text in inputs).toarray()
         return unit_rows(np.sign(counts) * np.sqrt(np.abs(counts)))
 
     def encode_exactly(self, inputs: Sequence[Input]) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from compass_ray.vectors import unit_rows
 BUNDLED = Path(__file__).parent / "bundled"
 """The model that the package carries: see its README.md, and ``jobs/train_encoder.py`` for how it was made."""
 
+_SETTINGS = "config_sentence_transformers.json"
 _TOKENIZED_AT_ONCE = 1024
 
 
@@ -43,6 +46,33 @@ def model_folder(model: str, revision: str | None, *, fetch: bool = True) -> Pat
     )
 
 
+def model_prompt(folder: Path, prompt: str | None, name: str | None) -> str:
+    """Find the prefix of every text: the one given, else a model's prompt of that name, else its default prompt.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no prompt of that name.
+    """
+    if prompt is not None:
+        return prompt
+    path = folder / _SETTINGS
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    prompts, name = settings.get("prompts") or {}, name or settings.get("default_prompt_name")
+    if name is None:
+        return ""
+    if name not in prompts:
+        known = ", ".join(f"'{one}'" for one in prompts) or "none"
+        raise ConfigError(f"embed.prompt_name: {folder} has no prompt '{name}'; its prompts: {known}")
+    return str(prompts[name])
+
+
+def model_revision(folder: Path, max_tokens: int | None, truncate_dim: int | None) -> str:
+    """Name all that the vectors are a function of: a hash of the model's files, and what the config changes in it."""
+    changed = [f"{value}-{what}" for value, what in ((max_tokens, "tokens"), (truncate_dim, "dim")) if value]
+    return "-".join([*changed, folder_revision(folder)])
+
+
 class SentenceTransformerEncoder:
     """Any sentence-transformers model, run without remote code and with deterministic batches.
 
@@ -51,37 +81,63 @@ class SentenceTransformerEncoder:
     folder : Path
         A model folder, see :func:`model_folder`.
     prompt : str
-        Prefix of every text.
+        Prefix of every text, in place of the model's own; pooled or not as the model says (``include_prompt``).
+    max_tokens : int, optional
+        Tokens read of a text with its prompt, from its beginning, in place of the model's ``max_seq_length``.
+    truncate_dim : int, optional
+        Numbers kept of a vector, the first ones.
     dtype : {"float32", "float16", "bfloat16"}
     device : {"cpu", "cuda"}
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot be loaded, or has not so many positions or dimensions.
     """
 
-    def __init__(self, folder: Path, *, prompt: str = "", dtype: str = "float32", device: str = "cpu") -> None:
-        self.revision = folder_revision(folder)
-        self._folder, self._prompt, self._device = folder, prompt, device
-        self._model = _load(folder, dtype, device)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        prompt: str = "",
+        max_tokens: int | None = None,
+        truncate_dim: int | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> None:
+        self.revision = model_revision(folder, max_tokens, truncate_dim)
+        self.prompt = prompt
+        self._folder, self._asked, self._device = folder, max_tokens, device
+        self._model = _load(folder, max_tokens, dtype, device)
         self._exact: Any = self._model if dtype == "float32" else None
         self.weights_bytes = sum(weights.nbytes for weights in self._model.parameters())
-        self.dim = int(self._model.get_embedding_dimension())
+        self.dim = _dimensions(self._model, folder, truncate_dim)
         # A static model has a bare `tokenizers` object, and is a lookup: its tokenizer does nearly all of the work.
         self._is_static = hasattr(self._model.tokenizer, "encode_batch_fast")
+        self._max_tokens = max_tokens if self._is_static else _max_tokens(self._model)
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
-        tokenizer = self._model.tokenizer
-        if not self._is_static:  # padding and truncation are the model's matter, and cheap beside it
-            ids = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
-            return Tokenized(np.array([len(one) for one in ids], dtype=np.int32), texts)
-        bare = self._static_ids(texts)
+        bare = self._ids(texts)
         counts = np.array([len(ids) for ids in bare], dtype=np.int32)
-        return Tokenized(counts, self._static_ids([self._prompt + text for text in texts]) if self._prompt else bare)
+        ids = self._ids([self.prompt + text for text in texts]) if self.prompt else bare
+        cut = 0 if self._max_tokens is None else sum(len(one) > self._max_tokens for one in ids)
+        return Tokenized(counts, [one[: self._max_tokens] for one in ids] if self._is_static else texts, cut)
 
     def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         return self._encode(self._model, inputs)
 
     def encode_exactly(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         if self._exact is None:
-            self._exact = _load(self._folder, "float32", self._device)  # anew: what overflowed is lost
+            self._exact = _load(self._folder, self._asked, "float32", self._device)  # anew: what overflowed is lost
         return self._encode(self._exact, inputs)
+
+    def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Token ids of each text, before truncation."""
+        if self._is_static:
+            return self._static_ids(texts)
+        # Padding and truncation are the model's matter: to tokenise twice is cheap beside it.
+        ids = self._model.tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+        return [np.array(one, dtype=np.int32) for one in ids]
 
     def _static_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """Token ids of each text, some texts at a time: what the tokenizer returns of one is large."""
@@ -98,20 +154,21 @@ class SentenceTransformerEncoder:
         if not inputs:
             return np.empty((0, self.dim), dtype=np.float32)
         if self._is_static:
-            return unit_rows(_static_vectors(model, self._ids_of(inputs)))
+            return unit_rows(_static_vectors(model, self._ids_of(inputs))[:, : self.dim])
         vectors = model.encode(
-            [f"{self._prompt}{text}" for text in inputs],
+            list(inputs),
+            prompt=self.prompt,  # even if it is empty: else the model's default comes before the text
             batch_size=len(inputs),
             convert_to_tensor=True,
             normalize_embeddings=False,
             show_progress_bar=False,
         )
-        return unit_rows(vectors.float().cpu().numpy())
+        return unit_rows(vectors.float().cpu().numpy()[:, : self.dim])
 
     def _ids_of(self, inputs: Sequence[Input]) -> list[NDArray[np.int32]]:
         texts = [one for one in inputs if isinstance(one, str)]
         if texts:
-            return self._static_ids([self._prompt + text for text in texts])
+            return [ids[: self._max_tokens] for ids in self._static_ids([self.prompt + text for text in texts])]
         return [one for one in inputs if not isinstance(one, str)]
 
 
@@ -126,7 +183,37 @@ def _static_vectors(model: Any, ids: Sequence[NDArray[np.int32]]) -> NDArray[np.
     return np.asarray(vectors.float().cpu().numpy())
 
 
-def _load(folder: Path, dtype: str, device: str) -> Any:
+def _dimensions(model: Any, folder: Path, asked: int | None) -> int:
+    there = int(model.get_embedding_dimension())
+    if asked is not None and asked > there:
+        raise ConfigError(f"embed.truncate_dim: {asked}, but vectors of {folder} have {there} dimensions; lower it")
+    return asked or there
+
+
+def _max_tokens(model: Any) -> int | None:
+    limit = model.max_seq_length
+    return None if limit is None or not math.isfinite(limit) else int(limit)
+
+
+def _limit_tokens(model: Any, folder: Path, asked: int) -> None:
+    """Have a model read fewer tokens of a text than it would, or as many as it has positions for."""
+    if hasattr(model.tokenizer, "encode_batch_fast"):
+        return  # a static model has no positions, and is given its tokens
+    there = _positions(model[0].auto_model)
+    if there is not None and asked > there:
+        raise ConfigError(f"embed.max_tokens: {asked}, but {folder} has positions for {there} tokens; lower it")
+    model.max_seq_length = asked
+
+
+def _positions(transformer: Any) -> int | None:
+    """Tokens that a model has positions for; those after RoBERTa begin to count behind the padding token."""
+    positions = getattr(transformer.config, "max_position_embeddings", None)
+    table = getattr(getattr(transformer, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return positions if positions is None or padding is None else int(positions - padding - 1)
+
+
+def _load(folder: Path, max_tokens: int | None, dtype: str, device: str) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -143,4 +230,6 @@ def _load(folder: Path, dtype: str, device: str) -> Any:
             f"embed.model: {folder} cannot be loaded as a sentence-transformers model with safetensors weights and "
             f"without remote code ({exc}); save it again with save_pretrained"
         ) from exc
+    if max_tokens is not None:
+        _limit_tokens(model, folder, max_tokens)
     return model.to(getattr(torch, dtype)).eval()

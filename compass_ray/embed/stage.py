@@ -37,7 +37,7 @@ from compass_ray.runtime.stage import Session
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import to_column
 
-VERSION = 1
+VERSION = 2
 MEANING, MEANING_VERSION = "meaning", 2
 ROWS_EACH = 2_000
 """Documents that are worth the start of another actor, which loads a model."""
@@ -66,6 +66,12 @@ def embed(documents: Artifact, config: EmbedConfig, session: Session) -> Artifac
     keys = list(documents.manifest().receipts)
     manifest = session.complete(target, keys, partial(_embed_shards, documents, target, config))
     _check_finite(manifest, config)
+    cut = sum(receipt.summary["cut"] for receipt in manifest.receipts.values())
+    if cut:
+        session.display.say(
+            f"embed: {cut:,} of {manifest.rows:,} documents are longer than what the encoder reads of a text; their "
+            "ends change no vector (embed.max_tokens, if the model has positions for more)"
+        )
     return target
 
 
@@ -73,7 +79,7 @@ def encoder_identity(config: EmbedConfig) -> dict[str, str]:
     """What makes two sets of vectors comparable: the model's revision, prompt, view, precision and device class."""
     return {
         "revision": _revision(config),
-        "prompt": config.prompt,
+        "prompt": _prompt(config),
         "view": config.view,
         "dtype": config.dtype,
         "device": config.device,
@@ -120,10 +126,17 @@ def _revision(config: EmbedConfig) -> str:
         from compass_ray.embed.base import base_folder, base_revision
 
         return base_revision(base_folder(config.base, config.revision), config.max_tokens)
-    from compass_ray.embed.sentence_transformer import model_folder
-    from compass_ray.models import folder_revision
+    from compass_ray.embed.sentence_transformer import model_folder, model_revision
 
-    return folder_revision(model_folder(config.model, config.revision))
+    return model_revision(model_folder(config.model, config.revision), config.max_tokens, config.truncate_dim)
+
+
+def _prompt(config: EmbedConfig) -> str:
+    if config.prompt is not None or config.model in ("hashing", "base"):
+        return config.prompt or ""
+    from compass_ray.embed.sentence_transformer import model_folder, model_prompt
+
+    return model_prompt(model_folder(config.model, config.revision), None, config.prompt_name)
 
 
 def _embed_shards(documents: Artifact, target: Artifact, config: EmbedConfig, missing: list[str]) -> Iterator[Receipt]:
@@ -177,6 +190,7 @@ class ShardEmbedder:
             "groups": group_counts(table.filter(pa.array(finite))),
             "non_finite": int((~finite).sum()),
             "halved_batches": halved,
+            "cut": tokenized.cut,
         }
         return self._target.write(key, table.cast(records.embedding_schema(self._encoder.dim)), summary)
 

@@ -197,9 +197,11 @@ def _remove_others(run: CurationRun, names: set[str]) -> None:
 
 
 def _embedding_faults(embeddings: Artifact) -> dict[str, int]:
-    """Halved batches void the guarantee of equal bytes for their shards; non-finite vectors are left out."""
+    """Halved batches void the guarantee of equal bytes for their shards; non-finite vectors are left out; of a text
+    that is cut the encoder has not read the end.
+    """
     summaries = [receipt.summary for receipt in embeddings.manifest().receipts.values()]
-    return {name: sum(summary[name] for summary in summaries) for name in ("halved_batches", "non_finite")}
+    return {name: sum(summary[name] for summary in summaries) for name in ("halved_batches", "non_finite", "cut")}
 
 
 def _write_selection(run: CurationRun, owner: str, sampled: Artifact, selected: Artifact) -> int:

@@ -101,7 +101,10 @@ class CurationRun:
         import ray.data
 
         filesystem, folder = storage.arrow_filesystem(storage.join(self.path, "selection", lang))
-        return ray.data.read_parquet(folder, filesystem=filesystem, file_extensions=["parquet"])
+        context = ray.data.DataContext.get_current().copy()
+        context.use_datasource_v2 = False  # it starts 32 actors for the footers, whatever the number of files
+        with ray.data.DataContext.current(context):
+            return ray.data.read_parquet(folder, filesystem=filesystem, file_extensions=["parquet"])
 
     def _table(self, name: str) -> pa.Table:
         return from_parquet(self._bytes(f"{name}.parquet"))

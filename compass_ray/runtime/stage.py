@@ -6,11 +6,13 @@ The one protocol of all stages: given the keys that have no receipt yet, yield a
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from compass_ray import storage
@@ -84,14 +86,15 @@ class Session:
             if joined:
                 self.display.say(f"joined {joined}")
             minutes = self.ray.wait_minutes or (LOCAL_MINUTES if local else JOINED_MINUTES)
-            alone = threading.current_thread() is threading.main_thread()  # no other can be interrupted
-            self.waiting = Waiting(self.display.say, Head(), minutes if alone else None, self._give_up)
+            wakes = _waking_signal()
+            give_up = partial(self._give_up, wakes or signal.SIGINT)
+            self.waiting = Waiting(self.display.say, Head(), minutes if wakes else None, give_up)
             self._connected = True
 
-    def _give_up(self, message: str) -> None:
+    def _give_up(self, wakes: signal.Signals, message: str) -> None:
         """End the wait of the main thread, which is inside Ray and looks at signals alone."""
         self._gave_up = message
-        _thread.interrupt_main()
+        _thread.interrupt_main(wakes)
 
     def refuse_waiting(self) -> None:
         """Say what was waited for in vain, if that is why the main thread was interrupted.
@@ -225,7 +228,7 @@ def session(
         with _watched(opened):
             try:
                 yield opened
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):  # what the handlers of signals raise; Ray's the second
                 opened.refuse_waiting()
                 raise
     except BaseException as exc:
@@ -239,6 +242,18 @@ def session(
         raise
     if status:
         status.end("finished")
+
+
+def _waking_signal() -> signal.Signals | None:
+    """A signal that wakes the main thread, for it has a handler in Python; None in any other thread.
+
+    A shell without job control starts what it puts into the background with SIGINT ignored; SIGTERM has the handler of
+    :func:`~compass_ray.interrupts.resumable`, or that of Ray.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    handled = (number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number)))
+    return next(handled, None)
 
 
 @contextmanager

@@ -301,7 +301,7 @@ def test_a_config_with_a_base_taken_from_adapt_loads_again_as_the_same() -> None
         ),
         (
             {"embed": {"base": "owner/name", "max_tokens": 9}},
-            "base and max_tokens: read only where model is 'base'; set model: base, or remove it",
+            "base: read only where model is 'base'; set model: base, or remove it",
         ),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +20,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from compass_ray.embed import load_encoder
-from compass_ray.embed.encoder import Input, Tokenized
-from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder
-from compass_ray.embed.stage import encode_in_batches
+from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.encoder import Input, Tokenized, encoder_from
+from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, _positions, model_folder
+from compass_ray.embed.stage import encode_in_batches, encoder_identity
 from compass_ray.errors import ConfigError, ResourcesMissing
 from compass_ray.models import folder_revision
 
@@ -109,6 +112,143 @@ def test_a_prompt_is_a_prefix_of_every_text(minilm: SentenceTransformerEncoder, 
     assert not np.allclose(vectors, minilm.encode(TEXTS), atol=1e-3)
 
 
+# A model's own prompts, as its library uses them: the oracle is `SentenceTransformer.encode`.
+
+PROMPTS = {"query": "find: ", "passage": "this says: "}
+
+
+def changed(folder: Path, copy: Path, settings: dict[str, Any], pooling: dict[str, Any] | None = None) -> Path:
+    """A copy of a model folder, its weights linked, with other settings."""
+    shutil.copytree(folder, copy, copy_function=os.link)
+    for name, more in (("config_sentence_transformers.json", settings), ("1_Pooling/config.json", pooling)):
+        if more is not None:
+            path = copy / name
+            known = json.loads(path.read_text()) if path.exists() else {}
+            path.unlink(missing_ok=True)
+            path.write_text(json.dumps(known | more))
+    return copy
+
+
+@pytest.fixture(scope="module", params=["pooled", "left out", "static"])
+def prompting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A model with two prompts of which one is its default, and texts that it tells apart."""
+    copy = tmp_path_factory.mktemp("prompting") / "model"
+    settings = {"prompts": PROMPTS, "default_prompt_name": "query"}
+    if request.param == "static":
+        static = request.getfixturevalue("static_folder")
+        settings["prompts"] = {"query": "red ", "passage": "blue blue "}
+        return changed(static, copy, settings), ["blue", "red blue", ""]
+    folder = request.getfixturevalue("minilm_folder")
+    return changed(folder, copy, settings, {"include_prompt": request.param == "pooled"}), TEXTS
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({}, {}),
+        ({"prompt": ""}, {"prompt": ""}),
+        ({"prompt": "red "}, {"prompt": "red "}),
+        ({"prompt_name": "query"}, {"prompt_name": "query"}),
+        ({"prompt_name": "passage"}, {"prompt_name": "passage"}),
+    ],
+    ids=["default", "none", "own", "query", "passage"],
+)
+def test_a_models_prompts_are_those_of_its_library(
+    prompting: tuple[Path, list[str]], ours: dict[str, str], theirs: dict[str, str]
+) -> None:
+    folder, texts = prompting
+    oracle = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    encoder = load_encoder(str(folder), **ours)  # type: ignore[arg-type]
+    expected = np.stack([oracle.encode(text, normalize_embeddings=True, **theirs) for text in texts])
+    some = np.linalg.norm(expected, axis=1) > 0
+    np.testing.assert_allclose(encoder.encode(texts)[some], expected[some], atol=1e-5)
+    np.testing.assert_allclose(encoder.encode(encoder.tokenize(texts).inputs)[some], expected[some], atol=1e-5)
+    config = EmbedConfig(model=str(folder), **ours)  # type: ignore[arg-type]
+    assert encoder_identity(config)["prompt"] == encoder.prompt
+
+
+def test_a_prompt_that_the_model_has_not_is_refused_with_those_it_has(prompting: tuple[Path, list[str]]) -> None:
+    with pytest.raises(ConfigError, match=r"^embed\.prompt_name: .* no prompt 'STS'; its prompts: 'query', 'passage'$"):
+        load_encoder(str(prompting[0]), prompt_name="STS")
+
+
+def test_what_is_longer_than_the_model_reads_is_counted(
+    minilm: SentenceTransformerEncoder, minilm_folder: Path, static_folder: Path
+) -> None:
+    texts = ["", "word " * 254, "word " * 255, "word " * 2000]  # with [CLS] and [SEP]: 256 fit
+    assert minilm.tokenize(texts).cut == 2
+    prompted = load_encoder(str(minilm_folder), prompt="query: ")
+    assert prompted.tokenize(texts).cut == 3
+    short = load_encoder(str(minilm_folder), max_tokens=8)
+    assert short.tokenize([*TEXTS, "word " * 7]).cut == 4
+    assert short.encode(["word " * 6]).tobytes() == short.encode(["word " * 60]).tobytes()
+    assert load_encoder(str(static_folder)).tokenize(["red " * 5000]).cut == 0
+
+
+def test_a_static_model_reads_as_many_tokens_as_it_is_told(static_folder: Path) -> None:
+    encoder = load_encoder(str(static_folder), max_tokens=2, prompt="blue ")
+    texts = ["red", "red red red"]
+    counts, inputs, cut = encoder.tokenize(texts)
+    assert (counts.tolist(), [len(one) for one in inputs], cut) == ([1, 3], [2, 2], 1)
+    assert encoder.encode(inputs).tobytes() == encoder.encode(texts).tobytes()
+    assert encoder.encode(texts)[0].tobytes() == encoder.encode(texts)[1].tobytes()
+
+
+@pytest.mark.parametrize("asked", [513, 100_000])
+def test_more_tokens_than_a_model_has_positions_for_are_refused(minilm_folder: Path, asked: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^embed\.max_tokens: {asked}, but .* positions for 512 tokens; lower"):
+        load_encoder(str(minilm_folder), max_tokens=asked)
+    assert load_encoder(str(minilm_folder), max_tokens=512).tokenize(["word " * 510, "word " * 511]).cut == 1
+
+
+def test_positions_that_are_counted_behind_the_padding_are_fewer(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, T5Config, T5EncoderModel
+
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 9}
+    assert _positions(BertModel(BertConfig(max_position_embeddings=34, **size))) == 34
+    roberta = RobertaModel(RobertaConfig(max_position_embeddings=34, pad_token_id=1, **size))
+    assert _positions(roberta) == 32
+    roberta(input_ids=torch.full((1, 32), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        roberta(input_ids=torch.full((1, 33), 5))
+    relative = T5Config(d_model=8, d_kv=8, d_ff=8, num_layers=1, num_heads=1, vocab_size=9)
+    assert _positions(T5EncoderModel(relative)) is None
+
+
+def test_vectors_are_cut_as_their_library_cuts_them(minilm_folder: Path, static_folder: Path) -> None:
+    oracle = SentenceTransformer(str(minilm_folder), device="cpu", local_files_only=True, truncate_dim=100)
+    encoder = load_encoder(str(minilm_folder), truncate_dim=100)
+    assert encoder.dim == 100
+    np.testing.assert_allclose(encoder.encode(TEXTS), oracle.encode(TEXTS, normalize_embeddings=True), atol=1e-5)
+    static = load_encoder(str(static_folder), truncate_dim=1)
+    np.testing.assert_allclose(static.encode(["red", "blue"]), [[1], [1]])
+    with pytest.raises(ConfigError, match=r"^embed\.truncate_dim: 4, but vectors of .* have 3 dimensions; lower it$"):
+        load_encoder(str(static_folder), truncate_dim=4)
+
+
+@pytest.mark.parametrize("changes", [{"max_tokens": 8}, {"truncate_dim": 2}, {"max_tokens": 8, "truncate_dim": 2}])
+def test_what_the_config_changes_in_a_model_is_in_its_identity(static_folder: Path, changes: dict[str, int]) -> None:
+    plain, other = EmbedConfig(model=str(static_folder)), EmbedConfig(model=str(static_folder), **changes)  # type: ignore[arg-type]
+    assert encoder_identity(plain) != encoder_identity(other)
+    for config in (plain, other):
+        assert encoder_identity(config)["revision"] == encoder_from(config).revision
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": "hashing", "max_tokens": 5}, "max_tokens: not read where model is 'hashing'"),
+        ({"model": "hashing", "truncate_dim": 5, "prompt_name": "q"}, "truncate_dim and prompt_name: not read"),
+        ({"model": "base", "base": "x", "truncate_dim": 5}, "truncate_dim: not read where model is 'base'"),
+        ({"model": "bundled", "base": "x"}, "base: read only where model is 'base'"),
+        ({"prompt": "", "prompt_name": "q"}, "prompt and prompt_name: both name the prefix"),
+    ],
+)
+def test_what_a_model_does_not_read_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        EmbedConfig(**given)
+
+
 def test_tokens_are_counted_before_truncation(minilm: SentenceTransformerEncoder) -> None:
     counts = minilm.tokenize(["", "hello", "word " * 2000]).counts
     assert counts.tolist() == [2, 3, 2002]  # with [CLS] and [SEP]; the model itself stops at 256
@@ -140,7 +280,7 @@ def test_static_models_work_and_a_text_without_signal_gets_the_first_unit_vector
 def test_what_the_tokenizer_made_of_texts_encodes_to_the_same_bytes(static_folder: Path, prompt: str) -> None:
     encoder = load_encoder(str(static_folder), prompt=prompt)
     texts = ["red", "", "blue blue red", "unheard"]
-    counts, inputs = encoder.tokenize(texts)
+    counts, inputs, _ = encoder.tokenize(texts)
     assert counts.tolist() == [1, 0, 3, 1]  # without the prompt
     assert not any(isinstance(one, str) for one in inputs)
     assert encoder.encode(inputs).tobytes() == encoder.encode(texts).tobytes()
@@ -185,6 +325,16 @@ def test_the_revision_is_a_hash_of_the_files_wherever_they_lie(static_folder: Pa
     assert folder_revision(static_copy) not in (revision, changed)
 
 
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "tf_model.h5", "flax_model.msgpack", "README.md", "train.py"])
+def test_files_that_another_program_has_fetched_of_a_model_do_not_change_its_identity(
+    static_copy: Path, name: str
+) -> None:
+    before = folder_revision(static_copy)
+    (static_copy / name).parent.mkdir(exist_ok=True)
+    (static_copy / name).write_bytes(b"other")
+    assert folder_revision(static_copy) == before
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "1_Dense/model.pt", "extra.pkl"])
 def test_pickled_weights_are_refused(static_copy: Path, name: str) -> None:
     (static_copy / name).parent.mkdir(exist_ok=True)
@@ -202,6 +352,12 @@ def test_a_hub_id_without_a_revision_is_refused() -> None:
         ConfigError, match=r"^embed\.revision: the hub model owner/name needs a commit, so that the run"
     ):
         load_encoder("owner/name")
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/1", "c0ffee", "0" * 39, "A" * 40])
+def test_a_branch_a_tag_and_a_part_of_a_commit_are_no_pins(revision: str) -> None:
+    with pytest.raises(ConfigError, match=rf"needs a commit, so that the run can be repeated; '{revision}' is none"):
+        load_encoder("owner/name", revision=revision)
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./none", "~/none-such", "one/two/three", "word"])
@@ -251,6 +407,7 @@ class Lookup:
 
     dim = 2
     revision = "lookup"
+    prompt = ""
     weights_bytes = 0
 
     def __init__(self, room: int = 1000, error: type[BaseException] = MemoryError) -> None:

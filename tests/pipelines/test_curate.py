@@ -68,10 +68,8 @@ def test_a_second_run_reuses_every_stage_and_changes_no_byte(demo: Make) -> None
     assert tree_bytes(f"{again.path}/selection") == before
 
 
-def test_an_interrupted_embedding_does_only_the_missing_shards(fresh: Make, finished_demo: CurationRun) -> None:
-    first = curate(fresh())
-    cache = Path(first.path).parent.parent / "cache"
-    folder = cache / first.record["stages"]["embed"]["artifact"]
+def test_an_interrupted_embedding_does_only_the_missing_shards(copied_demo: Make, finished_demo: CurationRun) -> None:
+    folder = Path(copied_demo().output) / "cache" / finished_demo.record["stages"]["embed"]["artifact"]
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").unlink()
     for entry in manifest["files"][:-2]:
@@ -80,7 +78,7 @@ def test_an_interrupted_embedding_does_only_the_missing_shards(fresh: Make, fini
     for entry in manifest["files"][-2:]:
         (folder / f"{entry['key']}.parquet").unlink()
     _read_manifest.cache_clear()
-    again = curate(fresh())
+    again = curate(copied_demo())
     embed = next(stage for stage in again.stages if stage.stage == "embed")
     assert (embed.reused, embed.resumed_keys) == (False, len(manifest["files"]) - 2)
     assert tree_bytes(f"{again.path}/selection") == tree_bytes(f"{finished_demo.path}/selection")

@@ -155,6 +155,7 @@ def test_a_finished_training_is_used_again_and_gives_the_same_bytes(trained: tup
     assert "tokenizer" not in heard
 
 
+@pytest.mark.release
 def test_a_model_of_an_earlier_training_is_replaced(trained: tuple[Any, ...], data: Path, tmp_path: Path) -> None:
     folder, _, _, expected = trained
     shutil.copytree(folder.parent, tmp_path / "out")

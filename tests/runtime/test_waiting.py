@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from compass_ray.artifacts import Receipt, artifact
 from compass_ray.errors import ResourcesMissing
+from compass_ray.interrupts import resumable
 from compass_ray.runtime.cluster import connect
 from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.head import why_silent
@@ -136,6 +138,25 @@ def test_tasks_that_no_node_can_hold_end_a_run_with_what_they_ask_for(local_ray:
     assert 18 < time.monotonic() - started < 60
     assert "waiting: Ray has no room for 1 × 99 CPUs" in lines.getvalue()
     assert '"failed"' in (tmp_path / "runs" / "here" / "status.json").read_text()
+
+
+def test_a_run_in_the_background_of_a_shell_which_ignores_sigint_is_ended_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("compass_ray.runtime.cluster.connect", lambda _: (None, True))
+    monkeypatch.setattr("compass_ray.runtime.stage.Head", lambda: lambda: STILL)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with (
+            pytest.raises(ResourcesMissing, match="in vain: Ray has no room for 5 × 1 CPU"),
+            resumable(),
+            session(str(tmp_path), RayConfig(wait_minutes=0.01), Display(Console(quiet=True)), "here") as opened,
+        ):
+            opened.connect()
+            for _ in range(300):
+                time.sleep(0.1)  # as Ray's waits do, it looks at signals in between
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
