@@ -94,7 +94,9 @@ def plain_recipe(data: Path, output: Path) -> dict[str, Any]:
 def run(data: Path, output: Path, *overrides: str, **changes: Any) -> tuple[Path, ParallelScores, str]:
     heard = io.StringIO()
     recipe = load_recipe({**plain_recipe(data, output), **changes}, overrides)
+    before = signal.getsignal(signal.SIGINT)
     folder, scores = train_encoder(recipe, Display(Console(file=heard, width=200)))
+    assert signal.getsignal(signal.SIGINT) is before
     return folder, scores, heard.getvalue()
 
 

@@ -10,6 +10,7 @@ from compass_ray.adapt.config import WorkersConfig
 from compass_ray.adapt.training.worker import Job, Settings, train_group
 from compass_ray.artifacts import canonical_json, digest
 from compass_ray.errors import AdaptationError, CompassError, ResourcesMissing, WorkerLost
+from compass_ray.interrupts import kept_handler
 from compass_ray.runtime.cluster import ray_errors, room_for
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.tally import watched
@@ -139,7 +140,7 @@ def fit_workers(
     from ray.train.torch import TorchTrainer
 
     filesystem, path = storage.arrow_filesystem(storage.join(output, "cache", "ray-train"))
-    TorchTrainer(
+    trainer = TorchTrainer(
         function,
         train_loop_config=loop,
         scaling_config=ScalingConfig(
@@ -155,4 +156,6 @@ def fit_workers(
                 max_failures=workers.max_failures, controller_failure_limit=_CONTROLLER_FAILURES
             ),
         ),
-    ).fit()
+    )
+    with kept_handler():
+        trainer.fit()

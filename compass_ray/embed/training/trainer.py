@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from compass_ray.embed.training.bags import BatchSampler, TokenBags
 from compass_ray.embed.training.config import EncoderTraining
 from compass_ray.errors import NonFiniteLoss, ResourcesMissing
+from compass_ray.interrupts import kept_handler
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.tally import watched
 from compass_ray.runtime.threads import set_threads
@@ -91,7 +92,8 @@ def train_table(
                 checkpoint_config=CheckpointConfig(num_to_keep=2),
             ),
         )
-        result = trainer.fit()
+        with kept_handler():
+            result = trainer.fit()
     with result.checkpoint.as_directory() as path:
         state, _ = _load(Path(path))
     vectors = np.asarray(state["pieces.weight"].numpy())
