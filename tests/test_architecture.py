@@ -35,6 +35,7 @@ SHARED = (
     "divergence",
     "holdout",
     "centering",
+    "interrupts",
     "runtime",
 )
 LEAVES = (
@@ -68,7 +69,9 @@ WITH_TORCH = (
     "embed.training",
     "adapt.training",
     "adapt.tokenizer",
+    "adapt.layers",
     "adapt.preflight",
+    "adapt.shapes",
     "registry.export",
     "pipelines.pretrain",
     "runtime",

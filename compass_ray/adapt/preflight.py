@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from compass_ray.adapt.config import AdaptConfig
-from compass_ray.errors import ConfigError, ResourcesMissing
+from compass_ray.adapt.layers import config_of, is_linear, on_meta
+from compass_ray.errors import ResourcesMissing
 
 _GIB = 1 << 30
 _NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
@@ -108,18 +109,18 @@ def architecture(base_config: Any, config: AdaptConfig) -> Architecture:
     Raises
     ------
     ConfigError
-        If the base has no layer of the names in ``lora.target_modules``.
+        If a name in ``lora.target_modules`` is that of no linear layer of the base.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     from compass_ray.adapt.training.model import with_adapter
 
+    base = on_meta(base_config)
+    sizes = _linear_sizes(base)
+    all_sizes = sizes + _expert_sizes(base)
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        base = AutoModelForCausalLM.from_config(base_config).requires_grad_(False)
-        sizes = _linear_sizes(base)
         model = with_adapter(base, config, seed=0, lang="")
-    targets = [module.base_layer for module in model.modules() if hasattr(module, "lora_A") and len(module.lora_A)]
+    targets = [module for module in model.modules() if hasattr(module, "lora_A") and len(module.lora_A)]
     shapes = [(layer.in_features, layer.out_features) for layer in targets]
     text = base_config.get_text_config()
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -133,22 +134,26 @@ def architecture(base_config: Any, config: AdaptConfig) -> Architecture:
         heads=text.num_attention_heads,
         attention=head * text.num_attention_heads,
         keys=head * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads),
-        intermediate=max(columns for _, columns in sizes),
+        intermediate=max(columns for _, columns in all_sizes),
         targets=len(targets),
         inputs=sum(columns for columns, _ in shapes),
         outputs=sum(rows for _, rows in shapes),
-        largest=max(rows * columns for rows, columns in sizes),
+        largest=max(rows * columns for rows, columns in all_sizes),
         dora=_dora_weights(shapes) if config.lora.method == "dora" else 0,
     )
 
 
 def _linear_sizes(base: Any) -> list[tuple[int, int]]:
     """Output and input features of every linear layer but the output."""
-    from torch import nn
-
     head = base.get_output_embeddings()
-    layers = [module for module in base.modules() if isinstance(module, nn.Linear) and module is not head]
-    return [(layer.out_features, layer.in_features) for layer in layers]
+    layers = [module for module in base.modules() if is_linear(module) and module is not head]
+    shapes = [(layer.weight.shape, hasattr(layer, "nf")) for layer in layers]  # Conv1D stores (input, output)
+    return [(shape[1], shape[0]) if turned else (shape[0], shape[1]) for shape, turned in shapes]
+
+
+def _expert_sizes(base: Any) -> list[tuple[int, int]]:
+    """The same of one expert of each tensor that holds several, which quantisation leaves as they are."""
+    return [(weights.shape[1], weights.shape[2]) for weights in base.parameters() if weights.ndim == 3]
 
 
 def _dora_weights(shapes: Iterable[tuple[int, int]]) -> int:
@@ -317,24 +322,14 @@ def _buffers(size: Architecture, config: AdaptConfig, width: int) -> int:
 
 
 def estimate_for(config: AdaptConfig) -> MemoryEstimate:
-    """The memory of one worker, for the base that the config names; of a hub model, only its config is fetched.
+    """Predict the memory of one worker for the base that the config names; of a hub model only its config is fetched.
 
     Raises
     ------
     ConfigError
         If there is no such base.
     """
-    from transformers import AutoConfig
-
-    try:
-        base_config = AutoConfig.from_pretrained(
-            config.base, revision=config.revision or "main", trust_remote_code=False
-        )
-    except (OSError, ValueError) as exc:
-        raise ConfigError(
-            f"adapt.base: {config.base} has no config that transformers reads without remote code ({exc})"
-        ) from exc
-    return estimate(base_config, config)
+    return estimate(config_of(config.base, config.revision), config)
 
 
 def describe(memory: MemoryEstimate) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from compass_ray.pipelines import publish
 from compass_ray.pipelines.adapted import AdaptedRun, put
 from compass_ray.pipelines.curate import curate_in
 from compass_ray.pipelines.run import CurationRun, run_of
+from compass_ray.pipelines.usage_vectors import VECTORS, usage_vectors
 from compass_ray.registry.lineage import Lineage
 from compass_ray.registry.store import Registry
 from compass_ray.runtime.progress import Display
@@ -85,6 +86,8 @@ def train_adapters(config: RunConfig, display: Display | None = None) -> Adapted
 
 def _train(config: RunConfig, session: Session) -> AdaptedRun:
     from compass_ray.adapt import stage
+    from compass_ray.adapt.layers import config_of
+    from compass_ray.adapt.shapes import check_base
     from compass_ray.adapt.training.track import check_tracker
     from compass_ray.adapt.training.worker import Settings
 
@@ -97,11 +100,15 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     source = TokenizerSource(section, _chat_template(section))
     tokenizer, named = source.open()
     pad_token, templates = _pad_token(tokenizer), template_files(named)
+    session.display.say(
+        f"adapt: {check_base(config_of(str(folder)), section, max(tokenizer.get_vocab().values()) + 1)}"
+    )
 
     if not run.exists():
         _check_room(section, session)  # a run that finds all its artifacts starts no cluster
     trained_on = training_data(config, section, session)
     usage = _heldout_usage(trained_on, session)
+    vectors = None if trained_on.run is None else usage_vectors(trained_on.run, session)
     gathered = data.gathered(trained_on.documents, trained_on.selection, section.data, session, usage=usage)
     languages = _languages(section, data.languages_of(gathered))
     tokens = data.tokenised(gathered, languages, source, config.seed, session, usage=usage)
@@ -115,7 +122,7 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     for lang, one in adapted.items():
         spoken = templates if data.counts_of(tokens, lang)["chats"] else {}
         lineage = _lineage(config, section, base, one, trained_on, tokens, spoken)
-        files = {**one.files(), **spoken, **reference_files(config, trained_on, tokens, lang)}
+        files = {**one.files(), **spoken, **reference_files(config, trained_on, tokens, vectors, lang)}
         version = _register(registry, lineage, files)
         lines[lang] = {"version": version, "scores": lineage.scores, "documents": lineage.documents}
         put(run, f"adapt/{lang}/curve.parquet", to_parquet(one.curve()))
@@ -137,18 +144,30 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     return run
 
 
-def preflight(config: RunConfig) -> list[dict[str, Any]]:
+def preflight(config: RunConfig, display: Display | None = None) -> list[dict[str, Any]]:
     """What one worker's memory will hold, from the base's config alone: rows of ``what`` and ``bytes``, the total last.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With the section ``adapt``.
+    display : Display, optional
+        Where it is said which layers get an update; stderr if not given.
 
     Raises
     ------
     ConfigError, ResourcesMissing
-        If there is no such base, or the packages that training needs are not there.
+        If there is no such base, a training on it would fail, or the packages that training needs are not there.
     """
-    from compass_ray.adapt.preflight import describe, estimate_for
+    from compass_ray.adapt.layers import config_of
+    from compass_ray.adapt.preflight import describe, estimate
+    from compass_ray.adapt.shapes import check_base
 
     _check_packages()
-    return describe(estimate_for(_section(config)))
+    section = _section(config)
+    base_config = config_of(section.base, section.revision)
+    (display or Display()).say(f"adapt: {check_base(base_config, section)}")
+    return describe(estimate(base_config, section))
 
 
 def adapted_run(config: RunConfig) -> AdaptedRun:
@@ -203,7 +222,9 @@ def _heldout_usage(trained_on: TrainingData, session: Session) -> Artifact | Non
     return heldout_usage(documents, keys, trained_on.holdout, session)
 
 
-def reference_files(config: RunConfig, trained_on: TrainingData, tokens: Artifact, lang: str) -> dict[str, bytes]:
+def reference_files(
+    config: RunConfig, trained_on: TrainingData, tokens: Artifact, vectors: Artifact | None, lang: str
+) -> dict[str, bytes]:
     """What later updates compare with: held-out ids, replay rows, and what a curation run knows of usage."""
     documents = tokens.read(data.key_of(lang, data.DOCUMENTS), ["doc_id", "part"])
     heldout = [part == data.HELDOUT for part in documents["part"].to_pylist()]
@@ -221,7 +242,9 @@ def reference_files(config: RunConfig, trained_on: TrainingData, tokens: Artifac
         files["reference/codebook.json"] = storage.read_bytes(storage.join(codebook.url, "manifest.json"))
         files["reference/encoder.json"] = json.dumps(record["encoder"], sort_keys=True, indent=1).encode()
         files["reference/histograms.parquet"] = to_parquet(trained_on.run.histograms)
-        if config.registry.store_text != "ids":  # names of clusters are words of usage
+        if config.registry.store_text != "ids":  # names of clusters are words of usage, and vectors tell of texts
+            if vectors is not None and lang in vectors.manifest().keys_with_rows:
+                files[VECTORS] = vectors.read_bytes(lang)
             gaps = trained_on.run.gaps
             mine = gaps.filter(pc.equal(gaps["owner"], lang)).select(["owner", "cluster", "label"])
             files["reference/labels.parquet"] = to_parquet(mine)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from compass_ray.adapt.config import AdaptConfig
+from compass_ray.adapt.layers import last_part, updated_layers
 from compass_ray.errors import ConfigError, ResourcesMissing
 from compass_ray.seeding import child_seed
 
@@ -83,32 +86,39 @@ def with_adapter(base: Any, config: AdaptConfig, seed: int, lang: str) -> Any:
     Raises
     ------
     ConfigError
-        If the base has no layer of the names in ``lora.target_modules``.
+        If a name in ``lora.target_modules`` is that of no linear layer of the base.
     """
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import LoraLayer
+    from transformers.pytorch_utils import Conv1D
 
     lora = config.lora
     torch.manual_seed(child_seed(seed, "adapter", lang))
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    names = updated_layers(base, lora.target_modules)
     settings = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets,
+        target_modules="|".join(map(re.escape, names)),
+        fan_in_fan_out=isinstance(base.get_submodule(names[0]), Conv1D),
         use_rslora=lora.method == "rslora",
         use_dora=lora.method == "dora",
         bias="none",
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(base, settings)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The following .*_pattern keys did not match")  # refused below
+            model = get_peft_model(base, settings)
     except ValueError as exc:
-        names = sorted({name.rpartition(".")[2] for name, module in base.named_modules() if _is_linear(module)})
         raise ConfigError(
-            f"adapt.lora.target_modules: {lora.target_modules} fits no layer of {type(base).__name__} ({exc}); "
-            f"it has {', '.join(names)}"
+            f"adapt.lora.target_modules: PEFT makes no adapter for {type(base).__name__} ({exc}); name other "
+            "layers, or take another base"
         ) from exc
-
-
-def _is_linear(module: Any) -> bool:
-    return isinstance(module, torch.nn.Linear)
+    if other := {name for name, one in base.named_modules() if isinstance(one, LoraLayer)} ^ set(names):
+        short = sorted({last_part(name) for name in other})
+        raise ConfigError(
+            f"adapt.lora.target_modules: PEFT takes {', '.join(short)} of {type(base).__name__} for its fused experts; "
+            f"leave them out: {', '.join(sorted({last_part(name) for name in names} - set(short)))}"
+        )
+    return model
