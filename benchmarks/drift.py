@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 from sib200_selection import MISSING  # beside this file
 from usage_mass import clustered, count, table  # beside this file
 from usage_problems import OWNERS, Vectors, news_pool, newsletters, sib200  # beside this file
@@ -38,6 +39,8 @@ from compass_ray.cluster.sampling import ROLE_MASS
 from compass_ray.divergence import jsd
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.monitor.drift import novelty, shift
+from compass_ray.monitor.separation import separation
+from compass_ray.monitor.vectors import FORMER, NEW
 
 SIZES = ((285, 285), (1000, 285), (1000, 1000), (5000, 1000))
 SHIFTS = (0.0, 0.05, 0.15, 0.4)
@@ -112,6 +115,18 @@ def news_cases(data: Path, sib: Any, seeds: int) -> Iterator[Case]:
         yield Case("newsletters", pool, np.concatenate(current), now[:half], windows)
 
 
+def few_cases(data: Path, sib: Any, draws: int) -> Iterator[Case]:
+    """English of 2022, 300 documents, and 200 of three years that are long past, or of the rest of 2022."""
+    pool, _ = news_pool(data, sib)
+    by_year = newsletters(data)
+    past = np.concatenate([by_year["en", year] for year in ("2018", "2019", "2020")])
+    for draw in range(draws):
+        rng = np.random.default_rng([draw, 3])
+        now = rng.permutation(by_year["en", "2022"])
+        windows = [("2018 to 2020", rng.permutation(past)[:200]), ("2022, another part", now[300:500])]
+        yield Case("English, 300 of 2022 and 200", pool, by_year["en", "2021"], now[:300], windows)
+
+
 def sib_cases(sib: Any, seeds: int) -> Iterator[Case]:
     """Sentences of five topics, and windows with a part of two others."""
     langs, x, split, topic = sib
@@ -147,8 +162,10 @@ def judged(case: Case, seed: int) -> Iterator[dict[str, Any]]:
         window = _histogram(*kernels.nearest(rows, fit.centroids), threshold)
         found, new = shift(left_out, window, rng), novelty(left_out, window)
         level = DEFAULTS.false_discovery_rate / 2  # of two tests
-        moved = found.p_value <= level and found.low >= DEFAULTS.min_divergence
-        novel = new.p_value <= level and new.low >= DEFAULTS.min_novelty
+        apart = separation(case.reference[:FORMER], rows[:NEW], rng)
+        moved = found.low >= DEFAULTS.min_divergence
+        tests = [(found.p_value, moved), (new.p_value, new.low >= DEFAULTS.min_novelty)]
+        with_vectors = [*tests, (apart.p_value, apart.low >= DEFAULTS.min_auc)]
         counted_as_seen = shift(seen, window, rng)
         yield {
             "group": case.group,
@@ -158,7 +175,13 @@ def judged(case: Case, seed: int) -> Iterator[dict[str, Any]]:
             "jsd": found.jsd,
             "low": found.low,
             "far": new.share,
-            "alarms": moved or novel,
+            "auc": apart.auc,
+            "auc low": apart.low,
+            "alarms": _alarms(with_vectors),
+            "of clusters alone": _alarms(tests),
+            "AUC alone, p <= 0.05": apart.p_value <= 0.05,
+            "AUC floor 0.5": apart.p_value <= level and apart.low >= 0.5,
+            "AUC floor 0.6": apart.p_value <= level and apart.low >= 0.6,
             "floor 0.01": found.p_value <= level and found.low >= 0.01,
             "floor 0.05": found.p_value <= level and found.low >= 0.05,
             "p <= 0.05 alone": found.p_value <= 0.05,
@@ -166,6 +189,14 @@ def judged(case: Case, seed: int) -> Iterator[dict[str, Any]]:
             "as seen, p <= 0.05": counted_as_seen.p_value <= 0.05,
             "as seen, both keys": counted_as_seen.p_value <= level and counted_as_seen.low >= DEFAULTS.min_divergence,
         }
+
+
+def _alarms(tests: Sequence[tuple[float, bool]]) -> bool:
+    """As `monitor` judges a single language: chance over the tests of the window, each with a floor of its own."""
+    adjusted = false_discovery_control(np.array([p_value for p_value, _ in tests]))
+    return any(
+        large and p_value <= DEFAULTS.false_discovery_rate for (_, large), p_value in zip(tests, adjusted, strict=True)
+    )
 
 
 def _histogram(labels: NDArray[np.int32], similarity: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
@@ -195,7 +226,11 @@ def main() -> None:
     arguments = parser.parse_args()
     sib = sib200(arguments.data)
     rows: list[dict[str, Any]] = []
-    cases = itertools.chain(sib_cases(sib, arguments.seeds), news_cases(arguments.data, sib, arguments.seeds))
+    cases = itertools.chain(
+        few_cases(arguments.data, sib, 10),
+        sib_cases(sib, arguments.seeds),
+        news_cases(arguments.data, sib, arguments.seeds),
+    )
     for number, case in enumerate(cases):
         rows += judged(case, number)
         print(f"{number + 1} cases", end="\r", flush=True)

@@ -67,15 +67,18 @@ def print_monitored(run: MonitoredRun) -> None:
 
 
 def _window_table(owners: dict[str, Any]) -> Table:
-    table = Table(title="Usage against former usage (JSD in bits, 0 is equal)", title_justify="left")
+    table = Table(
+        title="Usage against former usage (JSD in bits, 0 is equal; AUC of vectors told apart, 0.5 is equal)",
+        title_justify="left",
+    )
     for heading in ("language", "verdict", "window"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("documents", "divergence [95 %]", "p", "far from clusters", "alarm"):
+    for heading in ("documents", "divergence [95 %]", "p", "AUC [95 %]", "p", "far from clusters", "alarm"):
         table.add_column(heading, justify="right", no_wrap=True)
     for owner, body in owners.items():
         first = [f"{language_name(owner)} ({owner})", body["verdict"]]
         for window in body["windows"][-_WINDOWS_SHOWN:] or [None]:
-            table.add_row(*first, *(_cells(window) if window else ["–"] * 6))
+            table.add_row(*first, *(_cells(window) if window else ["–"] * 8))
             first = ["", ""]
     return table
 
@@ -85,13 +88,16 @@ def _cells(window: dict[str, Any]) -> list[str]:
     day = "all" if start is None else start[:10]
     divergence, novelty = window["divergence"], window["novelty"]
     if divergence is None:
-        return [day, documents, "–", "–", "–", "too few"]
+        return [day, documents, *["–"] * 5, "too few"]
+    apart = window["separation"]
     far = f"{novelty['reference']:.1%} → {novelty['share']:.1%}"
     return [
         day,
         documents,
         estimate(divergence),
         f"{divergence['p_value']:.4f}",
+        estimate(apart, "auc", 2),
+        "–" if apart is None else f"{apart['p_value']:.4f}",
         far,
         "yes" if window["verdict"] == "drift" else "no",
     ]

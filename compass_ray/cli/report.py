@@ -156,6 +156,9 @@ def _heldout(body: dict[str, Any]) -> str:
     return f"{documents:,}" if effective == documents else f"{documents:,} (worth {effective:,.0f})"
 
 
-def estimate(value: dict[str, float] | None) -> str:
-    """A divergence with its interval."""
-    return "–" if value is None else f"{value['jsd']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+def estimate(value: dict[str, float] | None, name: str = "jsd", digits: int = 3) -> str:
+    """A number with its interval."""
+    if value is None:
+        return "–"
+    middle, low, high = (f"{value[one]:.{digits}f}" for one in (name, "low", "high"))
+    return f"{middle} [{low}, {high}]"

@@ -54,6 +54,13 @@ class MonitorConfig(Config):
         lt=1,
         description="Rise of the share of documents far from every cluster that the interval has to reach",
     )
+    min_auc: float = Field(
+        default=0.55,
+        ge=0.5,
+        lt=1,
+        description="AUC of a classifier of new and former vectors that the lower end of its interval has to reach; "
+        "0.5 is chance",
+    )
     alarms: int = Field(default=1, ge=1, description="Windows with an alarm that make a drift ...")
     among: int = Field(default=1, ge=1, description="... among so many of the latest that could be judged")
 

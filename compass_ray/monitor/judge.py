@@ -6,7 +6,7 @@ matter even at the lower end of its interval. Few documents are never called sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from compass_ray import seeding
 from compass_ray.divergence import contributions
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.monitor.drift import Novelty, Shift, novelty, shift
+from compass_ray.monitor.separation import Separation
 from compass_ray.monitor.windows import histogram
 
 Verdict = Literal["drift", "stable", "insufficient"]
@@ -55,11 +56,39 @@ class Judged:
     start: datetime | None
     counts: Counts
     change: tuple[Shift, Novelty] | None = None
+    separation: Separation | None = None
     verdict: Verdict = "insufficient"
+
+    def tests(self, config: MonitorConfig) -> list[tuple[float, bool]]:
+        """The p-value of each test, and whether what it is of is large."""
+        if self.change is None:
+            return []
+        divergence, new = self.change
+        found = [
+            (divergence.p_value, divergence.low >= config.min_divergence),
+            (new.p_value, new.low >= config.min_novelty),
+        ]
+        if self.separation is not None:
+            found.append((self.separation.p_value, self.separation.low >= config.min_auc))
+        return found
+
+
+def comparable(
+    windows: pa.Table, references: Mapping[str, Reference], config: MonitorConfig
+) -> dict[tuple[str, datetime | None], int]:
+    """Count the documents of each window, by owner and start, that is large enough to be judged."""
+    total = windows.group_by(["owner", "start"], use_threads=False).aggregate([("documents", "sum")])
+    found = {(row["owner"], row["start"]): row["documents_sum"] for row in total.to_pylist()}
+    enough = {owner for owner, one in references.items() if one.counts.sum() >= config.min_reference}
+    return {key: count for key, count in found.items() if key[0] in enough and count >= config.min_documents}
 
 
 def judge(
-    windows: pa.Table, references: Mapping[str, Reference], config: MonitorConfig, seed: int
+    windows: pa.Table,
+    references: Mapping[str, Reference],
+    config: MonitorConfig,
+    seed: int,
+    separations: Mapping[tuple[str, datetime | None], Separation] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What became of usage, by owner.
 
@@ -71,6 +100,8 @@ def judge(
     config : MonitorConfig
     seed : int
         Of the run; the draws of a window follow from it, its owner and its start.
+    separations : mapping of (str, datetime) to Separation, optional
+        What vectors say of a window, by owner and start, where former usage has left some.
 
     Returns
     -------
@@ -79,13 +110,21 @@ def judge(
         in one of the two alone is ``insufficient``.
     """
     owners = sorted({*windows["owner"].to_pylist(), *references})
-    judged = {owner: _windows_of(owner, windows, references.get(owner), config, seed) for owner in owners}
+    enough = comparable(windows, references, config)
+    judged = {owner: _windows_of(owner, windows, references.get(owner), enough, seed) for owner in owners}
+    for owner, mine in judged.items():
+        for window in mine:
+            window.separation = (separations or {}).get((owner, window.start))
     _ring(judged, config)
     return {owner: _told(owner, judged[owner], windows, references.get(owner), config) for owner in owners}
 
 
 def _windows_of(
-    owner: str, windows: pa.Table, reference: Reference | None, config: MonitorConfig, seed: int
+    owner: str,
+    windows: pa.Table,
+    reference: Reference | None,
+    enough: Collection[tuple[str, datetime | None]],
+    seed: int,
 ) -> list[Judged]:
     mine = windows.filter(pc.equal(windows["owner"], owner))
     found = []
@@ -93,15 +132,11 @@ def _windows_of(
         rows = _rows_of(mine, start)
         n_clusters = int(pc.max(rows["cluster"]).as_py()) if reference is None else len(reference.counts) - 1
         one = Judged(start, histogram(rows["cluster"], rows["documents"], n_clusters))
-        if reference is not None and _enough(one, reference, config):
+        if reference is not None and (owner, start) in enough:
             rng = np.random.default_rng(seeding.child_seed(seed, "monitor", owner, str(start)))
             one.change = shift(reference.counts, one.counts, rng), novelty(reference.counts, one.counts)
         found.append(one)
     return found
-
-
-def _enough(window: Judged, reference: Reference, config: MonitorConfig) -> bool:
-    return bool(window.counts.sum() >= config.min_documents and reference.counts.sum() >= config.min_reference)
 
 
 def _rows_of(windows: pa.Table, start: datetime | None) -> pa.Table:
@@ -111,17 +146,18 @@ def _rows_of(windows: pa.Table, start: datetime | None) -> pa.Table:
 
 def _ring(judged: Mapping[str, list[Judged]], config: MonitorConfig) -> None:
     """Give windows that were compared their verdict; chance is reckoned over all tests of one span of time."""
-    by_start: dict[datetime | None, list[tuple[Judged, Shift, Novelty]]] = {}
+    by_start: dict[datetime | None, list[Judged]] = {}
     for window in (window for mine in judged.values() for window in mine):
         if window.change is not None:
-            by_start.setdefault(window.start, []).append((window, *window.change))
+            by_start.setdefault(window.start, []).append(window)
     for together in by_start.values():
-        p_values = [(divergence.p_value, new.p_value) for _, divergence, new in together]
-        adjusted = false_discovery_control(np.array(p_values).ravel()).reshape(-1, 2)
-        significant = adjusted <= config.false_discovery_rate
-        for (window, divergence, new), (moved, rose) in zip(together, significant, strict=True):
-            large = moved and divergence.low >= config.min_divergence
-            window.verdict = "drift" if large or (rose and new.low >= config.min_novelty) else "stable"
+        tests = [(window, *test) for window in together for test in window.tests(config)]
+        adjusted = false_discovery_control(np.array([p_value for _, p_value, _ in tests]))
+        for window in together:
+            window.verdict = "stable"
+        for (window, _, large), p_value in zip(tests, adjusted, strict=True):
+            if large and p_value <= config.false_discovery_rate:
+                window.verdict = "drift"
 
 
 def _told(
@@ -157,6 +193,8 @@ def _notes(
     if not judged:
         return [f"no new usage in '{owner}'"]
     notes = []
+    if any(window.change is not None and window.separation is None for window in judged):
+        notes.append("former usage has left no vectors, so that clusters alone are compared: see docs/monitor.md")
     small = [window for window in judged if window.verdict == "insufficient"]
     if small:
         notes.append(
@@ -179,11 +217,12 @@ def _window_as_json(window: Judged, rows: pa.Table, reference: Reference | None)
         "verdict": window.verdict,
         "divergence": _rounded(divergence),
         "novelty": _rounded(new),
+        "separation": _rounded(window.separation),
         "clusters": [] if reference is None or window.change is None else _clusters(window, rows, reference),
     }
 
 
-def _rounded(value: Shift | Novelty | None) -> dict[str, float] | None:
+def _rounded(value: Shift | Novelty | Separation | None) -> dict[str, float] | None:
     return None if value is None else {name: round(number, 6) for name, number in asdict(value).items()}
 
 

@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from compass_ray import storage
 from compass_ray.artifacts import Artifact, from_parquet, restore
@@ -19,9 +21,12 @@ from compass_ray.monitor.judge import Reference
 from compass_ray.monitor.windows import histogram
 from compass_ray.pipelines.adapt import registry_url
 from compass_ray.pipelines.run import CurationRun, run_of
+from compass_ray.pipelines.usage_vectors import VECTORS, usage_vectors
 from compass_ray.registry.names import ALIASES, AdapterRef
 from compass_ray.registry.store import Registry
 from compass_ray.registry.version import AdapterVersion
+from compass_ray.runtime.stage import Session
+from compass_ray.vectors import from_column
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class FormerUsage:
 
     codebook: Artifact
     owners: Mapping[str, Reference]
+    vectors: Mapping[str, NDArray[np.float16]]
+    """A sample of each owner's, of shape (n, d), where some were kept."""
 
     @property
     def n_clusters(self) -> int:
@@ -37,7 +44,7 @@ class FormerUsage:
         return self.codebook.manifest().receipts[KEY].rows
 
 
-def former_usage(config: RunConfig, asked: str, output: str) -> list[FormerUsage]:
+def former_usage(config: RunConfig, asked: str, session: Session) -> list[FormerUsage]:
     """What ``monitor.reference`` means: one for each codebook.
 
     Codebooks that a registry keeps come into the cache, where the tasks of all machines find them.
@@ -50,11 +57,14 @@ def former_usage(config: RunConfig, asked: str, output: str) -> list[FormerUsage
         If its vectors are of another encoder or centring than the config's.
     """
     if asked in ALIASES:
-        return _of_registry(config, asked, output)
+        return _of_registry(config, asked, session.output)
     run = run_of(config) if asked == "run" else CurationRun(storage.absolute(asked))
     codebook = open_codebook(run.record["codebook"], vector_space(config.embed))
     labels = run.gaps.select(["owner", "cluster", "label"])
-    return [FormerUsage(codebook, _references(codebook, run.path, run.histograms, labels, run.certificate))]
+    owners = _references(codebook, run.path, run.histograms, labels, run.certificate)
+    kept = usage_vectors(run, session)
+    vectors = {owner: from_column(kept.read(owner)["vector"]) for owner in kept.manifest().keys_with_rows}
+    return [FormerUsage(codebook, owners, vectors)]
 
 
 def _of_registry(config: RunConfig, alias: str, output: str) -> list[FormerUsage]:
@@ -69,9 +79,9 @@ def _of_registry(config: RunConfig, alias: str, output: str) -> list[FormerUsage
         histograms = from_parquet(version.read("reference/histograms.parquet"))
         labels = _labels(version)
         mine = _references(codebook, str(version), histograms, labels, [lang])
-        known = by_codebook.get(codebook.fingerprint)
-        owners = mine if known is None else {**known.owners, **mine}
-        by_codebook[codebook.fingerprint] = FormerUsage(codebook, owners)
+        known = by_codebook.get(codebook.fingerprint) or FormerUsage(codebook, {}, {})
+        vectors = {**known.vectors, **_vectors(version, lang)}
+        by_codebook[codebook.fingerprint] = FormerUsage(codebook, {**known.owners, **mine}, vectors)
     if not by_codebook:
         raise IncomparableReference(
             f"monitor.reference: {registry.url} has no adapter that is {alias}; promote one (compass-ray registry "
@@ -95,6 +105,13 @@ def _labels(version: AdapterVersion) -> pa.Table | None:
     """Names of clusters are words of usage: a registry that keeps no text has none."""
     name = "reference/labels.parquet"
     return from_parquet(version.read(name)) if name in version.lineage.files else None
+
+
+def _vectors(version: AdapterVersion, lang: str) -> dict[str, NDArray[np.float16]]:
+    """Vectors tell much of a text: a registry that keeps no text has none, nor has a version from before."""
+    if VECTORS not in version.lineage.files:
+        return {}
+    return {lang: from_column(from_parquet(version.read(VECTORS))["vector"])}
 
 
 def _references(

@@ -18,8 +18,9 @@ from compass_ray.embed.stage import embed
 from compass_ray.errors import ConfigError, DataError
 from compass_ray.ingest import stage as ingestion
 from compass_ray.monitor.config import MonitorConfig
-from compass_ray.monitor.judge import judge
+from compass_ray.monitor.judge import comparable, judge
 from compass_ray.monitor.stage import count_windows
+from compass_ray.monitor.vectors import compare_usage
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.former_usage import FormerUsage, former_usage
 from compass_ray.pipelines.monitored import RECORD, WINDOWS, MonitoredRun
@@ -61,7 +62,7 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
     from compass_ray.runtime.cluster import cluster_gpus
 
     run = MonitoredRun(storage.join(session.output, "runs", config.name, "monitor"))
-    former = former_usage(config, section.reference, session.output)
+    former = former_usage(config, section.reference, session)
     device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
 
     ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
@@ -83,10 +84,15 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
     _check_dated(sum(table.num_rows for table in counted), left_out, section)
     windows = pa.concat_tables(counted)
     owners = {owner: reference for usage in former for owner, reference in usage.owners.items()}
+    vectors = {owner: kept for usage in former for owner, kept in usage.vectors.items()}
+    enough = {key: count for key, count in comparable(windows, owners, section).items() if key[0] in vectors}
+    separations = compare_usage(
+        plan.artifact, embeddings, vectors, enough, section.period, section.as_of, config.seed, session
+    )
     body = {
         "reference": section.reference,
         "period": section.period,
-        "owners": judge(windows, owners, section, config.seed),
+        "owners": judge(windows, owners, section, config.seed, separations),
         "as_of": None if section.as_of is None else section.as_of.isoformat(),
         **{name: left_out[name] for name in ("undated", "later")},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

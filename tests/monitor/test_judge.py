@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,8 @@ from pydantic import ValidationError
 
 from compass_ray import records
 from compass_ray.monitor.config import MonitorConfig
-from compass_ray.monitor.judge import Reference, judge
+from compass_ray.monitor.judge import Reference, comparable, judge
+from compass_ray.monitor.separation import Separation
 
 FORMER = np.array([400, 300, 200, 100, 0, 10])
 """Five clusters, of which usage leaves one empty, and the outlier bin."""
@@ -115,6 +117,53 @@ def test_chance_is_reckoned_over_all_owners_of_a_window() -> None:
     judged = judge(table, references, config(min_divergence=0.0), 0)
     assert judged["o0"]["windows"][0]["divergence"]["p_value"] == p_value
     assert {told["verdict"] for told in judged.values()} == {"stable"}
+
+
+APART = Separation(auc=0.7, low=0.62, high=0.78, p_value=0.0002)
+
+
+def judged_with(found: Separation | None, **fields: Any) -> dict[str, Any]:
+    separations = {} if found is None else {("sw", None): found}
+    return judge(windows("sw", SAME), {"sw": Reference("run", FORMER)}, config(**fields), 0, separations)["sw"]
+
+
+def test_usage_whose_vectors_can_be_told_apart_is_a_drift_though_its_clusters_are_the_same() -> None:
+    told = judged_with(APART)
+    assert told["verdict"] == "drift"
+    assert told["windows"][0]["separation"] == {"auc": 0.7, "low": 0.62, "high": 0.78, "p_value": 0.0002}
+    assert told["notes"] == []
+    assert judged_with(APART, min_auc=0.63)["verdict"] == "stable"
+    assert judged_with(replace(APART, p_value=0.1))["verdict"] == "stable"
+
+
+def test_where_former_usage_has_left_no_vectors_that_is_said() -> None:
+    told = judged_with(None)
+    assert (told["verdict"], told["windows"][0]["separation"]) == ("stable", None)
+    assert told["notes"] == [
+        "former usage has left no vectors, so that clusters alone are compared: see docs/monitor.md"
+    ]
+
+
+def test_the_test_of_vectors_is_in_the_family_of_the_others() -> None:
+    """Significant beside one other test that is, and not beside two that are not."""
+    borderline = replace(APART, p_value=0.03)
+    assert judged_with(borderline)["verdict"] == "stable"
+    elsewhere = judge(windows("sw", ELSEWHERE), {"sw": Reference("run", FORMER)}, config(min_divergence=0.9), 0)
+    assert elsewhere["sw"]["verdict"] == "stable"
+    both = judge(
+        windows("sw", ELSEWHERE),
+        {"sw": Reference("run", FORMER)},
+        config(min_divergence=0.9),
+        0,
+        {("sw", None): borderline},
+    )
+    assert both["sw"]["verdict"] == "drift"
+
+
+def test_windows_that_can_be_judged_are_those_with_enough_documents_on_both_sides() -> None:
+    table = pa.concat_tables([windows("sw", SAME, SAME // 10, day=3), windows("am", SAME), windows("ta", SAME)])
+    references = {"sw": Reference("run", FORMER), "ta": Reference("run", SAME // 2)}
+    assert comparable(table, references, config()) == {("sw", datetime(2026, 11, 3, tzinfo=UTC)): SAME.sum()}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -76,6 +77,8 @@ def test_other_questions_of_the_same_kind_are_stable(watch: Watch, halves: tuple
         [window] = told["windows"]
         assert window["start"] is None
         assert window["divergence"]["p_value"] > 0.05
+        assert window["separation"]["p_value"] > 0.05
+        assert told["notes"] == []
 
 
 def test_questions_about_other_things_are_a_drift_that_says_where(watch: Watch, tmp_path: Path) -> None:
@@ -86,6 +89,7 @@ def test_questions_about_other_things_are_a_drift_that_says_where(watch: Watch, 
     told = run.record["owners"]["sw"]
     [window] = told["windows"]
     assert window["documents"] == 60
+    assert window["separation"]["low"] > 0.8
     assert sum(row["documents"] for row in run.windows.to_pylist() if row["owner"] == "sw") == 60
     grown = [row for row in window["clusters"] if row["share"] > row["share_before"]]
     assert sum(row["share"] - row["share_before"] for row in grown) > 1 / 3
@@ -109,6 +113,24 @@ def test_watching_leaves_the_selection_what_it_was_and_the_cache_knows_what_it_u
     output = str(Path(former.path).parent.parent)
     used = {artifact.name for artifact in cached(output) if artifact.runs}
     assert set(run.record["stages"]) <= used
+
+
+def test_a_window_is_compared_by_vectors_of_its_own_documents_however_many_shards_they_lie_in(
+    watch: Watch, halves: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """One day as before and one of other things: each is told apart as if it had come alone."""
+    rows = [json.loads(line) for line in halves[1].read_text(encoding="utf-8").splitlines()]
+    same = [{"text": row["question"], "lang": "sw", "at": "2026-11-02"} for row in rows if row["lang"] == "sw"]
+    other = [{"text": TEMPLATES["sw"].format(number), "lang": "sw", "at": "2026-11-03"} for number in range(40)]
+    asked: dict[str, Any] = {"columns": {"timestamp": "at"}, "period": "day"}
+    mixed = [row for pair in itertools.zip_longest(same, other) for row in pair if row]
+    both = watch(write_rows(tmp_path / "both.jsonl", mixed), "text", "ingest.shard_bytes=1024", **asked)
+    found = [window["separation"] for window in both.record["owners"]["sw"]["windows"]]
+    assert found[0]["p_value"] > 0.05 > found[1]["p_value"]
+    for number, part in enumerate((same, other)):
+        alone = watch(write_rows(tmp_path / f"{number}.jsonl", part), "text", **asked)
+        [window] = alone.record["owners"]["sw"]["windows"]
+        assert window["separation"] == found[number]
 
 
 def test_windows_follow_from_timestamps(watch: Watch, halves: tuple[Path, Path], tmp_path: Path) -> None:
@@ -186,9 +208,13 @@ def test_an_adapter_remembers_the_usage_it_was_made_for_without_the_cache(
         "training": {"batch_size": 8, "epochs": 1, "learning_rate": 0.01},
         "workers": {"parallel_languages": 1},
     }
-    made = train_adapters(demo_config(output, *_sources(halves[0]), f"adapt={json.dumps(section)}"))
-    registry = Registry(made.record["registry"])
+    asked = (*_sources(halves[0]), f"adapt={json.dumps(section)}")
+    registry = Registry(train_adapters(demo_config(output, *asked)).record["registry"])
     registry.promote("sw@candidate")
+    quiet = f"registry={json.dumps({'path': str(tmp_path / 'quiet'), 'store_text': 'ids'})}"
+    told_less = Registry(train_adapters(demo_config(output, *asked, quiet)).record["registry"]).open("sw@candidate")
+    more = {"reference/labels.parquet", "reference/vectors.parquet"}
+    assert set(registry.open("sw@champion").lineage.files) - set(told_less.lineage.files) == more
     path = write_rows(tmp_path / "log.jsonl", [{"lang": "sw", "text": TEMPLATES["sw"].format(n)} for n in range(60)])
     by_run = watch(path, "text").record["owners"]
     shutil.rmtree(output / "cache" / former.record["stages"]["codebook"]["artifact"])
@@ -196,4 +222,9 @@ def test_an_adapter_remembers_the_usage_it_was_made_for_without_the_cache(
     assert set(by_champion) == {"sw"}  # Tamil's adapter is a candidate yet
     assert by_champion["sw"]["reference"] == str(registry.open("sw@champion"))
     assert by_champion["sw"]["windows"] == by_run["sw"]["windows"]
+    assert by_champion["sw"]["windows"][0]["separation"] is not None
     assert by_champion["sw"]["verdict"] == "drift"
+    by_counts = watch(path, "text", quiet, reference="candidate").record["owners"]["sw"]
+    assert by_counts["windows"][0]["separation"] is None
+    assert by_counts["notes"][0].startswith("former usage has left no vectors")
+    assert by_counts["verdict"] == "drift"
