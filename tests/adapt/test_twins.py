@@ -194,14 +194,8 @@ def twin_config(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("adapt_phi4_mini", marks=pytest.mark.slow),
-        pytest.param("adapt_llama31_8b", marks=pytest.mark.release),
-        pytest.param("adapt_qwen25_7b", marks=pytest.mark.release),
-    ],
-)
+@pytest.mark.release
+@pytest.mark.parametrize("name", ["adapt_phi4_mini", "adapt_llama31_8b", "adapt_qwen25_7b"])
 def test_an_example_trains_adapters_that_peft_opens(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_ray: None
 ) -> None:

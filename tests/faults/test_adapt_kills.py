@@ -87,6 +87,7 @@ def test_a_killed_worker_changes_no_loss(base: Path, tmp_path: Path, undisturbed
     assert resumed(run, checkpoint)
 
 
+@pytest.mark.release
 def test_a_killed_driver_and_a_second_run_change_no_loss(
     base: Path, tmp_path: Path, undisturbed: NDArray[np.float64]
 ) -> None:

@@ -36,6 +36,7 @@ def test_a_frozen_codebook_is_used_as_it_is(demo: Make, finished_demo: CurationR
         curate(demo(f"cluster.codebook={codebook}", "embed.prompt='query: '", "name=other"))
 
 
+@pytest.mark.release
 def test_two_copied_codebooks_do_not_share_assignments(demo: Make, finished_demo: CurationRun, tmp_path: Path) -> None:
     cache = Path(finished_demo.path).parent.parent / "cache"
     other = curate(demo("seed=1"))
@@ -149,6 +150,7 @@ def test_a_centred_fit_that_was_interrupted_after_the_means_ends_in_the_same_byt
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_centred_codebook_moves_the_documents_of_another_run_and_is_refused_by_one_without_centring(
     centred: CurationRun, demo: Make, fresh: Make, tmp_path: Path
 ) -> None:
@@ -175,7 +177,7 @@ HDBSCAN = ("cluster.method=hdbscan", "cluster.hdbscan={rows: 1000}")
     ("overrides", "why"),
     [
         pytest.param(AUTO, "clusters: smallest within one standard error of the best usage gain", id="auto"),
-        pytest.param(HDBSCAN, "clusters: HDBSCAN over", id="hdbscan"),
+        pytest.param(HDBSCAN, "clusters: HDBSCAN over", id="hdbscan", marks=pytest.mark.release),
     ],
 )
 def test_a_found_number_of_clusters_is_explained_the_same_for_any_actors_and_can_be_frozen(

@@ -68,6 +68,7 @@ def said(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_run_over_a_failing_store_gives_the_same_bytes_as_on_disk_and_shows_no_secret(
     tmp_path: Path, finished_demo: CurationRun, bucket: Bucket, proxy: FaultyProxy, ray_folder: Path
 ) -> None:

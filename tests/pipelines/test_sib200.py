@@ -28,6 +28,7 @@ def _benchmark() -> Any:
     return module
 
 
+@pytest.mark.timeout(600)  # three runs of the engine
 def test_kl_selects_more_of_the_missing_topics_than_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", str(DATA))
     kl, default, random = _benchmark().measure(DATA, str(tmp_path), ["kl", "random"], [30], [0], [])

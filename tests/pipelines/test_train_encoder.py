@@ -144,6 +144,7 @@ def test_the_card_says_what_it_was_made_of_and_what_it_scores(trained: tuple[Any
         assert f"| {lang} | {scores.retrieval[lang]:.3f} | {scores.topics[lang]:.3f} |" in card
 
 
+@pytest.mark.release
 def test_a_finished_training_is_used_again_and_gives_the_same_bytes(trained: tuple[Any, ...], data: Path) -> None:
     folder, _, _, expected = trained
     [work] = folder.parent.glob("work-*")
@@ -205,6 +206,7 @@ def wait_for(reached: Callable[[], bool], process: subprocess.Popen[str]) -> Non
 
 
 @pytest.mark.faults
+@pytest.mark.release
 def test_a_training_that_is_killed_goes_on_from_its_checkpoint_to_the_same_bytes(
     local_ray: None, data: Path, tmp_path: Path
 ) -> None:

@@ -55,7 +55,8 @@ def loss_of(vectors: NDArray[np.float32], bags: TokenBags) -> float:
         return float(batch_loss(StaticTable(vectors.copy(), None), batch, None, 20.0, 0.0))
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.release), 2])
+@pytest.mark.release
+@pytest.mark.parametrize("workers", [1, 2])
 def test_training_lowers_the_loss(
     local_ray: None, bags: TokenBags, first: NDArray[np.float32], tmp_path: Path, workers: int
 ) -> None:
