@@ -27,7 +27,7 @@ class LoraConfig(Config):
     rank: int = Field(default=16, ge=1, le=512)
     alpha: float = Field(default=32, gt=0, description="Updates are scaled by alpha / rank (rslora: / sqrt(rank))")
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: Literal["all-linear"] | list[str] = Field(
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = Field(
         default="all-linear", description="Names of the layers that get an update; all linear ones but the output"
     )
 

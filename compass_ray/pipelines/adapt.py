@@ -100,12 +100,11 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     source = TokenizerSource(section, _chat_template(section))
     tokenizer, named = source.open()
     pad_token, templates = _pad_token(tokenizer), template_files(named)
-    session.display.say(
-        f"adapt: {check_base(config_of(str(folder)), section, max(tokenizer.get_vocab().values()) + 1)}"
-    )
 
-    if not run.exists():
-        _check_room(section, session)  # a run that finds all its artifacts starts no cluster
+    if not run.exists():  # one that finds all its artifacts builds no model and starts no cluster
+        n_tokens = max(tokenizer.get_vocab().values()) + 1
+        session.display.say(f"adapt: {check_base(config_of(str(folder)), section, n_tokens)}")
+        _check_room(section, session)
     trained_on = training_data(config, section, session)
     usage = _heldout_usage(trained_on, session)
     vectors = None if trained_on.run is None else usage_vectors(trained_on.run, session)

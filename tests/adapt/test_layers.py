@@ -206,3 +206,8 @@ def test_what_is_no_causal_language_model_is_refused(base_config: PreTrainedConf
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^adapt\.base: .* has no config that transformers reads"):
         config_of(str(tmp_path))
+
+
+def test_an_empty_list_of_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 item"):
+        settings([])
