@@ -28,10 +28,6 @@ def check_base(base_config: Any, config: AdaptConfig, n_tokens: int | None = Non
         If the embedding has no row for some token, ``max_length`` is above the base's positions, or
         ``lora.target_modules`` are not its linear layers.
     """
-    import torch
-
-    from compass_ray.adapt.training.model import with_adapter
-
     base = on_meta(base_config)
     rows = base.get_input_embeddings().weight.shape[0]
     if n_tokens is not None and n_tokens > rows:
@@ -49,12 +45,22 @@ def check_base(base_config: Any, config: AdaptConfig, n_tokens: int | None = Non
     updated = sum(modules[name].weight.numel() for name in names)
     ends = {id(base.get_input_embeddings().weight), id(getattr(base.get_output_embeddings(), "weight", None))}
     whole = sum(weights.numel() for weights in base.get_decoder().parameters() if id(weights) not in ends)
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        with_adapter(base, config, seed=0, lang="")
+    if any(weights.ndim > 2 for weights in base.get_decoder().parameters()):
+        _try_adapter(base, config)
     return (
         f"{len(names):,} layers get an update ({_counted(names)}), which hold {updated / whole:.0%} of the weights "
         "between embedding and output"
     )
+
+
+def _try_adapter(base: Any, config: AdaptConfig) -> None:
+    """Have PEFT make the adapter; it knows layers of its own in experts and state spaces, and takes seconds to load."""
+    import torch
+
+    from compass_ray.adapt.training.model import with_adapter
+
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        with_adapter(base, config, seed=0, lang="")
 
 
 def _positions(text_config: Any) -> int | None:

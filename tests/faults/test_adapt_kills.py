@@ -15,7 +15,7 @@ from processes import Run, end_workers
 
 from compass_ray.adapt.training.checkpoints import Checkpoint, Checkpoints, load
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]  # two trainings, each with a cluster of its own
 
 
 @pytest.fixture(scope="module")

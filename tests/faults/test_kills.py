@@ -271,6 +271,7 @@ def _mount(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["mount", *options], capture_output=True, text=True, timeout=30, check=False)
 
 
+@pytest.mark.release
 def test_a_full_disk_is_said_with_exit_code_4_and_the_run_goes_on_when_there_is_room(
     small_disk: Path, tmp_path: Path, calm: Undisturbed, record: Callable[..., None]
 ) -> None:
@@ -294,6 +295,7 @@ def test_a_full_disk_is_said_with_exit_code_4_and_the_run_goes_on_when_there_is_
     record(seconds=again.seconds)
 
 
+@pytest.mark.release
 def test_two_runs_of_one_config_at_once_both_succeed_with_the_same_bytes(
     tmp_path: Path, calm: Undisturbed, record: Callable[..., None]
 ) -> None:
