@@ -3,7 +3,8 @@
 A few hundred documents over a hundred clusters are a few in each, and a divergence of the counts shows large changes
 only. A linear classifier looks at all dimensions of the vectors at once: trained on four fifths of both usages and
 asked about the last, it is right as often as they differ (a classifier two-sample test: Friedman, 2003; Lopez-Paz &
-Oquab, 2017). Cost: for 3,000 vectors of 400 numbers some 4 s of one core, a tenth of that where nothing has moved.
+Oquab, 2017). Cost: for 2,000 and 1,000 vectors of 384 numbers 5 s of one core, 1 s where nothing has moved (measured
+on 2026-11-28).
 """
 
 from __future__ import annotations
