@@ -107,7 +107,9 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
         _check_room(section, session)
     trained_on = training_data(config, section, session)
     usage = _heldout_usage(trained_on, session)
-    vectors = None if trained_on.run is None else usage_vectors(trained_on.run, session)
+    # vectors tell of texts: a registry that keeps none of these keeps none of those
+    keeps_text = config.registry.store_text != "ids"
+    vectors = usage_vectors(trained_on.run, session) if trained_on.run is not None and keeps_text else None
     gathered = data.gathered(trained_on.documents, trained_on.selection, section.data, session, usage=usage)
     languages = _languages(section, data.languages_of(gathered))
     tokens = data.tokenised(gathered, languages, source, config.seed, session, usage=usage)
@@ -193,11 +195,7 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     if section.run is not None or config.sample is not None:
         made = section.run is None
         run = curate_in(config, session) if made else CurationRun(storage.absolute(str(section.run)))
-        cache = storage.join(run.path.rsplit("/", 2)[0], "cache")
-        names = {stage: record["artifact"] for stage, record in run.record["stages"].items()}
-        documents, sampled, selection = (
-            open_artifact(storage.join(cache, names[stage])) for stage in ("ingest", "sample", "select")
-        )
+        documents, sampled, selection = run.artifacts("ingest", "sample", "select")
         if (found := documents.identity["schema_version"]) != records.SCHEMA_VERSION:
             raise ConfigError(
                 f"adapt.run: {run.path} holds records of version {found}, this compass_ray reads version "
@@ -241,9 +239,9 @@ def reference_files(
         files["reference/codebook.json"] = storage.read_bytes(storage.join(codebook.url, "manifest.json"))
         files["reference/encoder.json"] = json.dumps(record["encoder"], sort_keys=True, indent=1).encode()
         files["reference/histograms.parquet"] = to_parquet(trained_on.run.histograms)
-        if config.registry.store_text != "ids":  # names of clusters are words of usage, and vectors tell of texts
-            if vectors is not None and lang in vectors.manifest().keys_with_rows:
-                files[VECTORS] = vectors.read_bytes(lang)
+        if vectors is not None and lang in vectors.manifest().keys_with_rows:
+            files[VECTORS] = vectors.read_bytes(lang)
+        if config.registry.store_text != "ids":  # names of clusters are words of usage
             gaps = trained_on.run.gaps
             mine = gaps.filter(pc.equal(gaps["owner"], lang)).select(["owner", "cluster", "label"])
             files["reference/labels.parquet"] = to_parquet(mine)

@@ -159,10 +159,9 @@ class _Made:
     @classmethod
     def by(cls, run: CurationRun) -> _Made:
         record = run.record
-        drawing = drawing_of(_artifact(run, record, "sample"), record["seed"])  # refuses runs of other versions
-        ingested, embedded, assigned, near_usage = (
-            _artifact(run, record, stage) for stage in ("ingest", "embed", "assign", "near_usage")
-        )
+        (sampled,) = run.artifacts("sample")
+        drawing = drawing_of(sampled, record["seed"])  # refuses runs of other versions
+        ingested, embedded, assigned, near_usage = run.artifacts("ingest", "embed", "assign", "near_usage")
         return cls(ingested, embedded, assigned, near_usage, record["codebook"], drawing)
 
     def explain(self, places: list[Place]) -> list[Explanation]:
@@ -193,11 +192,6 @@ class _Made:
             return [verdict(row, vector, same, mine, threshold, owner, self.drawing) for owner in owners]
 
         return {row["doc_id"]: verdicts_on(row) for row in assigned}
-
-
-def _artifact(run: CurationRun, record: Mapping[str, Any], stage: str) -> Artifact:
-    output = run.path.rsplit("/runs/", 1)[0]
-    return open_artifact(storage.join(output, "cache", record["stages"][stage]["artifact"]))
 
 
 def _with_ids(table: pa.Table, wanted: list[bytes]) -> pa.Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from compass_ray import storage
-from compass_ray.artifacts import from_parquet
+from compass_ray.artifacts import Artifact, from_parquet, open_artifact
 from compass_ray.errors import ArtifactMissing, ConfigError
 from compass_ray.runtime.stage import StageRecord
 from compass_ray.runtime.status import Status as Status
@@ -82,6 +82,18 @@ class CurationRun:
         """``run.json``: config, versions, numerics, stages."""
         body: dict[str, Any] = json.loads(self._bytes("run.json"))
         return body
+
+    def artifacts(self, *stages: str) -> list[Artifact]:
+        """The outputs of some stages, in the cache beside the run's folder.
+
+        Raises
+        ------
+        ArtifactMissing
+            If the run has not finished, or one of them is no longer there.
+        """
+        made = self.record["stages"]
+        output = self.path.rsplit("/runs/", 1)[0]
+        return [open_artifact(storage.join(output, "cache", made[stage]["artifact"])) for stage in stages]
 
     @property
     def languages(self) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray import storage
-from compass_ray.artifacts import Artifact, open_artifact
+from compass_ray.artifacts import Artifact
 from compass_ray.monitor.vectors import keep_usage
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.stage import Session
@@ -23,12 +22,9 @@ def usage_vectors(run: CurationRun, session: Session) -> Artifact:
     ArtifactMissing
         If the run has not finished, or its embeddings are no longer in its cache.
     """
-    record, histograms = run.record, run.histograms
+    histograms = run.histograms
     usage = histograms.filter(pc.is_in(histograms["role"], pa.array(["target", "heldout"])))
     counts = usage.group_by("owner", use_threads=False).aggregate([("documents", "sum")]).to_pylist()
-    cache = storage.join(run.path.rsplit("/", 2)[0], "cache")
-    documents, embeddings = (
-        open_artifact(storage.join(cache, record["stages"][stage]["artifact"])) for stage in ("ingest", "embed")
-    )
+    documents, embeddings = run.artifacts("ingest", "embed")
     by_lang = {row["owner"]: row["documents_sum"] for row in counts if row["documents_sum"]}
-    return keep_usage(documents, embeddings, by_lang, record["seed"], session)
+    return keep_usage(documents, embeddings, by_lang, run.record["seed"], session)
