@@ -192,7 +192,7 @@ def main() -> None:
     of_masses = [
         row for n in (30, 100) for m in (12, 30, 285, 1000, 10_000) for row in masses(n, m, max(1, repetitions // 8))
     ]
-    cells = [*itertools.product((30, 100), (5, 10, 20, 85, 300), (1,)), (30, 10, 30), (100, 10, 30), (30, 85, 30)]
+    cells = [*itertools.product((30, 100), (5, 10, 20, 85, 300), (1,)), *itertools.product((30, 100), (10, 85), (30,))]
     with ProcessPoolExecutor(arguments.processes) as pool:
         found = pool.map(certificates, *zip(*((n, m, repetitions, copies) for n, m, copies in cells), strict=True))
         of_certificates = [row for rows in found for row in rows]

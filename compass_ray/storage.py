@@ -43,17 +43,32 @@ _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 @dataclass(frozen=True)
 class FileStat:
-    """One file as listed: its URL, size in bytes, a version that changes with its content, and when it was written."""
+    """One file as listed.
+
+    Attributes
+    ----------
+    url : str
+    size : int
+        Bytes.
+    version : str
+        Changes with the content, on disk unless its writer sets the time back.
+    modified : float
+        When it was written, seconds since the epoch.
+    changed_ns : int
+        On disk, when content, name or owner were last changed, in nanoseconds: no program can set that, but copies on
+        several nodes have each their own.
+    """
 
     url: str
     size: int
     version: str
-    modified: float  # seconds since the epoch
+    modified: float
+    changed_ns: int = 0
 
     @classmethod
     def local(cls, path: str, info: os.stat_result) -> FileStat:
         """A file on disk, as the operating system describes it."""
-        return cls(path, info.st_size, f"{info.st_mtime_ns}", info.st_mtime)
+        return cls(path, info.st_size, f"{info.st_mtime_ns}", info.st_mtime, info.st_ctime_ns)
 
 
 class Changed(Exception):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from object_store import BUCKET, moto_api
+from object_store import BUCKET, SECRETS, moto_api
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError, ResourcesMissing
@@ -367,11 +368,44 @@ def test_missing_credentials_are_about_resources(s3: str, tmp_path: Path, monkey
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     s3_protocol.client.cache_clear()
-    expected = (
-        r"^read s3://corpus/x: Unable to locate credentials; check AWS_ENDPOINT_URL, the network and the credentials"
-    )
+    expected = r"^read s3://corpus/x: the environment has no credentials; set .* AWS_NO_SIGN_REQUEST=YES for a public"
     with pytest.raises(ResourcesMissing, match=expected):
         storage.read_bytes(f"{s3}/x")
+
+
+def _headers_sent(monkeypatch: pytest.MonkeyPatch, **environment: str) -> list[dict[str, str]]:
+    """Of every request from now on."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    s3_protocol.client.cache_clear()
+    sent: list[dict[str, str]] = []
+    s3_protocol.client().meta.events.register("before-send.s3", lambda request, **_: sent.append(dict(request.headers)))
+    return sent
+
+
+def test_a_public_object_is_read_without_credentials(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("public", "private"):
+        storage.write_bytes(f"{s3}/{key}", b"x")
+    boto3.client("s3").put_object_acl(Bucket=BUCKET, Key="public", ACL="public-read")
+    for name in SECRETS:
+        monkeypatch.delenv(name)
+    sent = _headers_sent(monkeypatch, AWS_NO_SIGN_REQUEST="YES")
+    assert storage.read_bytes(f"{s3}/public") == b"x"
+    with pytest.raises(ResourcesMissing, match="the object store answered 403"):
+        storage.read_bytes(f"{s3}/private")
+    assert not any("Authorization" in headers for headers in sent)
+
+
+@pytest.mark.parametrize("attempt", [storage.read_bytes, storage.stat, lambda url: storage.list_files(f"{url}*")])
+def test_whoever_is_to_pay_says_so_in_every_request(
+    s3: str, monkeypatch: pytest.MonkeyPatch, attempt: Callable[[str], Any]
+) -> None:
+    storage.write_bytes(f"{s3}/x", b"x")
+    assert not any("x-amz-request-payer" in headers for headers in _headers_sent(monkeypatch))
+    sent = _headers_sent(monkeypatch, AWS_REQUEST_PAYER="requester")
+    attempt(f"{s3}/x")
+    assert sent
+    assert all(headers["x-amz-request-payer"] == b"requester" for headers in sent)
 
 
 # --- URLs ---------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ class InputFile:
     format: str
     content: str  # hash of the bytes, or the object's version
     dialect: Dialect = field(default_factory=Dialect)  # of delimited text, as far as the config says
+    changed_ns: int = 0  # as in FileStat
 
     @property
     def place(self) -> str:
@@ -89,7 +90,10 @@ def check_unchanged(file: InputFile) -> None:
 
 
 class HashCache:
-    """Content hashes of local files, kept by path, size and modification time; remote files bring a version."""
+    """Content hashes of local files, kept by path, size and times; remote files bring a version.
+
+    The time of writing alone will not do: ``cp -p``, ``rsync -t`` and unpacked archives set it back.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -100,24 +104,22 @@ class HashCache:
 
     def with_content(self, files: Sequence[InputFile]) -> list[InputFile]:
         """The files, each with a hash of its content."""
-        content = self.content_of(files)
-        return [replace(file, content=content[file.url]) for file in files]
-
-    def content_of(self, files: Sequence[storage.FileStat | InputFile]) -> dict[str, str]:
-        """A content hash for each file, by URL."""
-        keys = {file.url: f"{file.url}|{file.size}|{file.version}" for file in files}
-        missing = [file for file in files if not storage.is_remote(file.url) and keys[file.url] not in self._known]
+        missing = [file for file in files if not storage.is_remote(file.url) and _key(file) not in self._known]
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            found = dict(zip((file.url for file in missing), pool.map(_hash_file, missing), strict=True))
-        self._known.update({keys[url]: content for url, content in found.items()})
-        if found:
+            self._known.update(zip(map(_key, missing), pool.map(_hash_file, missing), strict=True))
+        if missing:
             storage.write_bytes(self._url, json.dumps(self._known, indent=0, sort_keys=True).encode())
-        return {
-            file.url: file.version if storage.is_remote(file.url) else self._known[keys[file.url]] for file in files
-        }
+        return [
+            replace(file, content=file.version if storage.is_remote(file.url) else self._known[_key(file)])
+            for file in files
+        ]
 
 
-def _hash_file(file: storage.FileStat | InputFile) -> str:
+def _key(file: InputFile) -> str:
+    return f"{file.url}|{file.size}|{file.version}|{file.changed_ns}"
+
+
+def _hash_file(file: InputFile) -> str:
     total = hashlib.blake2b(digest_size=16)
     with storage.open_input(file.url) as stream:
         while chunk := stream.read(1 << 20):

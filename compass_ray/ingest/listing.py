@@ -80,7 +80,7 @@ def list_source(name: str, source: FilesConfig, section: str = "sources", writte
     formats = {url: format_of(f"{where}.format", source.format, url) for url in choice.files}
     _refuse_useless_dialect(where, source, {*formats.values()})
     files = [
-        InputFile(url, uris[url], file.size, file.version, formats[url], file.version, source.dialect)
+        InputFile(url, uris[url], file.size, file.version, formats[url], file.version, source.dialect, file.changed_ns)
         for url, file in choice.files.items()
     ]
     _refuse_pointers(files)

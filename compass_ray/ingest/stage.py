@@ -245,7 +245,8 @@ def read_unit(
         check_unchanged(unit.file)
     except FileNotFoundError as exc:
         raise DataError(
-            f"{unit.file.place}: was deleted after it was listed; let writers finish and run again"
+            f"{unit.file.place}: was deleted after it was listed, or is on a disk that not all nodes share; let "
+            "writers finish and run again"
         ) from exc
 
 

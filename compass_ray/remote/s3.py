@@ -1,5 +1,8 @@
 """Objects of S3 and of stores that speak it. Credentials and the endpoint come from the environment alone.
 
+So does who asks and who pays, by the names that GDAL gave them: ``AWS_NO_SIGN_REQUEST=YES`` for public buckets, without
+credentials, and ``AWS_REQUEST_PAYER=requester`` for those whose readers pay.
+
 botocore's ``standard`` mode retries each request with exponential backoff until its answer begins; ``reader`` goes on
 where a body breaks off. Timeouts and attempts are bounded, so a store that is gone is an error within minutes.
 A write is one PUT with its length and checksum: the store makes an object of all of it or of nothing.
@@ -35,20 +38,34 @@ _CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict", 
 def client() -> Any:
     """The client of this process; safe to share among threads."""
     import boto3
+    from botocore import UNSIGNED
     from botocore.config import Config
 
     retries: dict[str, Any] = {} if "AWS_RETRY_MODE" in os.environ else {"mode": "standard"}
     if "AWS_MAX_ATTEMPTS" not in os.environ:
         retries["total_max_attempts"] = ATTEMPTS
-    return boto3.client(
+    made = boto3.client(
         "s3",
         config=Config(
+            signature_version=UNSIGNED if _anonymous() else None,
             retries=retries,
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,
             max_pool_connections=CONNECTIONS,
         ),
     )
+    if os.environ.get("AWS_REQUEST_PAYER"):
+        made.meta.events.register("before-call.s3", _agree_to_pay)
+    return made
+
+
+def _anonymous() -> bool:
+    """Whether requests are not signed."""
+    return os.environ.get("AWS_NO_SIGN_REQUEST", "").casefold() in ("yes", "true", "on", "1")
+
+
+def _agree_to_pay(params: dict[str, Any], **_: Any) -> None:
+    params["headers"]["x-amz-request-payer"] = os.environ["AWS_REQUEST_PAYER"]
 
 
 def arrow_filesystem() -> Any:
@@ -60,6 +77,7 @@ def arrow_filesystem() -> Any:
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=READ_TIMEOUT_S,
         retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        anonymous=_anonymous(),
         **({"endpoint_override": endpoint} if endpoint else {}),
     )
 
@@ -205,7 +223,7 @@ def errors(action: str, url: str) -> Iterator[None]:
     ResourcesMissing
         If the store refuses, or does not answer as often as we ask.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     try:
         yield
@@ -213,6 +231,11 @@ def errors(action: str, url: str) -> Iterator[None]:
         if _code(exc) in _ABSENT:
             raise FileNotFoundError(url) from exc
         raise ResourcesMissing(f"{action} {url}: {_refusal(action, url, exc)}") from exc
+    except NoCredentialsError as exc:
+        raise ResourcesMissing(
+            f"{action} {url}: the environment has no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "AWS_PROFILE or the machine's role, or AWS_NO_SIGN_REQUEST=YES for a public bucket"
+        ) from exc
     except (BotoCoreError, *_broken()) as exc:
         tried = f" ({_attempts()} attempts)" if isinstance(exc, _broken()) else ""
         raise ResourcesMissing(

@@ -23,6 +23,9 @@ from compass_ray.runtime.head import watch_head, why_silent
 _STARTING = "raised in its creation task"
 _OURS = re.compile(rf"^{errors.__name__}\.(?P<name>\w+): ", re.MULTILINE)
 
+_PLACE = re.compile(r"\(pid=\d+, ip=([^,)\s]+)")
+"""Where a task ran, in what Ray says of its error; the error that comes to the driver has it nowhere else."""
+
 _ADVICE_OF_RAY = re.compile(r"\nFailed to .* after \d+/\d+ attempts")
 """Where Ray Data's own advice begins, which it appends to the message of any error: on settings that are not ours."""
 
@@ -217,7 +220,10 @@ def ray_errors() -> Iterator[None]:
         if not _is_rays(exc):
             raise
         if (cause := _our_cause(exc)) is not None:
-            cause.args = (_ADVICE_OF_RAY.split(str(cause), maxsplit=1)[0], *cause.args[1:])
+            text = _ADVICE_OF_RAY.split(str(cause), maxsplit=1)[0]
+            if isinstance(cause, ResourcesMissing):
+                text += _on_node(str(exc))
+            cause.args = (text, *cause.args[1:])
             raise cause from exc
         failures = getattr(exc, "worker_failures", {0: exc}).values()
         if not any(_is_rays(failure) and not isinstance(failure, ray.exceptions.RayTaskError) for failure in failures):
@@ -226,6 +232,16 @@ def ray_errors() -> Iterator[None]:
             f"Ray gave up on a worker ({_briefly(exc)}); if memory ran out, lower "
             "ingest.shard_bytes or the number of workers; run the same command again to go on where it stopped"
         ) from exc
+
+
+def _on_node(told: str) -> str:
+    """Where a task failed, as Ray tells it, if there is more than one node: what is missing there may be elsewhere."""
+    places = _PLACE.findall(told)
+    nodes = {node["NodeManagerAddress"]: node["NodeName"] for node in ray.nodes()} if ray.is_initialized() else {}
+    if not places or len(nodes) < 2:
+        return ""
+    name = nodes.get(places[-1], places[-1])
+    return f" (on node {name}{'' if name == places[-1] else f', {places[-1]}'})"
 
 
 def _briefly(exc: Exception) -> str:

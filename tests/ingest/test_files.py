@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.errors import ConfigError, DataError, EmptyInput
+from compass_ray.ingest import files
 from compass_ray.ingest.config import IngestConfig, SourceConfig
 from compass_ray.ingest.datasource import bundled
 from compass_ray.ingest.files import HashCache, InputFile, ReadUnit, check_unchanged, read_units
@@ -280,19 +281,35 @@ def test_equal_bytes_have_equal_hashes_and_one_byte_more_has_another(tmp_path: P
     assert a == b != c
 
 
-def test_hashes_are_kept_by_path_size_and_time(tmp_path: Path) -> None:
+def rewritten(path: Path, text: str) -> None:
+    """Written as if it had been long ago; the clock of a file system ticks every few milliseconds."""
+    before = path.stat().st_ctime_ns if path.exists() else 0
+    path.write_text(text)
+    os.utime(path, ns=(5, 5))
+    while path.stat().st_ctime_ns == before:
+        os.utime(path, ns=(5, 5))
+
+
+def test_hashes_are_kept_by_path_size_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("one\n")
-    os.utime(path, ns=(5, 5))
     [first] = found(tmp_path, str(path))
     assert first.content in json.loads((tmp_path / "cache/inputs.json").read_text()).values()
-    path.write_text("two\n")
-    os.utime(path, ns=(5, 5))
-    [unseen] = found(tmp_path, str(path))  # what tells them apart is gone, so the kept hash is used
-    assert unseen.content == first.content
-    os.utime(path, ns=(6, 6))
-    [seen] = found(tmp_path, str(path))
-    assert seen.content != first.content
+    monkeypatch.setattr(files, "_hash_file", lambda file: pytest.fail(f"read again: {file}"))
+    assert found(tmp_path, str(path)) == [first]
+
+
+def test_a_changed_file_of_the_same_size_and_time_of_writing_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rewritten(path, "one\n")
+    [first] = found(tmp_path, str(path))
+    rewritten(path, "two\n")
+    [second] = found(tmp_path, str(path))
+    assert (second.size, second.version) == (first.size, first.version)
+    assert second.content != first.content
+    rewritten(path, "six\n")
+    [third] = found(tmp_path, str(path))
+    assert third.content not in (first.content, second.content)
 
 
 # --- files that change --------------------------------------------------------------------------

@@ -276,6 +276,26 @@ def test_a_merge_that_would_change_tied_embeddings_is_refused(make: Make, tmp_pa
         export(version, "merged", tmp_path / "out", tied)
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning", "ignore:.*tied:UserWarning")
+@pytest.mark.parametrize("modules", [["lm_head"], ["lm_head", "q_proj"]])
+def test_an_update_of_the_output_layer_is_served_only_where_it_is_a_layer_of_its_own(
+    make: Make, tmp_path: Path, modules: list[str], base: Path
+) -> None:
+    tied = save_base(tmp_path / "tied", tied=True)
+    version = make(on=tied, target_modules=modules)
+    assert needs_base(version, "vllm")
+    with pytest.raises(ConfigError, match=r"updates the output layer, .*--base"):
+        export(version, "vllm", tmp_path / "out")
+    with pytest.raises(IncompatibleAdapter, match=r"ties to its embedding: .*--format peft"):
+        export(version, "vllm", tmp_path / "out", tied)
+    export(version, "peft", tmp_path / "out", tied)
+    untied = make(on=base, target_modules=modules, number=2)
+    made = export(untied, "vllm", tmp_path / "served", base)
+    assert made.method == "exact"
+    assert made.agreement is not None
+    assert made.agreement.relative_error < 1e-3
+
+
 def test_bits_that_the_base_lacks_are_refused_unless_they_are_accepted_or_more_are_written(
     make: Make, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import ray
 from ray.data._internal import util
 from ray.exceptions import ActorDiedError, RayTaskError
 
@@ -65,3 +66,30 @@ def test_what_ray_data_appends_to_an_error_of_ours_is_not_said() -> None:
     with pytest.raises(ResourcesMissing) as caught, ray_errors():
         raise RayTaskError("map", "Traceback", appended).as_instanceof_cause()
     assert str(caught.value) == "write x: No space left on device; make room"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ({"10.0.0.1": "head", "10.0.0.2": "worker-7"}, " (on node worker-7, 10.0.0.2)"),
+        ({"10.0.0.1": "10.0.0.1", "10.0.0.2": "10.0.0.2"}, " (on node 10.0.0.2)"),
+        ({"10.0.0.2": "alone"}, ""),
+    ],
+)
+@pytest.mark.parametrize("start", [False, True])
+def test_what_is_missing_on_one_node_of_several_is_said_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, nodes: dict[str, str], said: str, *, start: bool
+) -> None:
+    named = [{"NodeManagerAddress": address, "NodeName": name} for address, name in nodes.items()]
+    monkeypatch.setattr(ray, "nodes", lambda: named)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    text = "list s3://x: the environment has no credentials"
+    exc = RayTaskError(
+        "read",
+        f"Traceback (most recent call last):\n  File x\ncompass_ray.errors.ResourcesMissing: {text}",
+        ResourcesMissing(text),
+        ip="10.0.0.2",
+    )
+    with pytest.raises(ResourcesMissing) as caught, ray_errors():
+        raise ActorDiedError(exc) if start else exc.as_instanceof_cause()
+    assert str(caught.value) == text + said

@@ -56,11 +56,11 @@ def needs_base(version: AdapterVersion, form: Format, rank: int | None = None) -
     """Whether an export cannot be made without the base model."""
     if form != "vllm":
         return form == "merged"
-    from compass_ray.registry.export.portable import is_exact, portable_rank, read_source
+    from compass_ray.registry.export.portable import is_exact, portable_rank, read_source, updates_output
 
     with _local_copy(version) as adapter:
         source = read_source(adapter)
-        return not is_exact(source, portable_rank(source, rank))
+        return updates_output(source) or not is_exact(source, portable_rank(source, rank))
 
 
 def export(

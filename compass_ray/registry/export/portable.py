@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 PORTABLE_RANKS = (8, 16, 32, 64)
+_OUTPUTS = ("lm_head", "embed_out")
+"""What transformers calls the output layer of causal language models."""
+
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _PREFIX = "base_model.model."
 _OTHER_THAN_LORA = (
@@ -121,6 +124,11 @@ def portable_rank(source: Source, wanted: int | None) -> int:
 def is_exact(source: Source, rank: int) -> bool:
     """Whether the adapter can be written with this rank without any loss."""
     return not source.is_dora and source.rank <= rank
+
+
+def updates_output(source: Source) -> bool:
+    """Whether the output layer gets an update: no server can apply it where the base ties that to the embedding."""
+    return any(module.rpartition(".")[2] in _OUTPUTS for module in source.factors)
 
 
 def convert(source: Source, rank: int) -> tuple[Factors, float]:

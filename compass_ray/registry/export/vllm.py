@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from compass_ray.errors import ConfigError
+from compass_ray.errors import ConfigError, IncompatibleAdapter
 from compass_ray.models import BaseRef
 from compass_ray.registry.export.agreement import Agreement, agreement, probe_logits
 from compass_ray.registry.export.approximate import approximate
@@ -16,6 +16,7 @@ from compass_ray.registry.export.portable import (
     is_exact,
     portable_rank,
     read_source,
+    updates_output,
     write_portable,
 )
 
@@ -33,9 +34,9 @@ def write_vllm(
     Raises
     ------
     ConfigError
-        If the adapter has to be approximated and no base is given.
+        If the adapter has to be approximated, or updates the output layer, and no base is given.
     IncompatibleAdapter
-        If its logits do not agree.
+        If its logits do not agree, or it updates an output layer that the base ties to its embedding.
     """
     source = read_source(adapter)
     rank = portable_rank(source, rank)
@@ -47,9 +48,20 @@ def write_vllm(
                 f"--format vllm: {what} has to be approximated with rank {rank}, which needs the base model; give its "
                 "folder or hub id with --base"
             )
+        if updates_output(source):
+            raise ConfigError(
+                "--format vllm: this adapter updates the output layer, which cannot be served where the base ties it "
+                "to its embedding; give the base's folder or hub id with --base"
+            )
         write_portable(folder, source, *convert(source, rank), trained_on)
         return "exact", rank, None
-    model = put_adapter(load_base(base), adapter)
+    plain_base = load_base(base)
+    if updates_output(source) and plain_base.get_output_embeddings().weight is plain_base.get_input_embeddings().weight:
+        raise IncompatibleAdapter(
+            "the adapter updates the output layer, which this base ties to its embedding: servers keep one layer for "
+            "both, and leave the update out; serve it with --format peft, or train without (adapt.lora.target_modules)"
+        )
+    model = put_adapter(plain_base, adapter)
     original = probe_logits(model)
     with model.disable_adapter():
         plain = probe_logits(model)
