@@ -144,9 +144,22 @@ def _fetch(model: str, revision: str | None, field: str, fetch: bool) -> Path:
 
 def folder_revision(folder: Path) -> str:
     """Hash of a model's files that may be read, by relative name and content; about 1 GB a second."""
-    return _hash_files(
+    return files_hash(
         folder, (path for path in folder.rglob("*") if path.suffix in _FETCHED and path.name not in _NOT_READ)
     )
+
+
+def files_hash(folder: Path, files: Iterable[Path]) -> str:
+    """Hash of files in a folder, by relative name and content; about 1 GB a second."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for path in files if path.is_file()):
+        relative = path.relative_to(folder)
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        total.update(f"{relative.as_posix()}\0".encode())
+        with path.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "blake2b").digest())
+    return total.hexdigest()
 
 
 def weights_hash(folder: Path) -> str:
@@ -160,16 +173,4 @@ def weights_hash(folder: Path) -> str:
     files = list(folder.glob("*.safetensors"))
     if not files:
         raise ConfigError(f"{folder}: holds no .safetensors file; save the model with safe_serialization=True")
-    return _hash_files(folder, files)
-
-
-def _hash_files(folder: Path, paths: Iterable[Path]) -> str:
-    total = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in paths if path.is_file()):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts):
-            continue
-        total.update(f"{relative.as_posix()}\0".encode())
-        with path.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "blake2b").digest())
-    return total.hexdigest()
+    return files_hash(folder, files)

@@ -66,6 +66,7 @@ STORE_CLIENTS = {"boto3", "botocore", "smart_open", "google", "azure", "requests
 WITH_TORCH = (
     "embed.base",
     "embed.sentence_transformer",
+    "embed.usem3",
     "embed.training",
     "adapt.training",
     "adapt.tokenizer",

