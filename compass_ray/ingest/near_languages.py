@@ -11,6 +11,14 @@ _READ_ALIKE = 20
 they do not (Spanish and Guarani) it is 24, of others more.
 """
 
+_MEMBERS = {
+    "ar": "aao abh abv acm acq acw acx acy adf aeb aec afb apc apd arb arq ars ary arz auz avl ayh ayl ayn ayp pga shu",
+    "ku": "ckb kmr sdh",
+    "zh": "cdo cjy cmn cnp cpx csp czh czo gan hak hsn lzh mnp nan wuu yue",
+}
+"""Macro-languages of ISO 639-3 with members that CLDR takes for strangers, and all their members."""
+_MACRO_LANGUAGE = {member: language for language, members in _MEMBERS.items() for member in members.split()}
+
 
 def only_near(usage: Collection[str], pool: Collection[str]) -> dict[str, list[str]]:
     """Languages of usage that the pool has under neighbouring tags alone, each with these tags.
@@ -20,8 +28,8 @@ def only_near(usage: Collection[str], pool: Collection[str]) -> dict[str, list[s
     usage, pool : collection of str
         Canonical tags. Cost: one look-up in the tables of CLDR a pair.
 
-    >>> only_near(["sw", "zh-Hant", "ary", "yo"], ["sw", "zh", "ar", "swc", "ha"])
-    {'zh-Hant': ['zh'], 'ary': ['ar']}
+    >>> only_near(["sw", "zh-Hant", "acm", "yue", "yo"], ["sw", "zh", "ar", "swc", "ha"])
+    {'zh-Hant': ['zh'], 'acm': ['ar'], 'yue': ['zh']}
     """
     near = {lang: [other for other in sorted(pool) if _are_near(lang, other)] for lang in usage if lang not in pool}
     return {lang: others for lang, others in near.items() if others}
@@ -36,4 +44,4 @@ def _are_near(one: str, other: str) -> bool:
 
 def _macro_language(tag: str) -> str | None:
     language: str | None = langcodes.get(tag).prefer_macrolanguage().language
-    return language
+    return _MACRO_LANGUAGE.get(language or "", language)

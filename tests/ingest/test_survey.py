@@ -223,6 +223,7 @@ def test_a_dry_run_says_what_is_not_read_and_which_language_goes_by_another_tag(
         (["ko"], ["ko-Hang", "ja"], {"ko": ["ko-Hang"]}),
         (["sr", "nn"], ["sr-Latn", "no", "hr"], {"sr": ["sr-Latn"], "nn": ["no"]}),
         (["arz"], ["ar", "he"], {"arz": ["ar"]}),
+        (["acm", "yue"], ["ar", "zh", "he"], {"acm": ["ar"], "yue": ["zh"]}),
         (["gn"], ["es"], {}),
         (["sw", "sw-Arab"], ["sw"], {"sw-Arab": ["sw"]}),
         ([], ["sw"], {}),
