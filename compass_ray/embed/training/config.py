@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compass_ray.configbase import EXECUTION, Config
 
@@ -17,6 +18,24 @@ class Teacher(Config):
     name: str = Field(description="What the model's card calls it")
     licence: str = Field(description="Goes into the model's card")
     weight: float = Field(default=1.0, gt=0, description="Weight of its terms in the loss; translations have 1")
+
+
+class Forms(Config):
+    """Which texts differ by form alone: what tells their forms apart is taken out of the trained vectors."""
+
+    corpus: str = Field(description="Of the corpora")
+    lang: str = Field(description="Only its texts in this language")
+    pattern: str = Field(description="Regular expression; what it finds first in a text is the text's form")
+    min_texts: int = Field(default=15, ge=1, description="Forms of fewer texts are not looked at")
+
+    @field_validator("pattern")
+    @classmethod
+    def _regular_expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as exc:
+            raise ValueError(f"not a regular expression: {exc}") from exc
+        return value
 
 
 class EncoderTraining(Config):
