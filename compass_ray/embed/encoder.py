@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,16 +25,42 @@ class Tokenized(NamedTuple):
         What :meth:`Encoder.encode` takes in place of the texts, so that no text is tokenised twice.
     cut : int
         Texts whose end is not read, for they have more tokens than the encoder takes.
+    unknown : ndarray of shape (n,), bool, or None
+        Texts most of whose tokens the encoder does not know, so that their vectors are much alike; None for an encoder
+        that knows all, or does not tell.
     """
 
     counts: NDArray[np.int32]
     inputs: Sequence[Input]
     cut: int = 0
+    unknown: NDArray[np.bool_] | None = None
 
     def sizes(self) -> NDArray[np.int32]:
         """Tokens that each input takes of a batch: its ids, cut and with the prompt, or its count if it is a text."""
         pairs = zip(self.counts, self.inputs, strict=True)
         return np.array([count if isinstance(one, str) else len(one) for count, one in pairs], dtype=np.int32)
+
+
+def mostly_unknown(
+    ids: Sequence[NDArray[np.int32]], unknown: int | None, silent: Collection[int]
+) -> NDArray[np.bool_] | None:
+    """Tell texts more than half of whose tokens are unknown.
+
+    Parameters
+    ----------
+    ids : sequence of ndarray
+        Tokens of each text.
+    unknown : int or None
+        The token that stands for what a tokenizer does not know, if it has one.
+    silent : collection of int
+        Tokens that say nothing and are not counted, as those of begin, end and space.
+    """
+    if unknown is None:
+        return None
+    rows = np.repeat(np.arange(len(ids)), [len(one) for one in ids])
+    tokens = np.concatenate([*ids, np.empty(0, dtype=np.int32)])
+    said = np.bincount(rows[~np.isin(tokens, list(silent))], minlength=len(ids))
+    return np.asarray(2 * np.bincount(rows[tokens == unknown], minlength=len(ids)) > said)
 
 
 class Encoder(Protocol):

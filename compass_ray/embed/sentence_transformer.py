@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.embed.encoder import Input, Tokenized
+from compass_ray.embed.encoder import Input, Tokenized, mostly_unknown
 from compass_ray.errors import ConfigError
 from compass_ray.models import find_model, folder_revision
 from compass_ray.vectors import unit_rows
@@ -21,6 +21,8 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 _SETTINGS = "config_sentence_transformers.json"
 _TOKENIZED_AT_ONCE = 1024
+_SPACE = "\u2581"
+"""The piece of a space that stands alone, where sentencepiece cut the training texts."""
 
 
 def model_folder(model: str, revision: str | None, *, fetch: bool = True) -> Path:
@@ -115,13 +117,15 @@ class SentenceTransformerEncoder:
         # A static model has a bare `tokenizers` object, and is a lookup: its tokenizer does nearly all of the work.
         self._is_static = hasattr(self._model.tokenizer, "encode_batch_fast")
         self._max_tokens = max_tokens if self._is_static else _max_tokens(self._model)
+        self._unknown, self._silent = _special_tokens(self._model.tokenizer)
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
         bare = self._ids(texts)
         counts = np.array([len(ids) for ids in bare], dtype=np.int32)
         ids = self._ids([self.prompt + text for text in texts]) if self.prompt else bare
         cut = 0 if self._max_tokens is None else sum(len(one) > self._max_tokens for one in ids)
-        return Tokenized(counts, [one[: self._max_tokens] for one in ids] if self._is_static else texts, cut)
+        inputs = [one[: self._max_tokens] for one in ids] if self._is_static else texts
+        return Tokenized(counts, inputs, cut, mostly_unknown(bare, self._unknown, self._silent))
 
     def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         return self._encode(self._model, inputs)
@@ -181,6 +185,17 @@ def _static_vectors(model: Any, ids: Sequence[NDArray[np.int32]]) -> NDArray[np.
     with torch.inference_mode():
         vectors = model.forward({"input_ids": flat, "offsets": offsets})["sentence_embedding"]
     return np.asarray(vectors.float().cpu().numpy())
+
+
+def _special_tokens(tokenizer: Any) -> tuple[int | None, frozenset[int]]:
+    """The token of what a tokenizer does not know, and those that say nothing."""
+    if not hasattr(tokenizer, "encode_batch_fast"):
+        silent = {*tokenizer.all_special_ids, tokenizer.get_vocab().get(_SPACE)} - {tokenizer.unk_token_id, None}
+        return tokenizer.unk_token_id, frozenset(silent)
+    kind = json.loads(tokenizer.to_str())["model"]
+    unknown = kind["unk_id"] if "unk_id" in kind else tokenizer.token_to_id(kind.get("unk_token") or "")
+    space = tokenizer.token_to_id(_SPACE)
+    return unknown, frozenset() if space is None else frozenset({space})
 
 
 def _dimensions(model: Any, folder: Path, asked: int | None) -> int:

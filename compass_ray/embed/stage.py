@@ -37,10 +37,12 @@ from compass_ray.runtime.stage import Session
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import to_column
 
-VERSION = 2
+VERSION = 3
 MEANING, MEANING_VERSION = "meaning", 2
 ROWS_EACH = 2_000
 """Documents that are worth the start of another actor, which loads a model."""
+
+_SHOWN_LANGUAGES = 5
 
 
 def embed(documents: Artifact, config: EmbedConfig, session: Session) -> Artifact:
@@ -72,7 +74,28 @@ def embed(documents: Artifact, config: EmbedConfig, session: Session) -> Artifac
             f"embed: {cut:,} of {manifest.rows:,} documents are longer than what the encoder reads of a text; their "
             "ends change no vector (embed.max_tokens, if the model has positions for more)"
         )
+    if said := _said_of_unknown(manifest):
+        session.display.say(said)
     return target
+
+
+def _said_of_unknown(manifest: Manifest) -> str:
+    """What is to be said of documents that the encoder can hardly read; nothing if there are none."""
+    unknown: Counter[str] = Counter()
+    documents: Counter[str] = Counter()
+    for receipt in manifest.receipts.values():
+        unknown.update(receipt.summary["unknown"])
+        for _, lang, count in receipt.summary["groups"]:
+            documents[lang] += count
+    if not unknown:
+        return ""
+    shown = [f"{lang} {count:,} of {documents[lang]:,}" for lang, count in unknown.most_common(_SHOWN_LANGUAGES)]
+    more = f" and {len(unknown) - len(shown)} languages more" if len(unknown) > len(shown) else ""
+    return (
+        f"embed: of {unknown.total():,} documents the encoder knows less than half of the tokens ({', '.join(shown)}"
+        f"{more}); their vectors are much alike, so that they are taken for copies and fall into one cluster; leave "
+        "them out, or give another embed.model"
+    )
 
 
 def encoder_identity(config: EmbedConfig) -> dict[str, str]:
@@ -195,8 +218,14 @@ class ShardEmbedder:
             "non_finite": int((~finite).sum()),
             "halved_batches": halved,
             "cut": tokenized.cut,
+            "unknown": _count_unknown(documents["lang"], tokenized.unknown),
         }
         return self._target.write(key, table.cast(records.embedding_schema(self._encoder.dim)), summary)
+
+
+def _count_unknown(langs: pa.ChunkedArray, unknown: NDArray[np.bool_] | None) -> dict[str, int]:
+    """Texts by language that are mostly unknown tokens."""
+    return {} if unknown is None else dict(sorted(Counter(langs.filter(pa.array(unknown)).to_pylist()).items()))
 
 
 def encode_in_batches(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.embed.encoder import Input, Tokenized
+from compass_ray.embed.encoder import Input, Tokenized, mostly_unknown
 from compass_ray.errors import ResourcesMissing
 from compass_ray.models import files_hash
 from compass_ray.vectors import unit_rows
@@ -101,7 +101,7 @@ class Usem3Encoder:
         self._pieces = SentencePieceProcessor(model_file=str(folder / _PIECES))
         self._unknown = self._pieces.unk_id()
         ends = (self._pieces.bos_id(), self._pieces.eos_id(), self._pieces.piece_to_id("▁"))
-        self._silent = frozenset((self._unknown, *ends))
+        self._ends = frozenset(ends)
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
         """Count the pieces of each text with its begin and end, and keep their ids."""
@@ -109,7 +109,8 @@ class Usem3Encoder:
         counts = np.array([len(ids) for ids in bare], dtype=np.int32)
         ids = self._ids([self.prompt + text for text in texts]) if self.prompt else bare
         cut = 0 if self._max_tokens is None else sum(len(one) > self._max_tokens for one in ids)
-        return Tokenized(counts, [one[: self._max_tokens] for one in ids], cut)
+        unknown = mostly_unknown(bare, self._unknown, self._ends)
+        return Tokenized(counts, [one[: self._max_tokens] for one in ids], cut, unknown)
 
     def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         texts = [one for one in inputs if isinstance(one, str)]
@@ -117,7 +118,8 @@ class Usem3Encoder:
         if texts:
             ids = [one[: self._max_tokens] for one in self._ids([self.prompt + text for text in texts])]
         vectors = np.zeros((len(inputs), self.dim), dtype=np.float32)
-        some = [row for row, one in enumerate(ids) if not self._silent.issuperset(one.tolist())]
+        silent = self._ends | {self._unknown}
+        some = [row for row, one in enumerate(ids) if not silent.issuperset(one.tolist())]
         if some:
             vectors[some] = self._network.vectors([ids[row] for row in some])
         return unit_rows(vectors)

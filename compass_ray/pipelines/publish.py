@@ -198,10 +198,11 @@ def _remove_others(run: CurationRun, names: set[str]) -> None:
 
 def _embedding_faults(embeddings: Artifact) -> dict[str, int]:
     """Halved batches void the guarantee of equal bytes for their shards; non-finite vectors are left out; of a text
-    that is cut the encoder has not read the end.
+    that is cut the encoder has not read the end, of one that is unknown hardly anything.
     """
     summaries = [receipt.summary for receipt in embeddings.manifest().receipts.values()]
-    return {name: sum(summary[name] for summary in summaries) for name in ("halved_batches", "non_finite", "cut")}
+    counted = {name: sum(summary[name] for summary in summaries) for name in ("halved_batches", "non_finite", "cut")}
+    return {**counted, "unknown": sum(sum(summary["unknown"].values()) for summary in summaries)}
 
 
 def _write_selection(run: CurationRun, owner: str, sampled: Artifact, selected: Artifact) -> int:

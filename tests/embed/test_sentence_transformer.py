@@ -188,7 +188,7 @@ def test_what_is_longer_than_the_model_reads_is_counted(
 def test_a_static_model_reads_as_many_tokens_as_it_is_told(static_folder: Path) -> None:
     encoder = load_encoder(str(static_folder), max_tokens=2, prompt="blue ")
     texts = ["red", "red red red"]
-    counts, inputs, cut = encoder.tokenize(texts)
+    counts, inputs, cut, _ = encoder.tokenize(texts)
     assert (counts.tolist(), [len(one) for one in inputs], cut) == ([1, 3], [2, 2], 1)
     assert encoder.encode(inputs).tobytes() == encoder.encode(texts).tobytes()
     assert encoder.encode(texts)[0].tobytes() == encoder.encode(texts)[1].tobytes()
@@ -280,7 +280,7 @@ def test_static_models_work_and_a_text_without_signal_gets_the_first_unit_vector
 def test_what_the_tokenizer_made_of_texts_encodes_to_the_same_bytes(static_folder: Path, prompt: str) -> None:
     encoder = load_encoder(str(static_folder), prompt=prompt)
     texts = ["red", "", "blue blue red", "unheard"]
-    counts, inputs, _ = encoder.tokenize(texts)
+    counts, inputs, *_ = encoder.tokenize(texts)
     assert counts.tolist() == [1, 0, 3, 1]  # without the prompt
     assert not any(isinstance(one, str) for one in inputs)
     assert encoder.encode(inputs).tobytes() == encoder.encode(texts).tobytes()
