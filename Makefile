@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?= ../shared/data
 export COMPASS_DATA ?= $(abspath $(DATA))
 
-.PHONY: demo test test-slow test-release test-data test-faults lint bench clean
+.PHONY: demo test test-slow test-release test-data test-faults lint docs bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/sib200_selection.py --data $(COMPASS_DATA)

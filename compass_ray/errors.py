@@ -13,9 +13,9 @@
     │   ├ ArtifactMissing                   no manifest: the stage has not finished
     │   ├ ArtifactCorrupt                   bytes and manifest disagree
     │   └ FingerprintMismatch           2   made from another encoder, config or input
-    ├ ClusteringError                   3
+    ├ ClusteringError                   3   rows cannot be clustered as asked
     │   └ TooFewSamples                     fewer rows than clusters
-    ├ SamplingError                     3
+    ├ SamplingError                     3   no selection can be made as asked
     │   └ InfeasibleBudget                  the eligible pool cannot fill the budget
     ├ AdaptationError                   5   training failed, or trained nothing
     │   ├ NonFiniteLoss                     the loss became NaN or infinite

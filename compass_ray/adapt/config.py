@@ -24,9 +24,9 @@ class LoraConfig(Config):
         default="lora",
         description="LoRA (Hu et al. 2021), rank-stabilised (Kalajdzievski 2023), weight-decomposed (Liu et al. 2024)",
     )
-    rank: int = Field(default=16, ge=1, le=512)
+    rank: int = Field(default=16, ge=1, le=512, description="Of the updates")
     alpha: float = Field(default=32, gt=0, description="Updates are scaled by alpha / rank (rslora: / sqrt(rank))")
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Part of an update's inputs left out in training")
     target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = Field(
         default="all-linear", description="Names of the layers that get an update; all linear ones but the output"
     )
@@ -35,16 +35,16 @@ class LoraConfig(Config):
 class TrainingConfig(Config):
     """Optimisation. All of it decides what comes out."""
 
-    epochs: int = Field(default=3, ge=1)
+    epochs: int = Field(default=3, ge=1, description="Passes over the training rows")
     max_steps: int | None = Field(default=None, ge=1, description="Fewer updates than the epochs would give")
     batch_size: int = Field(
         default=16, ge=1, description="Packs of max_length tokens in one update, whatever the number of workers"
     )
     learning_rate: float = Field(default=2e-4, gt=0, description="Peak of the schedule")
-    schedule: Schedule = "cosine"
-    warmup_fraction: float = Field(default=0.03, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    clip_norm: float = Field(default=1.0, gt=0)
+    schedule: Schedule = Field(default="cosine", description="How the learning rate falls after its peak")
+    warmup_fraction: float = Field(default=0.03, ge=0, lt=1, description="Part of the updates before the peak")
+    weight_decay: float = Field(default=0.0, ge=0, description="Of AdamW")
+    clip_norm: float = Field(default=1.0, gt=0, description="Longer gradients are scaled to this length")
     eval_steps: int | None = Field(default=None, ge=1, description="Updates between evaluations on the mixture")
     patience: int | None = Field(
         default=None, ge=1, description="Evaluations without a better loss on the mixture before training stops"

@@ -64,9 +64,9 @@ class Columns(Config):
     and over lists (``"{choices.*.text}"``).
     """
 
-    text: str | None = None
-    prompt: str | None = None
-    completion: str | None = None
+    text: str | None = Field(default=None, description="Plain text")
+    prompt: str | None = Field(default=None, description="What is asked; with completion, or alone")
+    completion: str | None = Field(default=None, description="What is answered")
     messages: str | None = Field(
         default=None, description="Chat as OpenAI, ShareGPT and their kin write it, or its JSON"
     )
@@ -74,7 +74,7 @@ class Columns(Config):
     tools: str | None = Field(
         default=None, description="What the assistant may call, a list or its JSON; beside messages or prompt"
     )
-    lang: str | None = None
+    lang: str | None = Field(default=None, description="The language of a row, in any notation")
     timestamp: str | None = Field(
         default=None, description="ISO 8601, RFC 2822, a number such as 20240229, or Unix time; UTC unless it says"
     )
