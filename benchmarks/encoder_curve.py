@@ -36,7 +36,7 @@ POINTS = {
     "36k x 64": ["training.dim=64"],
     "28k x 256": ["training.vocab_size=28000", "training.dim=256"],
     "16k x 384": ["training.vocab_size=16000"],
-    "36k x 384, no teacher": ["training.teacher=null"],
+    "36k x 384, no teacher": ["training.teachers=[]"],
     "36k x 384, no language favoured": ["training.favour=1"],
     "36k x 384, SIB-200 only": ["corpora=sib"],
 }

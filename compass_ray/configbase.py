@@ -65,4 +65,6 @@ def _plain_identity(value: Any, plain: Any) -> Any:
         return identity(value)
     if isinstance(value, dict):
         return {key: _plain_identity(item, plain[key]) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain_identity(item, one) for item, one in zip(value, plain, strict=True)]
     return plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -129,8 +129,6 @@ class Inner(Config):
 
 
 def test_a_field_is_identity_unless_it_is_marked() -> None:
-    from typing import Annotated
-
     class Marked(Config):
         inner: Inner = Inner()
         where: Annotated[str, EXECUTION] = "here"
@@ -139,3 +137,17 @@ def test_a_field_is_identity_unless_it_is_marked() -> None:
 
     assert identity(Marked()) == {"inner": {"kept": 1, "workers": 2}, "unmarked": "x"}
     assert identity(Marked(new=Inner())) == identity(Marked()) | {"new": {"kept": 1, "workers": 2}}
+
+
+def test_a_marked_field_is_left_out_wherever_its_model_is_held() -> None:
+    class Inner(Config):
+        seen: int = 1
+        place: Annotated[str, EXECUTION] = "here"
+
+    class Outer(Config):
+        one: Inner = Inner()
+        some: list[Inner] = [Inner(seen=2), Inner(seen=3)]
+        named: dict[str, Inner] = {"a": Inner(seen=4)}
+
+    plain = {"one": {"seen": 1}, "some": [{"seen": 2}, {"seen": 3}], "named": {"a": {"seen": 4}}}
+    assert identity(Outer()) == plain

@@ -24,7 +24,7 @@ from compass_ray.embed.evaluation import ParallelScores, parallel_scores
 from compass_ray.embed.stage import encoder_identity
 from compass_ray.embed.training import card
 from compass_ray.embed.training.bags import TokenBags, make_bags
-from compass_ray.embed.training.config import EncoderTraining, Forms
+from compass_ray.embed.training.config import EncoderTraining, Forms, Teacher
 from compass_ray.embed.training.erasure import forms_of, without_forms
 from compass_ray.errors import ConfigError, EmptyInput, ResourcesMissing
 from compass_ray.ingest.parallel import ParallelCorpus, read_parallel
@@ -197,8 +197,7 @@ def _training_texts(recipe: EncoderRecipe) -> tuple[pa.Table, list[str]]:
         )
     if len(languages) < 2:
         raise ConfigError(f"exclude_languages: leaves {languages} to train on; translations take two languages")
-    if recipe.training.teacher:
-        _check_pivot("corpora", languages, recipe.training.pivot)
+    _check_teachers(recipe.training, languages)
     kept = set(languages)
     texts = texts.filter(pa.array([lang in kept for lang in langs]))
     spoken = texts.group_by("group").aggregate([("lang", "count_distinct")])["lang_count_distinct"]
@@ -215,6 +214,22 @@ def _scored_texts(recipe: EncoderRecipe) -> tuple[pa.Table, pa.Table]:
     return known, scored
 
 
+def _check_teachers(config: EncoderTraining, languages: Sequence[str]) -> None:
+    """Fail if a teacher knows no language of the corpora."""
+    for teacher in config.teachers:
+        if not teacher.languages:
+            _check_pivot("corpora", languages, config.pivot)
+        elif not _known_by(teacher, config) & {*map(canonical_language, languages)}:
+            raise ConfigError(
+                f"training.teachers: no text of corpora is in a language of {teacher.name} "
+                f"({', '.join(teacher.languages)}); found {', '.join(sorted(languages))}"
+            )
+
+
+def _known_by(teacher: Teacher, config: EncoderTraining) -> set[str | None]:
+    return {*map(canonical_language, teacher.languages or [config.pivot])} - {None}
+
+
 def _check_pivot(where: str, languages: Sequence[str], pivot: str) -> None:
     if pivot not in map(canonical_language, languages):
         raise ConfigError(
@@ -226,13 +241,11 @@ def _check_pivot(where: str, languages: Sequence[str], pivot: str) -> None:
 def _fingerprint(recipe: EncoderRecipe, texts: pa.Table) -> str:
     """Of all that the trained table is a function of, and what is done with it after."""
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
-    return _digest([identity(recipe.training), weights, _teacher_revision(recipe.training)], texts)
+    return _digest([identity(recipe.training), weights, [*map(_revision, recipe.training.teachers)]], texts)
 
 
-def _teacher_revision(config: EncoderTraining) -> str | None:
-    if config.teacher is None:
-        return None
-    return encoder_identity(EmbedConfig(model=config.teacher.model, revision=config.teacher.revision))["revision"]
+def _revision(teacher: Teacher) -> str:
+    return encoder_identity(EmbedConfig(model=teacher.model, revision=teacher.revision))["revision"]
 
 
 def _digest(settings: Any, texts: pa.Table) -> str:
@@ -288,13 +301,13 @@ def _trained(
 
     config = recipe.training
     set_threads(config.threads)
-    teacher = _teacher_vectors(texts, config, parts, display)
+    teacher = _taught(texts, config, parts, display)
     projection = None
     if teacher is not None:
         if config.dim > teacher.shape[1]:
             raise ConfigError(
-                f"training.dim: {config.dim} is more than the {teacher.shape[1]} dimensions of the teacher "
-                f"{config.teacher.name if config.teacher else ''}; lower it, or take another teacher"
+                f"training.dim: {config.dim} is more than the {teacher.shape[1]} dimensions of "
+                f"{' and '.join(one.name for one in config.teachers)}; lower it, or take another teacher"
             )
         teacher = teacher[groups]
         projection = contrastive.principal_projection(teacher, config.dim)
@@ -331,28 +344,46 @@ def _formed_texts(recipe: EncoderRecipe, texts: pa.Table) -> tuple[list[str], ND
     return strings, forms
 
 
+def _taught(texts: pa.Table, config: EncoderTraining, parts: Path, display: Display) -> NDArray[np.float32] | None:
+    """Vectors of all groups, those of several teachers side by side, each as long as the others."""
+    found = [_teacher_vectors(texts, teacher, config, parts, display) for teacher in config.teachers]
+    if len(found) < 2:
+        return found[0] if found else None
+    return np.concatenate([_scaled(vectors) for vectors in found], axis=1)
+
+
+def _scaled(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length one; what a teacher does not know stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0))
+
+
 def _teacher_vectors(
-    texts: pa.Table, config: EncoderTraining, parts: Path, display: Display
-) -> NDArray[np.float32] | None:
-    """Centred teacher vectors of all groups; zero rows where a group has no text in the pivot language."""
-    if config.teacher is None:
-        return None
-    saved = parts / f"teacher-{_digest([config.pivot, _teacher_revision(config)], texts)}.npy"
+    texts: pa.Table, teacher: Teacher, config: EncoderTraining, parts: Path, display: Display
+) -> NDArray[np.float32]:
+    """Centred vectors of all groups, each the mean over the teacher's languages; zero where it has none of them."""
+    languages = _known_by(teacher, config)
+    saved = parts / f"teacher-{_digest([sorted(map(str, languages)), _revision(teacher)], texts)}.npy"
     if saved.exists():
         return np.asarray(np.load(saved, allow_pickle=False))
-    pivots = {
-        group: text
+    sides = {
+        (group, tag): text
         for group, lang, text in zip(*(texts[name].to_pylist() for name in ("group", "lang", "text")), strict=True)
-        if canonical_language(lang) == config.pivot
+        if (tag := canonical_language(lang)) in languages
     }
-    encoder = load_encoder(config.teacher.model, revision=config.teacher.revision)
-    known = np.array(sorted(pivots, key=lambda group: len(pivots[group])), dtype=np.int64)
+    encoder = load_encoder(teacher.model, revision=teacher.revision)
+    ordered = sorted(sides, key=lambda side: len(sides[side]))
     vectors = np.zeros((texts["group"].to_numpy().max() + 1, encoder.dim), dtype=np.float32)
-    with display.stage("teacher", total=len(known), unit="sentences") as bar:
-        for start in range(0, len(known), _TEACHER_BATCH):
-            part = known[start : start + _TEACHER_BATCH]
-            vectors[part] = encoder.encode([pivots[group] for group in part])
+    counts = np.zeros((len(vectors), 1), dtype=np.float32)
+    with display.stage("teacher", total=len(ordered), unit="sentences") as bar:
+        for start in range(0, len(ordered), _TEACHER_BATCH):
+            part = ordered[start : start + _TEACHER_BATCH]
+            groups = np.array([group for group, _ in part])
+            np.add.at(vectors, groups, encoder.encode([sides[side] for side in part]))
+            np.add.at(counts, groups, 1)
             bar.advance(len(part))
+    known = counts[:, 0] > 0
+    vectors[known] /= counts[known]
     vectors[known] -= vectors[known].mean(axis=0)
     with Path(f"{saved}.partial").open("wb") as stream:
         np.save(stream, vectors, allow_pickle=False)

@@ -269,7 +269,7 @@ def test_a_teacher_makes_topics_near_and_excluded_languages_are_scored_unseen(
     trained: tuple[Any, ...], data: Path, tmp_path: Path, teacher: dict[str, str]
 ) -> None:
     plain = plain_recipe(data, tmp_path)
-    training = {**plain["training"], "dim": 8, "teacher": teacher, "favoured": ["zho", "eng"], "favour": 2}
+    training = {**plain["training"], "dim": 8, "teachers": [teacher], "favoured": ["zho", "eng"], "favour": 2}
     folder, scores, heard = run(data, tmp_path, training=training, exclude_languages=["ja"])
     assert sorted(scores.retrieval) == ["jpn", "kor", "zho"]
     assert scores.retrieval["jpn"] < 0.3 < 0.5 < min(scores.retrieval["kor"], scores.retrieval["zho"])
@@ -278,7 +278,7 @@ def test_a_teacher_makes_topics_near_and_excluded_languages_are_scored_unseen(
     assert scores.topics["zho"] + scores.topics["kor"] > untaught.topics["zho"] + untaught.topics["kor"]
     assert heard.startswith("corpora    180 texts in 3 languages\n")
     card = (folder / "README.md").read_text()
-    assert "drawn towards, those that topic words (CC0-1.0) gives the pivot" in card
+    assert "drawn towards, those of topic words (CC0-1.0)." in card
     assert "| [invented](https://example.org/invented) | 180 | 3 | CC0-1.0 |" in card
     assert f"| the 1 favoured | {scores.retrieval['zho']:.3f} |" in card  # the pivot has no score
 
@@ -314,7 +314,8 @@ def fingerprint(recipe: EncoderRecipe) -> str:
         "training.dim=15", "training.steps=61", "training.batch_groups=31", "training.learning_rate=0.04",
         "training.scale=19", "training.token_dropout=0.2", "training.start_scale=1", "training.noise=0.1",
         "training.workers=2", "training.threads=2", "exclude_languages=[ja]", "corpora.invented.weight=2",
-        "corpora.invented.key=[id, topic, lang]", "training.teacher={model: hashing, name: h, licence: none}",
+        "corpora.invented.key=[id, topic, lang]", "training.teacher_weight=2",
+        "training.teachers=[{model: hashing, name: h, licence: none}]",
     ],
 )  # fmt: skip
 def test_the_work_folder_is_another_for_whatever_changes_the_vectors(data: Path, tmp_path: Path, change: str) -> None:
@@ -348,7 +349,7 @@ def test_the_work_folder_is_another_for_other_weights_of_the_teacher_wherever_it
     data: Path, tmp_path: Path, teacher: dict[str, str]
 ) -> None:
     def taught(folder: Path) -> str:
-        training = {**plain_recipe(data, tmp_path)["training"], "teacher": {**teacher, "model": str(folder)}}
+        training = {**plain_recipe(data, tmp_path)["training"], "teachers": [{**teacher, "model": str(folder)}]}
         return fingerprint(load_recipe({**plain_recipe(data, tmp_path), "training": training}))
 
     expected = taught(Path(teacher["model"]))
@@ -425,7 +426,7 @@ def test_texts_of_fewer_than_two_forms_are_refused_before_work_begins(data: Path
 def test_a_teacher_whose_language_is_left_out_is_refused(data: Path, tmp_path: Path, teacher: dict[str, str]) -> None:
     plain = plain_recipe(data, tmp_path)
     recipe = load_recipe(
-        {**plain, "training": {**plain["training"], "teacher": teacher}, "exclude_languages": ["en"]}
+        {**plain, "training": {**plain["training"], "teachers": [teacher]}, "exclude_languages": ["en"]}
     )  # fmt: skip
     assert refused(ConfigError, recipe) == (
         "training.pivot: no text of corpora is in en; write it as a BCP-47 tag, as in 'en' for eng_Latn; "
@@ -433,13 +434,42 @@ def test_a_teacher_whose_language_is_left_out_is_refused(data: Path, tmp_path: P
     )
 
 
+def test_a_teacher_of_other_languages_is_refused(data: Path, tmp_path: Path, teacher: dict[str, str]) -> None:
+    plain = plain_recipe(data, tmp_path)
+    stranger = {**teacher, "languages": ["sw", "deu_Latn"]}
+    recipe = load_recipe({**plain, "training": {**plain["training"], "teachers": [stranger]}})
+    assert refused(ConfigError, recipe) == (
+        "training.teachers: no text of corpora is in a language of topic words (sw, deu_Latn); found eng, jpn, kor, zho"
+    )
+
+
+def test_teachers_stand_side_by_side_each_with_the_mean_over_its_languages(
+    data: Path, tmp_path: Path, teacher: dict[str, str]
+) -> None:
+    plain = plain_recipe(data, tmp_path)
+    other = {"model": "hashing", "name": "n-grams", "licence": "none", "languages": ["zh", "kor"]}
+    recipe = load_recipe({**plain, "training": {**plain["training"], "teachers": [teacher, other]}})
+    texts, _ = pipeline._training_texts(recipe)
+    found = pipeline._taught(texts, recipe.training, tmp_path, Display(Console(file=io.StringIO())))
+    assert found is not None
+    assert found.shape == (60, 8 + 512)
+    for part in (found[:, :8], found[:, 8:]):
+        np.testing.assert_allclose(np.linalg.norm(part, axis=1), 1, atol=1e-5)
+    rows = texts.to_pylist()
+    sides = [[row["text"] for row in rows if row["lang"] == lang] for lang in ("zho", "kor")]
+    means = np.mean([load_encoder("hashing").encode(side) for side in sides], axis=0)
+    expected = means - means.mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found[:, 8:], expected, atol=1e-5)
+
+
 def test_a_teacher_with_fewer_dimensions_is_refused(data: Path, tmp_path: Path, teacher: dict[str, str]) -> None:
     plain = plain_recipe(data, tmp_path)
-    recipe = load_recipe({**plain, "training": {**plain["training"], "teacher": teacher}})
+    recipe = load_recipe({**plain, "training": {**plain["training"], "teachers": [teacher]}})
     with pytest.raises(ConfigError) as caught:
         train_encoder(recipe, Display(Console(file=io.StringIO())))
     assert str(caught.value) == (
-        "training.dim: 16 is more than the 8 dimensions of the teacher topic words; lower it, or take another teacher"
+        "training.dim: 16 is more than the 8 dimensions of topic words; lower it, or take another teacher"
     )
 
 

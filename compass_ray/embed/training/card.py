@@ -31,10 +31,10 @@ def model_card(
     """The card in Markdown, with the metadata header that model hubs read."""
     retrieval, topics = scores.mean()
     lowest, lowest_score = scores.worst()
-    teacher = config.teacher
+    teachers = " and ".join(f"{teacher.name} ({teacher.licence})" for teacher in config.teachers)
     taught = (
-        f"The vectors start from, and are drawn towards, those that {teacher.name} ({teacher.licence}) gives the pivot."
-        if teacher
+        f"The vectors start from, and are drawn towards, those of {teachers}."
+        if teachers
         else "No other model took part."
     )
     data = "\n".join(f"| [{row.name}]({row.url}) | {row.texts} | {row.languages} | {row.licence} |" for row in corpora)

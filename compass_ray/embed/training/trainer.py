@@ -125,9 +125,10 @@ def _work(settings: dict[str, Any]) -> None:
         with checkpoint.as_directory() as folder:
             state, start = _load(Path(folder))
         _restore(table, optimizer, state, start)
-    weight = config.teacher.weight if config.teacher else 0.0
     for step in range(start, config.steps):
-        loss = batch_loss(model, sampler.batch(step, context.get_world_rank()), targets, config.scale, weight)
+        loss = batch_loss(
+            model, sampler.batch(step, context.get_world_rank()), targets, config.scale, config.teacher_weight
+        )
         if not torch.isfinite(loss):
             raise NonFiniteLoss(f"training: the loss is {loss.item()} at step {step}; lower training.learning_rate")
         optimizer.zero_grad()
