@@ -267,7 +267,7 @@ def mass_interval(counts: NDArray[Any], mass: Vector) -> tuple[Vector, Vector]:
 
     The Jeffreys interval of a binomial share, with a lower end of 0 where nothing was counted (Brown, Cai & DasGupta,
     2001). It takes nothing from the base measure: resampling documents, or the posterior under it, covers too little
-    where usage and base are alike (measured: docs/selection.md).
+    where usage and base are alike (measured: benchmarks/results/2026-11-28-selection.md).
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ from compass_ray.pipelines.train_encoder import EncoderRecipe
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+RESULTS = sorted((ROOT / "benchmarks").rglob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]+)?\)")
 FILE = re.compile(r"`((?:docs|benchmarks|jobs|cluster_configs|tests|compass_ray|findings)/[\w./-]+)`")
@@ -48,12 +49,18 @@ def test_every_field_of_a_config_says_what_it_is() -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("name", TEXT)
-def test_links_and_files_that_pages_name_are_there(name: str) -> None:
-    folder = ROOT if name == "README.md" else ROOT / "docs"
-    linked = [folder / found[0] for found in LINK.findall(TEXT[name]) if found[0] and "://" not in found[0]]
-    named = [ROOT / found for found in FILE.findall(TEXT[name])]
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=lambda page: page.name)
+def test_links_and_files_that_pages_name_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    linked = [page.parent / found[0] for found in LINK.findall(text) if found[0] and "://" not in found[0]]
+    named = [ROOT / found for found in FILE.findall(text)]
     assert not [str(path) for path in (*linked, *named) if not path.exists()]
+
+
+def test_every_page_has_one_title() -> None:
+    outside = {page.name: FENCE.sub("", page.read_text(encoding="utf-8")) for page in [*PAGES, *RESULTS]}
+    titles = {name: re.findall(r"^# .+", text, re.MULTILINE) for name, text in outside.items()}
+    assert not {name: found for name, found in titles.items() if len(found) != 1}
 
 
 # --- YAML ---------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from compass_ray.errors import TooFewSamples
 from compass_ray.mass import cluster_weights, spread
 
 SEEDS = 4
-"""Clusterings of each number: one alone says more of its seed than of the number (measured: docs/selection.md)."""
+"""Clusterings of each number: one alone says more of its seed than of the number (measured:
+``benchmarks/results/2026-11-28-selection.md``)."""
 MIN_ROWS = 5
 """Rows of the sample for each cluster, on average: fewer, and the number is not tried."""
 _FOLDS = 5

@@ -21,7 +21,8 @@ class UsageConfig(SourceConfig):
 class MonitorConfig(Config):
     """What is compared, and when the difference counts.
 
-    The floors are choices of ours, made on real corpora (``docs/monitor.md``); no published method names any.
+    The floors are choices of ours, made on real corpora (``benchmarks/results/2026-11-28-monitor.md``); no published
+    method names any.
     """
 
     usage: dict[Annotated[str, Field(pattern=NAME)], UsageConfig] = Field(

@@ -80,7 +80,7 @@ def shift(reference: Counts, window: Counts, rng: np.random.Generator) -> Shift:
     -------
     Shift
         In simulations the interval held the truth in 0.95 of the cases and its lower end lay above it in 0.03
-        (``docs/monitor.md``).
+        (``benchmarks/results/2026-11-28-monitor.md``).
     """
     sizes = int(reference.sum()), int(window.sum())
     p, q = reference / sizes[0], window / sizes[1]

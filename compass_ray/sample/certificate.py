@@ -116,8 +116,9 @@ def _estimate(heldout: HeldOut, statistic: Statistic, like: Sequence[Vector], rn
     By how much samples of this size miss it is found by a parametric bootstrap from a usage whose statistic is known
     (Davison & Hinkley, 1997). Which usage is the question where documents are few: clusters without any may be rare,
     or not used at all, or used as much as training data have them. The interval holds those of all usages that the
-    sample does not speak against (:func:`_plausible`); how often it then holds the truth is in docs/selection.md. The
-    estimate is corrected by the mean bias of the observed shares and of these shrunk.
+    sample does not speak against (:func:`_plausible`); how often it then holds the truth is in
+    ``benchmarks/results/2026-11-28-selection.md``. The estimate is corrected by the mean bias of the observed shares
+    and of these shrunk.
     """
     observed = statistic(heldout.shares)
     plugin = float(np.mean(observed))

@@ -34,6 +34,6 @@ def test_kl_selects_more_of_the_missing_topics_than_random(tmp_path: Path, monke
     kl, default, random = _benchmark().measure(DATA, str(tmp_path), ["kl", "random"], [30], [0], [])
     assert set(kl) >= {"am", "pl", "sw", "ta"}
     assert 0.14 < random["mean"] < 0.20, "random should find about the pool's 17.5 %"
-    assert kl["mean"] > 1.7 * random["mean"]  # of one seed; means of several are 2.2 and 1.9 times: docs/selection.md
+    assert kl["mean"] > 1.7 * random["mean"]  # of one seed; means of several are 2.2 and 1.9 times: its results
     assert default["rows"] < kl["rows"], "translations of what was drawn are passed over"
     assert default["mean"] > 1.7 * random["mean"]
