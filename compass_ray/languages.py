@@ -81,6 +81,15 @@ WIKIPEDIA = {
 """Wikipedia's own codes. ``als`` and ``nrm`` are other languages in ISO 639-3 (Tosk Albanian, Narom), and BCP-47 gives
 ``zh-min-nan`` no script: that holds unless a source says ``lang_map: wikipedia``. The others mean nothing else."""
 
+_MACRO_MEMBERS = {
+    "ar": "aao abh abv acm acq acw acx acy adf aeb aec afb apc apd arb arq ars ary arz auz avl ayh ayl ayn ayp pga shu",
+    "ku": "ckb kmr sdh",
+    "zh": "cdo cjy cmn cnp cpx csp czh czo gan hak hsn lzh mnp nan wuu yue",
+}
+"""Macro-languages of ISO 639-3 with members that CLDR takes for strangers, and all their members. They stay languages
+of their own: what is written in one is not what is written in another."""
+_MACRO_LANGUAGE = {member: language for language, members in _MACRO_MEMBERS.items() for member in members.split()}
+
 _SHORTEST_NAME, _LONGEST_CODE = 3, 3
 """Shorter names are more likely codes that nobody knows. Three letters are a name where they are no code."""
 
@@ -136,6 +145,17 @@ def language_codes(tag: str) -> tuple[str, ...]:
     members = filter(_is_code, {**_MEMBERS, **NORMALIZED_MACROLANGUAGES, **LANGUAGE_REPLACEMENTS})
     codes = [language, *(code for code in members if language_of(code) == language)]
     return tuple(dict.fromkeys(name for code in codes for name in (code, _three_letters(code)) if name))
+
+
+@lru_cache(maxsize=4096)
+def macro_language(tag: str) -> str:
+    """The macro-language of ISO 639-3 that a canonical tag's language belongs to, else that language.
+
+    >>> macro_language("acm"), macro_language("yue-Hant"), macro_language("sw")
+    ('ar', 'zh', 'sw')
+    """
+    language = str(langcodes.get(tag).prefer_macrolanguage().language)
+    return _MACRO_LANGUAGE.get(language, language)
 
 
 @lru_cache(maxsize=4096)

@@ -6,18 +6,12 @@ from collections.abc import Collection
 
 import langcodes
 
+from compass_ray.languages import macro_language
+
 _READ_ALIKE = 20
 """CLDR distance, of either tag from the other, up to which speakers of one read the other. Of related languages that
 they do not (Spanish and Guarani) it is 24, of others more.
 """
-
-_MEMBERS = {
-    "ar": "aao abh abv acm acq acw acx acy adf aeb aec afb apc apd arb arq ars ary arz auz avl ayh ayl ayn ayp pga shu",
-    "ku": "ckb kmr sdh",
-    "zh": "cdo cjy cmn cnp cpx csp czh czo gan hak hsn lzh mnp nan wuu yue",
-}
-"""Macro-languages of ISO 639-3 with members that CLDR takes for strangers, and all their members."""
-_MACRO_LANGUAGE = {member: language for language, members in _MEMBERS.items() for member in members.split()}
 
 
 def only_near(usage: Collection[str], pool: Collection[str]) -> dict[str, list[str]]:
@@ -37,11 +31,6 @@ def only_near(usage: Collection[str], pool: Collection[str]) -> dict[str, list[s
 
 def _are_near(one: str, other: str) -> bool:
     """Whether two tags are of one language or macro-language, or of languages that are read alike."""
-    if _macro_language(one) == _macro_language(other):
+    if macro_language(one) == macro_language(other):
         return True
     return min(langcodes.tag_distance(one, other), langcodes.tag_distance(other, one)) <= _READ_ALIKE
-
-
-def _macro_language(tag: str) -> str | None:
-    language: str | None = langcodes.get(tag).prefer_macrolanguage().language
-    return _MACRO_LANGUAGE.get(language or "", language)

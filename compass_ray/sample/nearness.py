@@ -8,6 +8,7 @@ import langcodes
 import numpy as np
 from numpy.typing import NDArray
 
+from compass_ray.languages import macro_language
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.uriel import read_features
 
@@ -29,8 +30,8 @@ def language_tiers(target_lang: str, languages: Sequence[str], config: SampleCon
         Whose selection, and the pool's languages.
     config : SampleConfig
         ``language_prior`` decides: ``none`` makes all alike, ``own`` puts the target language first, ``near`` also
-        those near to it: by URIEL where ``language_features`` is given, else by the distances of CLDR, which know
-        related languages, what speakers of one commonly read, and scripts.
+        those near to it: by URIEL where ``language_features`` is given, else those of one macro-language and by the
+        distances of CLDR, which know related languages, what speakers of one commonly read, and scripts.
 
     Returns
     -------
@@ -45,8 +46,12 @@ def language_tiers(target_lang: str, languages: Sequence[str], config: SampleCon
 
 def _near(target_lang: str, languages: Sequence[str], config: SampleConfig) -> NDArray[np.bool_]:
     if config.language_features is None:
-        distance = np.array([langcodes.tag_distance(target_lang, lang) for lang in languages], dtype=np.int64)
-        nearest: NDArray[np.bool_] = distance < _NEAR_DISTANCE
-        return nearest
+        return np.array([_are_near(target_lang, lang) for lang in languages], dtype=bool)
     similarity = read_features(config.language_features).similarity(target_lang, languages)
-    return np.nan_to_num(similarity, nan=0.0) >= _NEAR_SIMILARITY
+    return np.asarray(np.nan_to_num(similarity, nan=0.0) >= _NEAR_SIMILARITY)
+
+
+def _are_near(target_lang: str, lang: str) -> bool:
+    if macro_language(target_lang) == macro_language(lang):  # whose members CLDR's distances know in part
+        return True
+    return langcodes.tag_distance(target_lang, lang) < _NEAR_DISTANCE

@@ -60,6 +60,22 @@ def test_languages_are_near_by_their_features_where_these_are_given(folder: str)
     assert not language_tiers("sw", languages, SampleConfig(budget=1, language_prior="none")).any()
 
 
+@pytest.mark.parametrize(
+    ("target_lang", "near", "other"),
+    [
+        ("ar", ("acm", "arz", "apc"), "he"),
+        ("acm", ("ar", "ary"), "tr"),
+        ("zh", ("yue", "wuu"), "th"),
+        ("yue", ("zh",), "vi"),
+    ],
+)
+def test_members_of_one_macro_language_are_near_whatever_cldr_knows(
+    target_lang: str, near: tuple[str, ...], other: str
+) -> None:
+    by_cldr = SampleConfig(budget=1, language_prior="near")
+    assert language_tiers(target_lang, [*near, other], by_cldr).tolist() == [*[NEAR] * len(near), OTHER]
+
+
 def test_a_row_of_which_nothing_is_known_gives_way_to_the_main_members() -> None:
     nothing, something = np.full(2, np.nan, np.float32), np.ones(2, np.float32)
     codes = ["fil", "tgl", "que", "quy", "lav", "lvs", "eng"]
