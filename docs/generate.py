@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ def commands() -> str:
     """All commands with their arguments and options, and all exit codes."""
     lines = [_MADE, "# Commands\n"]
     for words, command in _walk(typer.main.get_command(app), []):
-        lines += [f"## {' '.join(words)}\n", f"{_sentence(command.help)}\n"]
+        lines += [f"## {' '.join(words)}\n", *textwrap.wrap(_sentence(command.help), 100), ""]
         rows = [
             f"| `{_spelling(param)}` | {_sentence(param.help)} |" for param in command.params if param.name != "help"
         ]

@@ -57,6 +57,12 @@ def test_links_and_files_that_pages_name_are_there(page: Path) -> None:
     assert not [str(path) for path in (*linked, *named) if not path.exists()]
 
 
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=lambda page: page.name)
+def test_lines_are_short_outside_of_tables_and_blocks(page: Path) -> None:
+    lines = FENCE.sub("", page.read_text(encoding="utf-8")).splitlines()
+    assert not [line for line in lines if len(line) > 100 and not line.lstrip().startswith("|")]
+
+
 def test_every_page_has_one_title() -> None:
     outside = {page.name: FENCE.sub("", page.read_text(encoding="utf-8")) for page in [*PAGES, *RESULTS]}
     titles = {name: re.findall(r"^# .+", text, re.MULTILINE) for name, text in outside.items()}
