@@ -123,8 +123,9 @@ def shown_commands() -> Iterator[tuple[str, list[str]]]:
     """Every ``compass-ray ...`` in a block, as words, without what a shell would do with it."""
     for name, body in blocks("sh", ""):
         for line in body.replace("\\\n", " ").splitlines():
-            if (found := re.search(r"(?:^|\s|/)compass-ray (.+)", line)) and not line.startswith(("#", "|")):
-                yield name, shlex.split(re.split(r"\s[|>]|;|&&", found[1])[0], comments=True)
+            told = re.split(r"(?:^|\s)#", line)[0]
+            if found := re.search(r"(?:^|\s|/)compass-ray (.+)", told):
+                yield name, shlex.split(re.split(r"\s[|>]|;|&&", found[1])[0])
 
 
 def test_commands_that_are_shown_exist_with_their_options() -> None:
