@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.divergence import jsd
-from compass_ray.mass import Observed, effective_number, estimate_usage, mass_interval, spread
+from compass_ray.mass import Observed, effective_number, estimate_usage, mass_interval, soft_counts
 from compass_ray.sample.allocation import hypergeometric_quotas
 from compass_ray.sample.certificate import HeldOut, divergence, over_random, reduction
 from compass_ray.vectors import unit_rows
@@ -72,9 +72,9 @@ def masses(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, 
             unlike = everybody["ten topics" if shape != "ten topics" else "thirty topics"]
             for kind, others in (("none", cosines[:0]), ("like", cosines), ("unlike", unlike)):
                 drawn = others[rng.integers(0, POPULATION, 3 * documents)] if len(others) else others
-                shares = spread(cosines[own], even)
+                shares = soft_counts(cosines[own], even)
                 here = np.bincount(clusters[own], shares[np.arange(documents), clusters[own]], minlength=n_clusters)
-                of_all = shares.sum(axis=0) + spread(drawn, even).sum(axis=0)
+                of_all = shares.sum(axis=0) + soft_counts(drawn, even).sum(axis=0)
                 mass, _ = estimate_usage(Observed(counts, counts, of_all, here), np.zeros(n_clusters))
                 low, high = mass_interval(counts, mass)
                 covered = (low <= truth + 1e-15) & (truth <= high)

@@ -152,7 +152,7 @@ def judged(case: Case, seed: int) -> Iterator[dict[str, Any]]:
     weights = np.concatenate([np.full(len(rows), of_row.get((role, "x"), 0.0)) for role, rows in parts])
     fit = clustered(np.concatenate([rows for _, rows in parts]), weights, N_CLUSTERS, seed)
     own = weights[len(case.pool) :][: len(case.reference)]
-    labels, similarity, _ = kernels.nearest_left_out(case.reference, own, fit.centroids, fit.lengths)
+    labels, similarity, _ = kernels.nearest_leave_one_out(case.reference, own, fit.centroids, fit.lengths)
     known = np.concatenate([similarity, kernels.nearest(case.current, fit.centroids)[1]])
     threshold = np.quantile(known, OUTLIERS)
     left_out = _histogram(labels, similarity, threshold)

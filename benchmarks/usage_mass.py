@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from usage_problems import Problem, Vector, Vectors, news_problems, sib200, sib_problems  # beside this file
 
 from compass_ray.cluster import kernels
-from compass_ray.cluster.fit import Fit, RowGroup, ShardRows, lloyd, seed_centroids
+from compass_ray.cluster.fit import KMeansResult, RowGroup, ShardRows, lloyd, seed_centroids
 from compass_ray.cluster.sampling import ROLE_MASS
 from compass_ray.divergence import jsd
 from compass_ray.mass import (
@@ -38,7 +38,7 @@ from compass_ray.mass import (
     Observed,
     cluster_weights,
     estimate_usage,
-    spread,
+    soft_counts,
 )
 from compass_ray.sample.allocation import kl_quotas, proportional_quotas
 from compass_ray.sample.usage_contrast import contrast, products, sums
@@ -53,7 +53,7 @@ FEW = 3
 HOLDOUT, JUDGES, JUDGE_CLUSTERS = 0.3, 2, 50
 
 
-def clustered(x: Vectors, weights: NDArray[np.float64], n_clusters: int, seed: int) -> Fit:
+def clustered(x: Vectors, weights: NDArray[np.float64], n_clusters: int, seed: int) -> KMeansResult:
     """Fitted by the engine's k-means."""
     ids = np.random.default_rng(seed).integers(0, 256, (len(x), 16), dtype=np.uint8)
     group = RowGroup([ShardRows(ids, x, weights)])
@@ -88,7 +88,7 @@ def masses(
     current_share: float,
 ) -> dict[str, NDArray[np.float64]]:
     """The estimate of each owner's usage, as the sample stage makes it."""
-    shares = {owner: spread(rows, weights, width) for owner, rows in similarities.items()}
+    shares = {owner: soft_counts(rows, weights, width) for owner, rows in similarities.items()}
     of_all = np.sum([rows.sum(axis=0) for rows in shares.values()], axis=0)
     found = {}
     for owner, rows in similarities.items():
@@ -115,7 +115,7 @@ def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
     starts = np.cumsum([len(problem.pool), *map(len, problem.usage.values())])  # of each owner's rows among the fitted
     weights_of = {owner: row_weights[start:][: len(known[owner])] for owner, start in zip(known, starts, strict=False)}
     left_out = {
-        owner: kernels.nearest_left_out(rows, weights_of[owner][known[owner]], centroids, fit.lengths)[2]
+        owner: kernels.nearest_leave_one_out(rows, weights_of[owner][known[owner]], centroids, fit.lengths)[2]
         for owner, rows in usage.items()
     }
     common = cluster_weights(capacity, np.sum(list(current.values()), axis=0))

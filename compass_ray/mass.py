@@ -53,7 +53,7 @@ def cluster_weights(pool: NDArray[np.int64], current: NDArray[np.int64]) -> Vect
     return positive(mean, _RARE)
 
 
-def spread(similarity: NDArray[np.floating], weights: Vector, width: float = BANDWIDTH) -> Vector:
+def soft_counts(similarity: NDArray[np.floating], weights: Vector, width: float = BANDWIDTH) -> Vector:
     """Share documents among all clusters, by similarity to their centroids and by how common they are.
 
     The posterior of a mixture of von Mises-Fisher distributions (Banerjee, Dhillon, Ghosh & Sra, 2005): each document
@@ -80,8 +80,8 @@ def spread(similarity: NDArray[np.floating], weights: Vector, width: float = BAN
     return shares
 
 
-def base_measure(usage: Vector, current: NDArray[Any], current_share: float = CURRENT_SHARE) -> Vector:
-    """What usage looks like before one's own counts: all owners' documents, spread, and a part of one's current data.
+def usage_prior(usage: Vector, current: NDArray[Any], current_share: float = CURRENT_SHARE) -> Vector:
+    """Tell what usage looks like before one's own counts: soft counts of all owners, and a part of one's current data.
 
     What an adapter is trained on was once chosen for its use: usage that was not seen yet lies there more often than
     what was seen of it says. Of n current documents the part is ``current_share * n / (n + 50)``.
@@ -89,7 +89,7 @@ def base_measure(usage: Vector, current: NDArray[Any], current_share: float = CU
     Parameters
     ----------
     usage : ndarray of shape (n_clusters,), float64
-        Sum of :func:`spread` over the target documents of all owners.
+        Sum of :func:`soft_counts` over the target documents of all owners.
     current : ndarray of shape (n_clusters,), number
         The owner's current documents, or what they are worth; all zero, they have no say.
     current_share : float
@@ -168,16 +168,16 @@ class Observed:
         Documents of the owner, copies counted as often as they are there.
     squares : ndarray of number
         Over its distinct documents, of how often each is there.
-    spread : ndarray of float64
-        Sum of :func:`spread` over the documents of all owners.
+    soft_counts : ndarray of float64
+        Sum of :func:`soft_counts` over the documents of all owners.
     own : ndarray of float64
-        What the owner's documents of a cluster add to ``spread`` there, each as often as there are copies of it: what
-        is gone on average if a document is left out with its copies is this over ``counts``.
+        What the owner's documents of a cluster add to ``soft_counts`` there, each as often as there are copies of it:
+        what is gone on average if a document is left out with its copies is this over ``counts``.
     """
 
     counts: NDArray[Any]
     squares: NDArray[Any]
-    spread: NDArray[Any]
+    soft_counts: NDArray[Any]
     own: NDArray[Any]
 
 
@@ -193,7 +193,7 @@ def estimate_usage(
     ----------
     observed : Observed
     current, current_share
-        As :func:`base_measure` takes them.
+        As :func:`usage_prior` takes them.
 
     Returns
     -------
@@ -203,7 +203,7 @@ def estimate_usage(
         How many documents the base measure is worth, in [0.01, 10^6].
     """
     counts = observed.counts
-    base = base_measure(observed.spread, current, current_share)
+    base = usage_prior(observed.soft_counts, current, current_share)
     worth = counts * (effective_number(counts, int(observed.squares.sum())) / max(1, counts.sum()))
     alpha = _left_out_concentration(observed, worth, current, current_share)
     return shrunk_mass(worth, base, alpha), alpha
@@ -227,10 +227,10 @@ def _left_out_concentration(observed: Observed, worth: Vector, current: NDArray[
         return float(np.exp(high))
     there = worth[seen] * (1 - copies / counts)
     every = worth.sum() * others / counts.sum()
-    total = observed.spread.sum() - copies
+    total = observed.soft_counts.sum() - copies
     nobody = total <= 0
-    gone = np.maximum(0.0, observed.spread[seen] - observed.own[seen] / counts)
-    share = np.full(len(observed.spread), 1 / len(observed.spread))
+    gone = np.maximum(0.0, observed.soft_counts[seen] - observed.own[seen] / counts)
+    share = np.full(len(observed.soft_counts), 1 / len(observed.soft_counts))
     share[seen] = np.where(nobody, share[seen], gone / np.where(nobody, 1.0, total))
     base = positive(_with_current(share, current, current_share))[seen]
 

@@ -13,13 +13,13 @@ from compass_ray.mass import (
     BANDWIDTH,
     CURRENT_SHARE,
     Observed,
-    base_measure,
     cluster_weights,
     concentration,
     estimate_usage,
     mass_interval,
     shrunk_mass,
-    spread,
+    soft_counts,
+    usage_prior,
 )
 from compass_ray.sample.gaps import owner_mass
 from compass_ray.sample.problem import OwnerProblem
@@ -38,30 +38,30 @@ def even(n_clusters: int) -> np.ndarray:
 
 def test_a_document_is_shared_among_clusters_by_similarity_in_its_own_standard_deviations() -> None:
     similarity = similarities(5, 8)
-    shares = spread(similarity, even(8))
+    shares = soft_counts(similarity, even(8))
     assert shares.sum(axis=1) == pytest.approx(np.ones(5))
     assert (shares.argsort(axis=1) == similarity.argsort(axis=1)).all()
-    two = spread(np.array([[0.5, 0.3]]), even(2))[0]  # one standard deviation above and below the mean
+    two = soft_counts(np.array([[0.5, 0.3]]), even(2))[0]  # one standard deviation above and below the mean
     assert two[0] / two[1] == pytest.approx(np.exp(2 / BANDWIDTH))
 
 
 def test_of_two_clusters_as_near_the_commoner_gets_more_of_a_document_in_proportion() -> None:
     weights = np.array([0.6, 0.2, 0.2])
-    assert spread(np.array([[0.5, 0.5, 0.5]]), weights)[0] == pytest.approx(weights)
+    assert soft_counts(np.array([[0.5, 0.5, 0.5]]), weights)[0] == pytest.approx(weights)
     similarity = similarities(5, 3)
-    odds = spread(similarity, weights) / spread(similarity, even(3))
+    odds = soft_counts(similarity, weights) / soft_counts(similarity, even(3))
     assert odds[:, 0] / odds[:, 1] == pytest.approx(np.full(5, 3.0))
 
 
 @given(scale=st.floats(0.01, 1.0), shift=st.floats(-0.5, 0.5))
 def test_encoders_with_other_ranges_of_cosines_share_alike(scale: float, shift: float) -> None:
     similarity, weights = similarities(4, 10), np.arange(1, 11) / 55
-    assert spread(similarity * scale + shift, weights) == pytest.approx(spread(similarity, weights), abs=1e-6)
+    assert soft_counts(similarity * scale + shift, weights) == pytest.approx(soft_counts(similarity, weights), abs=1e-6)
 
 
 def test_a_document_equally_near_to_all_clusters_is_shared_equally_and_none_are_no_rows() -> None:
-    assert spread(np.full((1, 4), 0.7, dtype=np.float16), even(4)).tolist() == [[0.25] * 4]
-    assert spread(np.empty((0, 4)), even(4)).shape == (0, 4)
+    assert soft_counts(np.full((1, 4), 0.7, dtype=np.float16), even(4)).tolist() == [[0.25] * 4]
+    assert soft_counts(np.empty((0, 4)), even(4)).shape == (0, 4)
 
 
 def test_clusters_are_as_common_as_pool_and_current_data_say_half_and_half() -> None:
@@ -75,22 +75,22 @@ def test_clusters_are_as_common_as_pool_and_current_data_say_half_and_half() -> 
 
 @given(usage=st.lists(st.floats(0, 500), min_size=2, max_size=10))
 def test_the_base_measure_is_positive_and_sums_to_one(usage: list[float]) -> None:
-    base = base_measure(np.array(usage), np.zeros(len(usage), dtype=np.int64))
+    base = usage_prior(np.array(usage), np.zeros(len(usage), dtype=np.int64))
     assert (base > 0).all()
     assert base.sum() == pytest.approx(1)
 
 
 def test_the_base_measure_is_usage_and_uniform_without_any() -> None:
-    assert base_measure(np.array([30.0, 10.0, 0.0]), np.zeros(3)).tolist() == pytest.approx([0.75, 0.25, 0], abs=1e-3)
-    assert base_measure(np.zeros(4), np.zeros(4)).tolist() == [0.25] * 4
+    assert usage_prior(np.array([30.0, 10.0, 0.0]), np.zeros(3)).tolist() == pytest.approx([0.75, 0.25, 0], abs=1e-3)
+    assert usage_prior(np.zeros(4), np.zeros(4)).tolist() == [0.25] * 4
 
 
 def test_a_part_of_the_base_measure_is_what_is_trained_on() -> None:
     usage, current = np.array([30.0, 10.0, 0.0]), np.array([0, 0, 50])
     for documents, part in ((1, CURRENT_SHARE / 51), (50, CURRENT_SHARE / 2), (10**6, CURRENT_SHARE)):
         expected = [0.75 * (1 - part), 0.25 * (1 - part), part]
-        assert base_measure(usage, current * documents // 50).tolist() == pytest.approx(expected, abs=1e-3)
-    assert base_measure(usage, current, 0.0).tolist() == base_measure(usage, 0 * current).tolist()
+        assert usage_prior(usage, current * documents // 50).tolist() == pytest.approx(expected, abs=1e-3)
+    assert usage_prior(usage, current, 0.0).tolist() == usage_prior(usage, 0 * current).tolist()
 
 
 def population(rng: np.random.Generator, topics: int, rows: int = 4000) -> np.ndarray:
@@ -103,9 +103,9 @@ def population(rng: np.random.Generator, topics: int, rows: int = 4000) -> np.nd
 def estimated(own: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The mass of clusters from the cosines of an owner's documents, and of all other owners'."""
     counts = np.bincount(own.argmax(axis=1), minlength=own.shape[1])
-    shares = spread(own, even(own.shape[1]))
+    shares = soft_counts(own, even(own.shape[1]))
     here = np.bincount(own.argmax(axis=1), shares[np.arange(len(own)), own.argmax(axis=1)], minlength=own.shape[1])
-    everybody = shares.sum(axis=0) + spread(others, even(own.shape[1])).sum(axis=0)
+    everybody = shares.sum(axis=0) + soft_counts(others, even(own.shape[1])).sum(axis=0)
     return estimate_usage(Observed(counts, counts, everybody, here), np.zeros(own.shape[1]))[0]
 
 
@@ -133,7 +133,7 @@ def left_out_one_by_one(shares: np.ndarray, clusters: np.ndarray, copies: np.nda
         for one, cluster in enumerate(clusters):
             rest = np.arange(len(clusters)) != one
             counts = np.bincount(clusters[rest], copies[rest], minlength=shares.shape[1])
-            base = base_measure(copies[rest] @ shares[rest] + others, np.zeros(shares.shape[1]))
+            base = usage_prior(copies[rest] @ shares[rest] + others, np.zeros(shares.shape[1]))
             scale = copies.sum() / (copies**2).sum()  # documents are worth less if they are copies
             found += copies[one] * np.log(shrunk_mass(scale * counts, base, alpha)[cluster])
         return found
@@ -146,13 +146,13 @@ def left_out_one_by_one(shares: np.ndarray, clusters: np.ndarray, copies: np.nda
 def test_alpha_is_that_by_which_each_document_is_best_foretold_from_the_others(seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)
     documents = population(rng, 3 + 20 * seed, rows=40)
-    shares, clusters = spread(documents, even(100)), documents.argmax(axis=1)
+    shares, clusters = soft_counts(documents, even(100)), documents.argmax(axis=1)
     copies, others = rng.integers(1, most + 1, 40), 2.0 * rng.random(100)
     here = shares[np.arange(40), clusters]
     observed = Observed(
         counts=np.bincount(clusters, copies, minlength=100),
         squares=np.bincount(clusters, copies**2, minlength=100),
-        spread=copies @ shares + others,
+        soft_counts=copies @ shares + others,
         own=np.bincount(clusters, copies**2 * here, minlength=100),
     )
     _, alpha = estimate_usage(observed, np.zeros(100))
@@ -194,11 +194,11 @@ def likelihood(alpha: float, counts: np.ndarray, base: np.ndarray) -> float:
     return float(dirichlet_multinomial.logpmf(counts, alpha * base, counts.sum()))
 
 
-@pytest.mark.parametrize("spread", [0.5, 5.0, 50.0])
-def test_alpha_has_the_largest_dirichlet_multinomial_likelihood(spread: float) -> None:
+@pytest.mark.parametrize("soft_counts", [0.5, 5.0, 50.0])
+def test_alpha_has_the_largest_dirichlet_multinomial_likelihood(soft_counts: float) -> None:
     rng = np.random.default_rng(7)
     base = rng.dirichlet(np.full(40, 2.0))
-    counts = rng.multinomial(300, rng.dirichlet(spread * base))
+    counts = rng.multinomial(300, rng.dirichlet(soft_counts * base))
     alpha = concentration(counts, base)
     best = likelihood(alpha, counts, base)
     assert all(likelihood(float(other), counts, base) <= best + 1e-6 for other in np.geomspace(1e-2, 1e6, 300))
@@ -217,7 +217,7 @@ def test_counts_that_could_be_a_sample_of_the_base_are_shrunk_and_others_hardly(
 @given(counts=COUNTS.filter(any), alpha=st.floats(1e-2, 1e6))
 def test_shrunk_mass_sums_to_one_and_lies_between_shares_and_base(counts: list[int], alpha: float) -> None:
     observed = np.array(counts)
-    base = base_measure(observed[::-1].astype(float), np.zeros(len(observed)))
+    base = usage_prior(observed[::-1].astype(float), np.zeros(len(observed)))
     mass = shrunk_mass(observed, base, alpha)
     shares = observed / observed.sum()
     assert mass.sum() == pytest.approx(1)
@@ -295,8 +295,8 @@ def problem(target: list[int], current: list[int], capacity: list[int]) -> Owner
         current=np.array([*current, 0]),
         capacity=np.array(capacity)[:, None],
         other_targets=np.zeros(len(target), dtype=np.int64),
-        spread=np.array(target, dtype=np.float64),
-        own_spread=np.array(target, dtype=np.float64),
+        soft_counts=np.array(target, dtype=np.float64),
+        own_soft_counts=np.array(target, dtype=np.float64),
         current_tokens=10 * np.array([*current, 0]),
         capacity_tokens=10 * np.array(capacity)[:, None],
         usage_tokens=10 * np.array(target),

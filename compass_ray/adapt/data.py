@@ -33,11 +33,11 @@ _PARTS = (TRAIN, HELDOUT, USAGE, DOCUMENTS, REPLAY)
 
 
 def key_of(lang: str, part: str) -> str:
-    """The key of one part of one language in the artifact that :func:`tokenised` makes."""
+    """The key of one part of one language in the artifact that :func:`tokenize` makes."""
     return f"{lang}-{part}"
 
 
-def gathered(
+def gather(
     documents: Artifact,
     selection: Artifact | None,
     data: str,
@@ -143,7 +143,7 @@ def languages_of(gathered: Artifact) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def tokenised(
+def tokenize(
     gathered: Artifact,
     languages: Sequence[str],
     source: TokenizerSource,

@@ -58,7 +58,7 @@ def train(
     Parameters
     ----------
     tokens : Artifact
-        What ``data.tokenised`` has made, for these languages at least.
+        What ``data.tokenize`` has made, for these languages at least.
     settings : Settings
     folder : Path
         Of the base model.

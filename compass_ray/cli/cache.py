@@ -25,9 +25,9 @@ _MIB = 2**20
 @app.command("list")
 def list_(output: Output, as_json: AsJson = False) -> None:
     """List artifacts with their size and the runs that use them."""
-    from compass_ray.pipelines.cache import cached
+    from compass_ray.pipelines.cache import list_cached
 
-    _print(cached(output), as_json)
+    _print(list_cached(output), as_json)
 
 
 @app.command()
@@ -38,9 +38,9 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Delete artifacts that no run uses. A run whose folder is deleted no longer uses any."""
-    from compass_ray.pipelines.cache import cached, remove, unused
+    from compass_ray.pipelines.cache import list_cached, remove, unused
 
-    going = unused(cached(output), older_than * _HOUR_S)
+    going = unused(list_cached(output), older_than * _HOUR_S)
     if not dry_run:
         for artifact in going:
             remove(artifact)

@@ -10,7 +10,7 @@ from compass_ray.artifacts import Artifact
 from compass_ray.centering import LanguageMeans
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.device import Device, nearest_on
-from compass_ray.cluster.fit import Fit, RowGroup, lloyd, seed_centroids
+from compass_ray.cluster.fit import KMeansResult, RowGroup, lloyd, seed_centroids
 from compass_ray.cluster.sampling import FITTED_BY, Design, fitting_rows
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
@@ -26,7 +26,7 @@ def fit_on_actors(
     config: ClusterConfig,
     n_clusters: int,
     device: Device,
-) -> Fit:
+) -> KMeansResult:
     """Seed and fit to a sample of the rows; the same bytes for any number of actors.
 
     Raises

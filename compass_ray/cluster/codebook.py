@@ -64,10 +64,10 @@ class Codebook:
         """The similarity below which a document of a language is an outlier."""
         return self.thresholds.get(lang, self.default_threshold)
 
-    def nearest_left_out(
+    def nearest_leave_one_out(
         self, rows: pa.Table, x: NDArray[np.float32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
-        """Clusters of usage as if the codebook had been fitted without each text; see :func:`kernels.nearest_left_out`.
+        """Find clusters of usage as if each text had not been fitted; see :func:`kernels.nearest_leave_one_out`.
 
         A text that was asked for several times is left out with all of its copies.
 
@@ -79,9 +79,9 @@ class Codebook:
             Their vectors, as the means move them.
         """
         if self.fitted is None:
-            return kernels.nearest_left_out(x, np.zeros(len(x)), self.centroids, np.zeros(len(self.centroids)))
+            return kernels.nearest_leave_one_out(x, np.zeros(len(x)), self.centroids, np.zeros(len(self.centroids)))
         weights = kernels.with_copies(self.fitted.design.weights_of(rows), records.codes_of(rows["content_id"]))
-        return kernels.nearest_left_out(x, weights, self.centroids, self.fitted.lengths)
+        return kernels.nearest_leave_one_out(x, weights, self.centroids, self.fitted.lengths)
 
     def write(self, target: Artifact, summary: Mapping[str, Any]) -> Receipt:
         """Write centroids and thresholds; the means are written before, as the fit needs them."""

@@ -43,7 +43,7 @@ class ShardRows:
 
 
 @dataclass(frozen=True)
-class Fit:
+class KMeansResult:
     """A fitted codebook: centroids of shape (K, d), the lengths of the weighted sums that they are the directions of,
     shape (K,) and 0 for one that is a row moved to, and the inertia before each iteration's update.
     """
@@ -179,7 +179,7 @@ def seed_centroids(broadcast: Broadcast, n_clusters: int, n_features: int, seed:
     return centers
 
 
-def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iterations: int, tol: float) -> Fit:
+def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iterations: int, tol: float) -> KMeansResult:
     """Lloyd's iterations from given centroids, until the inertia changes by less than ``tol`` of itself.
 
     Empty clusters move to the rows farthest from any centroid.
@@ -193,11 +193,11 @@ def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iteration
         empty = np.flatnonzero(mass == 0)
         settled = not len(empty) and lengths.all()  # a centroid that was moved to a row is no sum yet
         if settled and len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]:
-            return Fit(centroids, lengths, history, converged=True)
+            return KMeansResult(centroids, lengths, history, converged=True)
         moved, lengths = kernels.new_centroids(sums, centroids), np.linalg.norm(sums, axis=1)
         if len(empty):
             offers = _different([p for points in broadcast("farthest", centroids, len(empty)) for p in points])
             for cluster, point in zip(empty, offers, strict=False):
                 moved[cluster] = point[2]
         centroids = moved
-    return Fit(centroids, lengths, history, converged=False)
+    return KMeansResult(centroids, lengths, history, converged=False)

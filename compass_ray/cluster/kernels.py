@@ -90,7 +90,7 @@ def row_weights(
     }
 
 
-def nearest_left_out(
+def nearest_leave_one_out(
     x: NDArray[np.float32], weights: NDArray[np.float64], centroids: NDArray[np.float32], lengths: NDArray[np.float64]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
     """The most similar centroid of each row if that row had not been fitted, each by itself, or with its copies.

@@ -56,9 +56,9 @@ def usage_gains(
     clusters, owners, copies, folds : ndarray of shape (n_target,), int
         Of each target document: its cluster, the number of its owner, how often its owner has it, and its fold.
         The codebook is fitted once, to all folds, so a cluster is that of
-        :func:`~compass_ray.cluster.kernels.nearest_left_out`.
+        :func:`~compass_ray.cluster.kernels.nearest_leave_one_out`.
     shares : ndarray of shape (n_target, n_clusters), float64
-        How each target document is shared among clusters: :func:`compass_ray.mass.spread`.
+        How each target document is shared among clusters: :func:`compass_ray.mass.soft_counts`.
     pool : ndarray of shape (n_clusters,), int64
         Pool documents.
     current : ndarray of shape (n_owners, n_clusters), int64

@@ -47,7 +47,7 @@ def frozen_codebook(config: ClusterConfig, space: Mapping[str, str]) -> Artifact
 
 
 @dataclass(frozen=True)
-class Fitting:
+class CodebookSpec:
     """What a codebook is fitted with.
 
     ``space`` says what makes vectors comparable: the encoder's identity, and ``center``. ``holdout_fraction`` is the
@@ -81,7 +81,7 @@ class Fitting:
         } | _device_identity(self.device)
 
 
-def fit_codebook(embeddings: Artifact, fitting: Fitting, session: Session) -> Artifact:
+def fit_codebook(embeddings: Artifact, fitting: CodebookSpec, session: Session) -> Artifact:
     """Fit a codebook to the embeddings.
 
     Raises
@@ -134,7 +134,9 @@ def _task_gpus(device: Device) -> float:
     return 0 if device == "cpu" else TASK_GPUS
 
 
-def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, fitting: Fitting) -> Iterator[Receipt]:
+def _make_codebook(
+    missing: list[str], embeddings: Artifact, target: Artifact, fitting: CodebookSpec
+) -> Iterator[Receipt]:
     """The means first, if there are to be any; an interrupted fit computes them again, to the same bits."""
     means = centering.LanguageMeans({})
     if fitting.space["center"] == "language":
@@ -165,7 +167,7 @@ def _make_codebook(missing: list[str], embeddings: Artifact, target: Artifact, f
 
 
 def _kmeans(
-    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: Fitting, n_clusters: int
+    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: CodebookSpec, n_clusters: int
 ) -> tuple[Codebook, dict[str, Any]]:
     """By weighted spherical k-means over a sample that all actors together can hold; without thresholds yet."""
     config, rows = fitting.config, groups.total()
@@ -185,7 +187,7 @@ def _kmeans(
 
 
 def _dense(
-    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: Fitting
+    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: CodebookSpec
 ) -> tuple[Codebook, dict[str, Any]]:
     """Medoids of dense regions in a bounded sample; one task looks at all of it. Without thresholds yet."""
     import ray
@@ -212,7 +214,7 @@ def _dense_clusters(sample: Sample, config: HdbscanConfig) -> DenseClusters:
 
 
 def _sweep(
-    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: Fitting
+    embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: CodebookSpec
 ) -> list[sweep.SweepRow]:
     """Tasks draw centers of a sample for each seed, and try each number: no row comes to the driver."""
     import ray
@@ -239,7 +241,7 @@ def _sweep_row(sample: Sample, centers: list[Any], n_clusters: int, seed: int) -
     return sweep.sweep_row(sample, centers, n_clusters, seed)
 
 
-def _language_sums(key: str, embeddings: Artifact, fitting: Fitting) -> centering.Sums:
+def _language_sums(key: str, embeddings: Artifact, fitting: CodebookSpec) -> centering.Sums:
     set_threads(1)
     table = embeddings.read(key, [*FITTED_BY, "vector"])
     return centering.language_sums(known_rows(table, fitting.seed, fitting.holdout_fraction))
@@ -253,7 +255,7 @@ def _group_totals(embeddings: Artifact) -> Counter[Group]:
     return groups
 
 
-def _similarities(key: str, embeddings: Artifact, codebook: Codebook, fitting: Fitting) -> outliers.Counts:
+def _similarities(key: str, embeddings: Artifact, codebook: Codebook, fitting: CodebookSpec) -> outliers.Counts:
     set_threads(1)
     table = embeddings.read(key, [*FITTED_BY, "vector"])
     table = known_rows(table, fitting.seed, fitting.holdout_fraction)
@@ -284,7 +286,7 @@ def _assigned(
     labels, similarity = nearest_on(device)(x, codebook.centroids)
     is_usage = _usage(embeddings)
     usage = embeddings.select(FITTED_BY).filter(pa.array(is_usage))
-    labels[is_usage], similarity[is_usage], cosines = codebook.nearest_left_out(usage, x[is_usage])
+    labels[is_usage], similarity[is_usage], cosines = codebook.nearest_leave_one_out(usage, x[is_usage])
     return labels, similarity, cosines
 
 

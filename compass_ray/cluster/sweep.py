@@ -22,7 +22,7 @@ from compass_ray.cluster.fit import Broadcast, RowGroup, draw_centers, lloyd
 from compass_ray.cluster.sampling import Sample
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
 from compass_ray.errors import TooFewSamples
-from compass_ray.mass import cluster_weights, spread
+from compass_ray.mass import cluster_weights, soft_counts
 
 SEEDS = 4
 """Clusterings of each number: one alone says more of its seed than of the number (measured:
@@ -47,10 +47,10 @@ class SweepRow:
 
 def starts(sample: Sample, n_clusters: int, seed: int) -> NDArray[np.float32]:
     """Centers of one seed, shape (at most ``n_clusters``, d): fewer if the sample has fewer distinct rows."""
-    return draw_centers(_alone(sample), n_clusters, sample.rows.x.shape[1], seed)
+    return draw_centers(_single_group(sample), n_clusters, sample.rows.x.shape[1], seed)
 
 
-def _alone(sample: Sample) -> Broadcast:
+def _single_group(sample: Sample) -> Broadcast:
     """What calls the one row group of this process."""
     group = RowGroup([sample.rows])
     return lambda method, *args: [getattr(group, method)(*args)]
@@ -78,7 +78,7 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
     from sklearn.metrics import adjusted_rand_score
 
     x, weights = sample.rows.x, sample.rows.weights
-    broadcast = _alone(sample)
+    broadcast = _single_group(sample)
     is_usage = sample.roles == "target"
     names, owners = np.unique(sample.owners[is_usage], return_inverse=True)
     contents = records.codes_of(records.numpy_to_ids(sample.contents[is_usage]))
@@ -96,8 +96,8 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
         labels.append(found)
         inertias.append(kernels.weighted_inertia(similarity, weights))
         silhouettes.append(simplified_silhouette(x, weights, fit.centroids))
-        asked, _, cosines = kernels.nearest_left_out(x[is_usage], left_out, fit.centroids, fit.lengths)
-        shares = spread(cosines, cluster_weights(pool, all_current))
+        asked, _, cosines = kernels.nearest_leave_one_out(x[is_usage], left_out, fit.centroids, fit.lengths)
+        shares = soft_counts(cosines, cluster_weights(pool, all_current))
         gains.append(usage_gains(asked, shares, owners.astype(np.int32), counted[same], folds, pool, current))
     agreement = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
     by_document = np.mean(gains, axis=0)

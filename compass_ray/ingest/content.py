@@ -28,7 +28,7 @@ _UNREAD_NAMED = 20
 """How many of the unread fields of a row are told."""
 
 
-class Verdicts(dict[int, tuple[str, str]]):
+class RowRejects(dict[int, tuple[str, str]]):
     """Reason and message for each row that is refused; what was found first stays."""
 
     def refuse(self, row: int, reason: str, message: str) -> None:
@@ -82,7 +82,7 @@ class Content:
         return hashes.chat_hashes(self.chats, self.tools)
 
 
-def content_of(batch: RawBatch, columns: Columns, view: View, verdicts: Verdicts) -> Content:
+def content_of(batch: RawBatch, columns: Columns, view: View, verdicts: RowRejects) -> Content:
     """Read, clean and judge the content of a batch."""
     if columns.text:
         texts, keys, characters = clean(text_of(batch, columns.text, verdicts))
@@ -134,7 +134,7 @@ class _Turns:
     beside: Mapping[int, dict[str, Any]]  # by message, of those that have more than role and content
 
 
-def _conversations(turns: _Turns, view: View, verdicts: Verdicts) -> Content:
+def _conversations(turns: _Turns, view: View, verdicts: RowRejects) -> Content:
     starts, roles, beside = turns.starts, turns.roles, turns.beside
     said, keys, lengths = clean(turns.said)
     silent = (lengths == 0) & (roles != "tool")  # a tool may return nothing
@@ -205,7 +205,7 @@ def _lists(starts: NDArray[np.int64], values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), values)
 
 
-def _pairs(batch: RawBatch, columns: Columns, system: pa.StringArray | None, verdicts: Verdicts) -> _Turns:
+def _pairs(batch: RawBatch, columns: Columns, system: pa.StringArray | None, verdicts: RowRejects) -> _Turns:
     """Prompts with their completions, behind what the system says where it says something."""
     sides = {} if system is None else {"system": system}
     sides["user"] = text_of(batch, str(columns.prompt), verdicts)
@@ -225,7 +225,7 @@ def _chats(
     values: list[Any],
     columns: Columns,
     system: pa.StringArray | None,
-    verdicts: Verdicts,
+    verdicts: RowRejects,
     notes: defaultdict[int, list[str]],
 ) -> _Turns:
     starts, roles, said = [0], list[str](), list[str]()
@@ -263,7 +263,7 @@ def _instructed(turns: list[Turn], instruction: str, columns: Columns) -> list[T
 
 
 def _system(
-    batch: RawBatch, columns: Columns, verdicts: Verdicts, notes: defaultdict[int, list[str]]
+    batch: RawBatch, columns: Columns, verdicts: RowRejects, notes: defaultdict[int, list[str]]
 ) -> pa.StringArray | None:
     """What the system column says, trimmed; empty where it says nothing."""
     if columns.system is None:
@@ -275,7 +275,7 @@ def _system(
 
 
 def _tools(
-    batch: RawBatch, columns: Columns, verdicts: Verdicts, notes: defaultdict[int, list[str]]
+    batch: RawBatch, columns: Columns, verdicts: RowRejects, notes: defaultdict[int, list[str]]
 ) -> list[str | None] | None:
     if columns.tools is None:
         return None
@@ -298,7 +298,7 @@ def _or_null(column: Column, name: str, notes: defaultdict[int, list[str]]) -> C
     return [None if value is MISSING else value for value in column]
 
 
-def text_of(batch: RawBatch, spec: str, verdicts: Verdicts, null: str | None = None) -> pa.StringArray:
+def text_of(batch: RawBatch, spec: str, verdicts: RowRejects, null: str | None = None) -> pa.StringArray:
     """A column or a template as text; empty where the row is refused. ``null`` as for :func:`strings`."""
     if not is_template(spec):
         return strings(batch.columns[spec], spec, verdicts, null).fill_null("")
@@ -313,7 +313,7 @@ def text_of(batch: RawBatch, spec: str, verdicts: Verdicts, null: str | None = N
     return pc.binary_join_element_wise(*joined, "")
 
 
-def strings(column: Column, name: str, verdicts: Verdicts, null: str | None = None) -> pa.StringArray:
+def strings(column: Column, name: str, verdicts: RowRejects, null: str | None = None) -> pa.StringArray:
     """A column as text, null where the row has none; rows with something else are refused.
 
     Parameters
@@ -337,7 +337,7 @@ def strings(column: Column, name: str, verdicts: Verdicts, null: str | None = No
     return texts
 
 
-def _from_values(values: list[Any], name: str, verdicts: Verdicts) -> pa.StringArray:
+def _from_values(values: list[Any], name: str, verdicts: RowRejects) -> pa.StringArray:
     if set(map(type, values)) <= {str, type(None)}:
         return pa.array(values, pa.string())
     for row, value in enumerate(values):

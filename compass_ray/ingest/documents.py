@@ -18,7 +18,7 @@ from compass_ray import records, shards
 from compass_ray.ingest import hashes
 from compass_ray.ingest.config import DETECT, SourceConfig, View
 from compass_ray.ingest.contamination import Evaluations
-from compass_ray.ingest.content import Content, Verdicts, content_of, text_of
+from compass_ray.ingest.content import Content, RowRejects, content_of, text_of
 from compass_ray.ingest.detection import detected_languages
 from compass_ray.ingest.language import language_from_path, languages_of
 from compass_ray.ingest.readers.batch import MISSING, RAW_BYTES, Fault, RawBatch, as_value, is_text
@@ -98,7 +98,7 @@ def _judge(
     batch: RawBatch, name: str, source: SourceConfig, uri: str, view: View, evaluations: Evaluations | None
 ) -> tuple[pa.Table, list[Fault]]:
     """The documents of a batch that has rows, and the rows that are none."""
-    verdicts = Verdicts()
+    verdicts = RowRejects()
     content = content_of(batch, source.columns, view, verdicts)
     langs, source_langs = _languages(batch, source, uri, content, verdicts)
     times = _times(batch, source, verdicts)
@@ -135,7 +135,7 @@ def _where(batch: RawBatch, name: str, values: list[Scalar]) -> tuple[RawBatch, 
 
 
 def _languages(
-    batch: RawBatch, source: SourceConfig, uri: str, content: Content, verdicts: Verdicts
+    batch: RawBatch, source: SourceConfig, uri: str, content: Content, verdicts: RowRejects
 ) -> tuple[pa.StringArray, pa.StringArray]:
     """The tag of every row, and the code as found."""
     n_rows = len(batch.rows)
@@ -156,7 +156,7 @@ def _languages(
     return tags, codes
 
 
-def _times(batch: RawBatch, source: SourceConfig, verdicts: Verdicts) -> pa.Array:
+def _times(batch: RawBatch, source: SourceConfig, verdicts: RowRejects) -> pa.Array:
     name = source.columns.timestamp
     if name is None:
         return pa.nulls(len(batch.rows), UTC_MICROSECONDS)
@@ -173,7 +173,7 @@ def _times(batch: RawBatch, source: SourceConfig, verdicts: Verdicts) -> pa.Arra
     return times
 
 
-def _check_length(content: Content, source: SourceConfig, verdicts: Verdicts) -> None:
+def _check_length(content: Content, source: SourceConfig, verdicts: RowRejects) -> None:
     long = content.characters > source.max_characters if source.max_characters else np.zeros(len(content.keys), bool)
     for row in np.flatnonzero((content.characters < source.min_characters) | long).tolist():
         found = int(content.characters[row])

@@ -10,7 +10,7 @@ import pyarrow as pa
 from compass_ray.errors import SchemaError
 from compass_ray.ingest.config import EVALUATIONS, FilesConfig, Limits
 from compass_ray.ingest.contamination import NGRAMS
-from compass_ray.ingest.content import Verdicts, content_of
+from compass_ray.ingest.content import RowRejects, content_of
 from compass_ray.ingest.documents import FILTERS, select_rows
 from compass_ray.ingest.files import InputFile, ReadUnit, check_unchanged
 from compass_ray.ingest.ngrams import Lengths, ngram_hashes
@@ -56,7 +56,7 @@ def evaluation_ngrams(
         uris.append(file.uri)
         for batch in read(ReadUnit(name, file), evaluation.wanted_columns, limits):
             kept, faults = select_rows(batch, evaluation.where)
-            verdicts = Verdicts()
+            verdicts = RowRejects()
             found: list[str] = []
             if len(kept.rows):
                 found = content_of(kept, evaluation.columns, "full", verdicts).whole()

@@ -24,7 +24,7 @@ from compass_ray.ingest.minhash import ALGORITHM, Banding, banding, bucket_hashe
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.readers.batch import RAW_BYTES
 from compass_ray.ingest.shuffle import as_rejects, count_rows, in_order
-from compass_ray.runtime.stage import Session, exchange
+from compass_ray.runtime.stage import Session, shuffle
 from compass_ray.runtime.threads import set_threads
 from compass_ray.words import Hashes
 
@@ -83,7 +83,7 @@ def find_near_duplicates(plan: NearDuplicates, session: Session) -> None:
 
     def compute(missing: list[str]) -> Iterator[Receipt]:
         groups = _in_groups(list(plan.read.manifest().receipts), plan.n_parts)
-        return exchange(_split_buckets, groups, _write_found, len(missing), plan, missing)
+        return shuffle(_split_buckets, groups, _write_found, len(missing), plan, missing)
 
     session.complete(plan.found, shards.shard_keys(plan.n_parts), compute)
 
@@ -92,7 +92,7 @@ def write_distinct(plan: NearDuplicates, target: Artifact, missing: list[str]) -
     """Write shards without their near-duplicates, which become rejects with that reason."""
     parts = _parts_of(len(missing))
     groups = _in_groups(list(plan.found.manifest().receipts), parts)
-    for receipts in exchange(_split_found, groups, _write_shards, parts, plan, target, missing):
+    for receipts in shuffle(_split_found, groups, _write_shards, parts, plan, target, missing):
         yield from receipts
 
 

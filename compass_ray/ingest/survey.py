@@ -195,8 +195,8 @@ def survey(name: str, source: SourceConfig, view: View, evaluations: Evaluations
     """
     listing = list_source(name, source)
     files = listing.files
-    looked = _spread(files, FILES)
-    tables = [_sample(name, source, file, view, evaluations) for file in _spread(looked, _SAMPLED_FILES)]
+    looked = _soft_counts(files, FILES)
+    tables = [_sample(name, source, file, view, evaluations) for file in _soft_counts(looked, _SAMPLED_FILES)]
     started = time.process_time()  # of a second reading, so that no import and no first call counts
     again = _sample(name, source, files[0], view, evaluations)
     seconds = (time.process_time() - started) / max(1, again.num_rows)
@@ -229,7 +229,7 @@ def survey_all(sources: Mapping[str, SourceConfig], view: View, evaluations: Eva
     return [survey(name, source, view, evaluations) for name, source in sources.items()]
 
 
-def _spread(files: Sequence[InputFile], count: int) -> list[InputFile]:
+def _soft_counts(files: Sequence[InputFile], count: int) -> list[InputFile]:
     """So many files, evenly over all of them, the first among them."""
     step = max(1.0, len(files) / count)
     return [files[int(position * step)] for position in range(min(count, len(files)))]

@@ -115,8 +115,8 @@ def judge(
     for owner, mine in judged.items():
         for window in mine:
             window.separation = (separations or {}).get((owner, window.start))
-    _ring(judged, config)
-    return {owner: _told(owner, judged[owner], windows, references.get(owner), config) for owner in owners}
+    _apply_false_discovery_rate(judged, config)
+    return {owner: _report(owner, judged[owner], windows, references.get(owner), config) for owner in owners}
 
 
 def _windows_of(
@@ -144,7 +144,7 @@ def _rows_of(windows: pa.Table, start: datetime | None) -> pa.Table:
     return windows.filter(pc.is_null(column) if start is None else pc.equal(column, pa.scalar(start, column.type)))
 
 
-def _ring(judged: Mapping[str, list[Judged]], config: MonitorConfig) -> None:
+def _apply_false_discovery_rate(judged: Mapping[str, list[Judged]], config: MonitorConfig) -> None:
     """Give windows that were compared their verdict; chance is reckoned over all tests of one span of time."""
     by_start: dict[datetime | None, list[Judged]] = {}
     for window in (window for mine in judged.values() for window in mine):
@@ -160,7 +160,7 @@ def _ring(judged: Mapping[str, list[Judged]], config: MonitorConfig) -> None:
                 window.verdict = "drift"
 
 
-def _told(
+def _report(
     owner: str, judged: Sequence[Judged], windows: pa.Table, reference: Reference | None, config: MonitorConfig
 ) -> dict[str, Any]:
     latest = [window.verdict for window in judged if window.verdict != "insufficient"][-config.among :]

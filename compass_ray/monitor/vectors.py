@@ -20,7 +20,7 @@ from compass_ray.artifacts import Artifact, Receipt, artifact, digest
 from compass_ray.monitor.config import Period
 from compass_ray.monitor.separation import Separation, separation
 from compass_ray.monitor.windows import window_starts
-from compass_ray.runtime.stage import Session, exchange
+from compass_ray.runtime.stage import Session, shuffle
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows, from_column
 
@@ -61,7 +61,7 @@ class _Job:
             for key, receipt in self.embeddings.manifest().receipts.items()
             if any(role == "target" for role, *_ in receipt.summary["groups"])
         ]
-        for receipts in exchange(_split, shards, combine, min(_PARTS, len(missing)), job):
+        for receipts in shuffle(_split, shards, combine, min(_PARTS, len(missing)), job):
             yield from receipts
 
 

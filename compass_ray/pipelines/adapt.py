@@ -110,9 +110,9 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     # vectors tell of texts: a registry that keeps none of these keeps none of those
     keeps_text = config.registry.store_text != "ids"
     vectors = usage_vectors(trained_on.run, session) if trained_on.run is not None and keeps_text else None
-    gathered = data.gathered(trained_on.documents, trained_on.selection, section.data, session, usage=usage)
+    gathered = data.gather(trained_on.documents, trained_on.selection, section.data, session, usage=usage)
     languages = _languages(section, data.languages_of(gathered))
-    tokens = data.tokenised(gathered, languages, source, config.seed, session, usage=usage)
+    tokens = data.tokenize(gathered, languages, source, config.seed, session, usage=usage)
     settings = Settings(section, base, config.seed, pad_token, config.name)
     run_identity = _identity(section, base, gathered, source, config.seed)
     run.refuse_other_identity(run_identity)

@@ -54,7 +54,7 @@ class Cached:
         return (datetime.now(UTC) - self.changed).total_seconds()
 
 
-def cached(output: str) -> list[Cached]:
+def list_cached(output: str) -> list[Cached]:
     """All artifacts below ``<output>/cache``, by name.
 
     Cost: one listing of the cache, and one small file for each run.

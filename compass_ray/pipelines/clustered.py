@@ -9,7 +9,7 @@ from compass_ray import storage
 from compass_ray.artifacts import Artifact
 from compass_ray.cluster.codebook import read_codebook
 from compass_ray.cluster.device import Device, device_for
-from compass_ray.cluster.stage import Fitting, assign, fit_codebook, frozen_codebook
+from compass_ray.cluster.stage import CodebookSpec, assign, fit_codebook, frozen_codebook
 from compass_ray.config import RunConfig
 from compass_ray.embed.meaning import Meaning
 from compass_ray.embed.stage import embed, fit_meaning, vector_space
@@ -99,7 +99,7 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
         raise
 
     embeddings = embed(documents, config.embed, session)
-    fitting = Fitting(config.cluster, planned.space, config.seed, config.target.holdout_fraction, planned.device)
+    fitting = CodebookSpec(config.cluster, planned.space, config.seed, config.target.holdout_fraction, planned.device)
     codebook = planned.frozen or fit_codebook(embeddings, fitting, session)
     copies = _fit_copies(config, session)
     owners = {owner for role, owner, _ in ingestion.document_counts(manifest) if role == "target" and owner}

@@ -23,7 +23,7 @@ from compass_ray.pipelines import lookup
 from compass_ray.pipelines.lookup import Place
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.sample.stage import drawing_of
-from compass_ray.sample.verdict import Drawing, Verdict, verdict
+from compass_ray.sample.verdict import Drawing, SelectionVerdict, verdict
 from compass_ray.vectors import from_column, unit_rows
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -44,7 +44,7 @@ class Explanation:
         was kept.
     assignment : dict or None
         Cluster, similarity and outlier; null for a reject.
-    verdicts : list of Verdict
+    verdicts : list of SelectionVerdict
         One for each owner; empty unless the document is in the pool.
     """
 
@@ -52,7 +52,7 @@ class Explanation:
     text: str
     rows: list[dict[str, Any]]
     assignment: dict[str, Any] | None
-    verdicts: list[Verdict]
+    verdicts: list[SelectionVerdict]
 
 
 @dataclass(frozen=True)
@@ -178,14 +178,16 @@ class _Made:
             rows[row["doc_id"]].append(row)
         return [_explanation(rows[doc_id], assigned.get(doc_id), verdicts.get(doc_id, [])) for doc_id in wanted]
 
-    def _verdicts(self, key: str, assigned: list[dict[str, Any]], same: pa.Table) -> dict[bytes, list[Verdict]]:
+    def _verdicts(
+        self, key: str, assigned: list[dict[str, Any]], same: pa.Table
+    ) -> dict[bytes, list[SelectionVerdict]]:
         """One for each owner, by id: of pool documents alone."""
         rows = _with_ids(self.embeddings.read(key, ["doc_id", "vector"]), [row["doc_id"] for row in assigned])
         vectors = dict(zip(rows["doc_id"].to_pylist(), unit_rows(from_column(rows["vector"])), strict=True))
         codebook = read_codebook(open_artifact(self.codebook))
         near = self.near_usage.read(key)
 
-        def verdicts_on(row: dict[str, Any]) -> list[Verdict]:
+        def verdicts_on(row: dict[str, Any]) -> list[SelectionVerdict]:
             vector, threshold = vectors[row["doc_id"]], codebook.threshold(row["lang"])
             mine = near.filter(pc.equal(near["doc_id"], pa.scalar(row["doc_id"], records.ID)))
             owners = self.drawing.owners
@@ -199,7 +201,7 @@ def _with_ids(table: pa.Table, wanted: list[bytes]) -> pa.Table:
 
 
 def _explanation(
-    rows: list[dict[str, Any]], assignment: Mapping[str, Any] | None, verdicts: list[Verdict]
+    rows: list[dict[str, Any]], assignment: Mapping[str, Any] | None, verdicts: list[SelectionVerdict]
 ) -> Explanation:
     text = next(filter(None, map(_text, rows)), "")
     kept = None

@@ -99,12 +99,12 @@ def _pretrain(recipe: BaseRecipe, final: Path, session: Session) -> Score | None
     manifest = ingestion.ingest(plan, recipe.ingest, session)
     ingestion.check_usable(manifest, recipe.ingest, (), plan.sizes)
     excluded = _excluded(recipe, {lang for _, _, lang in ingestion.document_counts(manifest)})
-    gathered = data.gathered(plan.artifact, None, "union", session, owner_of_all=_OWNER, without=excluded)
+    gathered = data.gather(plan.artifact, None, "union", session, owner_of_all=_OWNER, without=excluded)
 
     folder = Path(recipe.output) / f"work-{_fingerprint(recipe, gathered)}"
     _write_untrained(folder, recipe, gathered)
     source = TokenizerSource(_as_adapt(recipe, folder), None)
-    tokens = data.tokenised(gathered, [_OWNER], source, recipe.seed, session)
+    tokens = data.tokenize(gathered, [_OWNER], source, recipe.seed, session)
     training = recipe.training
     packs = data.counts_of(tokens, _OWNER)["packs"]
     schedule = Schedule(packs, training.batch_size, training.epochs, training.max_steps, recipe.seed)

@@ -312,7 +312,7 @@ def map_keys(
         yield ray.get(ready[0])
 
 
-def exchange(
+def shuffle(
     split: Callable[..., list[Any]], keys: Iterable[Any], combine: Callable[..., Any], parts: int, *shared: Any
 ) -> Iterator[Any]:
     """Bring together what lies spread over shards, without a detour by the driver.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.holdout import heldout_mask
-from compass_ray.mass import spread
+from compass_ray.mass import soft_counts
 
-SPREAD_UNIT = 2.0**-20
+SOFT_COUNT_UNIT = 2.0**-20
 """Documents that one unit of :func:`shard_spread` is."""
 
 _KEYS = ["owner", "role", "lang", "cluster"]
@@ -136,7 +136,7 @@ def shard_spread(
 
     Returns
     -------
-    spread : ndarray of shape (n_clusters,), int64
+    soft_counts : ndarray of shape (n_clusters,), int64
         Of all owners.
     own : mapping of owner to ndarray of shape (n_clusters,), int64
         What its documents of a cluster add there, each as often as there are copies of it.
@@ -144,7 +144,7 @@ def shard_spread(
     known = np.asarray(pc.equal(assignments["role"], "target")) & ~np.asarray(assignments["outlier"])
     rows = assignments.filter(pa.array(known & ~heldout_mask(assignments, seed, holdout_fraction)))
     similarity = rows["similarities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    shares = spread(similarity.reshape(rows.num_rows, len(weights)), weights)
+    shares = soft_counts(similarity.reshape(rows.num_rows, len(weights)), weights)
     clusters = rows["cluster"].to_numpy()
     here = _copies(rows) * shares[np.arange(rows.num_rows), clusters]
     owners = np.array(rows["owner"].to_pylist(), dtype=np.str_)
@@ -156,7 +156,7 @@ def shard_spread(
 
 
 def _units(documents: NDArray[Any]) -> NDArray[np.int64]:
-    return np.rint(documents / SPREAD_UNIT).astype(np.int64)
+    return np.rint(documents / SOFT_COUNT_UNIT).astype(np.int64)
 
 
 def merge(histograms: Iterable[pa.Table]) -> pa.Table:

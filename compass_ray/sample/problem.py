@@ -28,10 +28,10 @@ class OwnerProblem:
     current: NDArray[np.int64]  # (K + 1,)
     capacity: NDArray[np.int64]  # (K, L), eligible pool documents
     other_targets: NDArray[np.int64]  # (K,), target documents of all other owners, without the held-out part
-    spread: NDArray[np.float64]  # (K,), those of all owners, each shared among clusters near and common
+    soft_counts: NDArray[np.float64]  # (K,), those of all owners, each shared among clusters near and common
     current_tokens: NDArray[np.int64]  # (K + 1,)
     capacity_tokens: NDArray[np.int64]  # (K, L)
-    own_spread: NDArray[np.float64]  # (K,), what this owner's documents add to it: see mass.Observed
+    own_soft_counts: NDArray[np.float64]  # (K,), what this owner's documents add to it: see mass.Observed
     usage_tokens: NDArray[np.int64]  # (K,), tokens of all owners' target documents, without the held-out part
     distance: NDArray[np.float64]  # (K, K), between centroids
     # Over distinct documents, of how often each is there; 0 where nobody counted.
@@ -48,7 +48,7 @@ class OwnerProblem:
     def observed(self) -> Observed:
         """The target documents, without outliers, as the estimate of usage takes them."""
         squares = np.broadcast_to(self.target_squares, self.target.shape)[:-1]
-        return Observed(self.target[:-1], squares, self.spread, self.own_spread)
+        return Observed(self.target[:-1], squares, self.soft_counts, self.own_soft_counts)
 
     @property
     def current_worth(self) -> NDArray[np.float64]:
@@ -83,8 +83,8 @@ class OwnerProblem:
 
 def build_problems(
     histogram: pa.Table,
-    spread: NDArray[np.float64],
-    own_spread: Mapping[str, NDArray[np.float64]],
+    soft_counts: NDArray[np.float64],
+    own_soft_counts: Mapping[str, NDArray[np.float64]],
     distance: NDArray[np.float64],
 ) -> list[OwnerProblem]:
     """One problem for each owner with target documents, in alphabetical order.
@@ -93,9 +93,9 @@ def build_problems(
     ----------
     histogram : Table of schema HISTOGRAM
         Merged over all shards.
-    spread : ndarray of shape (n_clusters,), float64
-        Target documents of all owners, shared among clusters; see :func:`compass_ray.mass.spread`.
-    own_spread : mapping of owner to ndarray of shape (n_clusters,), float64
+    soft_counts : ndarray of shape (n_clusters,), float64
+        Target documents of all owners, shared among clusters; see :func:`compass_ray.mass.soft_counts`.
+    own_soft_counts : mapping of owner to ndarray of shape (n_clusters,), float64
         See :class:`compass_ray.mass.Observed`; owners without target documents may be missing.
     distance : ndarray of shape (n_clusters, n_clusters), float64
         Between centroids; see :func:`compass_ray.sample.transport.centroid_distances`.
@@ -124,8 +124,8 @@ def build_problems(
             current=_counts(_where(histogram, role="current", owner=owner), n_clusters),
             capacity=eligible(owner, "documents"),
             other_targets=(all_targets - by_owner[owner])[:n_clusters],
-            spread=spread,
-            own_spread=own_spread.get(owner, np.zeros(n_clusters)),
+            soft_counts=soft_counts,
+            own_soft_counts=own_soft_counts.get(owner, np.zeros(n_clusters)),
             current_tokens=_counts(_where(histogram, role="current", owner=owner), n_clusters, "tokens"),
             capacity_tokens=eligible(owner, "tokens"),
             usage_tokens=_counts(targets, n_clusters, "tokens")[:n_clusters],

@@ -22,7 +22,7 @@ from compass_ray.sample import exemplars
 from compass_ray.sample.certificate import HeldOut, certify
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import gap_table, owner_mass
-from compass_ray.sample.histogram import SPREAD_UNIT, merge
+from compass_ray.sample.histogram import SOFT_COUNT_UNIT, merge
 from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem, build_problems, near_usage_count, role_counts
@@ -68,8 +68,8 @@ class Sampler:
         self._n_clusters, self._sameness = len(distance), sameness
         self._scorer = STRATEGIES[config.strategy].scorer(config)
         self._histogram = records.HISTOGRAM.empty_table()
-        self._spread = np.zeros(self._n_clusters, dtype=np.int64)
-        self._own_spread: dict[str, NDArray[np.int64]] = {}
+        self._soft_counts = np.zeros(self._n_clusters, dtype=np.int64)
+        self._own_soft_counts: dict[str, NDArray[np.int64]] = {}
         self._nearest: pa.Table | None = None
         self._problems: dict[str, OwnerProblem] = {}  # in documents
         self._draws: dict[str, OwnerDraw] = {}
@@ -83,7 +83,7 @@ class Sampler:
             parts = [nearest] if self._nearest is None else [self._nearest, nearest]
             self._nearest = exemplars.keep_nearest(parts)
 
-    def commonness(self) -> NDArray[np.float64]:
+    def cluster_prior(self) -> NDArray[np.float64]:
         """How common clusters are, by which usage is shared among them, shape (n_clusters,)."""
         pool, current = (role_counts(self._trained_on(), role, self._n_clusters) for role in ("pool", "current"))
         return cluster_weights(pool, current)
@@ -94,11 +94,11 @@ class Sampler:
             return self._histogram
         return self._histogram.filter(pc.not_equal(self._histogram["role"], "current"))
 
-    def add_spread(self, spread: NDArray[np.int64], own: Mapping[str, NDArray[np.int64]]) -> None:
+    def add_soft_counts(self, soft_counts: NDArray[np.int64], own: Mapping[str, NDArray[np.int64]]) -> None:
         """Take one shard's usage, shared among clusters."""
-        self._spread += spread
+        self._soft_counts += soft_counts
         for owner, part in own.items():
-            self._own_spread[owner] = self._own_spread.get(owner, 0) + part
+            self._own_soft_counts[owner] = self._own_soft_counts.get(owner, 0) + part
 
     def label_documents(self) -> pa.Table | None:
         """The documents whose text is needed to name clusters."""
@@ -120,9 +120,9 @@ class Sampler:
         EmptyInput
             If an owner has no target document outside the held-out part.
         """
-        own = {owner: part.astype(np.float64) * SPREAD_UNIT for owner, part in self._own_spread.items()}
-        spread = self._spread.astype(np.float64) * SPREAD_UNIT
-        for problem in build_problems(self._trained_on(), spread, own, self._distance):
+        own = {owner: part.astype(np.float64) * SOFT_COUNT_UNIT for owner, part in self._own_soft_counts.items()}
+        soft_counts = self._soft_counts.astype(np.float64) * SOFT_COUNT_UNIT
+        for problem in build_problems(self._trained_on(), soft_counts, own, self._distance):
             self._config.check_floor(problem.owner)
             if not problem.target[:-1].any():
                 raise EmptyInput(

@@ -24,7 +24,7 @@ from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.centering import LanguageMeans, Sums, language_means, language_sums
 from compass_ray.configbase import identity
 from compass_ray.errors import FingerprintMismatch
-from compass_ray.runtime.stage import Session, exchange, map_keys
+from compass_ray.runtime.stage import Session, map_keys, shuffle
 from compass_ray.runtime.threads import set_threads
 from compass_ray.sample import exemplars, uriel
 from compass_ray.sample.candidates import candidates
@@ -149,8 +149,8 @@ def _sample(inputs: SampleInputs, near_usage: Artifact, config: SampleConfig, ou
     sampler = remote.remote(config, inputs.distance, inputs.seed, sameness=sameness, with_current=inputs.with_current)
     keys = list(inputs.assignments.manifest().receipts)
     ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs, near_usage)])
-    common = ray.get(sampler.commonness.remote())
-    ray.get([sampler.add_spread.remote(*part) for part in map_keys(_spread_of_shard, keys, inputs, common)])
+    common = ray.get(sampler.cluster_prior.remote())
+    ray.get([sampler.add_soft_counts.remote(*part) for part in map_keys(_soft_counts_of_shard, keys, inputs, common)])
     ray.get(sampler.allocate.remote())
     _draw(sampler, inputs, near_usage, config, sameness, keys)
     outcome: Outcome = ray.get(sampler.outcome.remote())
@@ -177,7 +177,7 @@ def _count_shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> tuple[
     return histogram, exemplars.nearest_documents(assignments, int(key), inputs.seed, inputs.holdout_fraction)
 
 
-def _spread_of_shard(
+def _soft_counts_of_shard(
     key: str, inputs: SampleInputs, common: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
     columns = ["content_id", "role", "owner", "cluster", "outlier", "similarities"]
@@ -231,7 +231,7 @@ def _draw(
             parts = len(inputs.owners) if sameness.across else min(2 * cluster_cpus(), inputs.n_clusters)
             undecided = undecided.append_column("part", _parts(undecided, sameness, parts))
             shared = (inputs.embeddings, undecided, means, sameness, config.unit)
-            decisions = exchange(_vectors_of_shard, _keys_of(undecided), _decide, parts, *shared)
+            decisions = shuffle(_vectors_of_shard, _keys_of(undecided), _decide, parts, *shared)
             ray.get([sampler.decide.remote(table) for table in decisions])
         settled = ray.get(sampler.settle.remote())
 

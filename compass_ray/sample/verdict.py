@@ -27,7 +27,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SelectionVerdict:
     """Whether a document is in an owner's selection, and why."""
 
     owner: str
@@ -60,7 +60,7 @@ def verdict(
     threshold: float,
     owner: str,
     of: Drawing,
-) -> Verdict:
+) -> SelectionVerdict:
     """Why a pool document is or is not in an owner's selection.
 
     Parameters
@@ -84,7 +84,7 @@ def verdict(
     drawn = {row["doc_id"]: row for row in cluster.select(["doc_id", "rank", "asked_by"]).to_pylist()}
     if row := drawn.get(assignment["doc_id"]):
         asking = next((one for one in gaps if one["cluster"] == row["asked_by"]), None)
-        return Verdict(owner, True, reason(gap, asking, row["rank"], of.config))
+        return SelectionVerdict(owner, True, reason(gap, asking, row["rank"], of.config))
     why = (
         _repeats(same_content, owner)
         or _nearly_repeats_usage(near_usage, owner, of)
@@ -92,7 +92,7 @@ def verdict(
         or _nearly_repeats(assignment, owner, of)
         or _is_outranked(assignment, vector, owner, gap, cluster, of)
     )
-    return Verdict(owner, False, why)
+    return SelectionVerdict(owner, False, why)
 
 
 def _repeats(same_content: pa.Table, owner: str) -> str | None:

@@ -79,7 +79,7 @@ def gathered(tmp_path: Path) -> Artifact:
 def tokenised(
     gathered: Artifact, base: Path, *languages: str, usage: Artifact | None = None, **fields: Any
 ) -> Artifact:
-    """The artifact that :func:`data.tokenised` makes, without Ray."""
+    """The artifact that :func:`data.tokenize` makes, without Ray."""
     config = AdaptConfig(base=str(base), **{"max_length": 64, "heldout_fraction": 0.2, **fields})
     source = TokenizerSource(config, None)
     drawing = 0, config.heldout_fraction, config.heldout_documents

@@ -20,7 +20,7 @@ from compass_ray.adapt.training.isolation import check_isolation
 from compass_ray.adapt.training.loop import State, learning_rates
 from compass_ray.adapt.training.reporter import model_size
 from compass_ray.adapt.training.track import check_tracker, open_tracker
-from compass_ray.adapt.training.trainer import dealt
+from compass_ray.adapt.training.trainer import assign_longest_first
 from compass_ray.errors import ArtifactCorrupt, ConfigError, IncompatibleAdapter, NothingTrained, ResourcesMissing
 
 
@@ -181,7 +181,7 @@ def test_the_size_of_a_model_counts_a_tied_output_layer_once_and_looked_up_embed
 
 def test_languages_go_to_the_group_that_has_the_least_to_do() -> None:
     jobs: list[Any] = [SimpleNamespace(lang=lang) for lang in ("a", "b", "c", "d")]
-    groups = dealt(jobs, {"a": 5, "b": 9, "c": 4, "d": 1}, 2)
+    groups = assign_longest_first(jobs, {"a": 5, "b": 9, "c": 4, "d": 1}, 2)
     assert [[job.lang for job in group] for group in groups] == [["b", "d"], ["a", "c"]]
 
 

@@ -15,7 +15,7 @@ from scipy import stats
 from sklearn.cluster import KMeans
 
 from compass_ray.cluster import kernels
-from compass_ray.cluster.fit import Broadcast, Fit, RowGroup, ShardRows, lloyd, seed_centroids
+from compass_ray.cluster.fit import Broadcast, KMeansResult, RowGroup, ShardRows, lloyd, seed_centroids
 from compass_ray.errors import TooFewSamples
 from compass_ray.vectors import unit_rows
 
@@ -48,7 +48,7 @@ def over(groups: Sequence[RowGroup]) -> Broadcast:
     return broadcast
 
 
-def fit_with(broadcast: Broadcast, *, n_clusters: int = N_CLUSTERS, seed: int = 0) -> Fit:
+def fit_with(broadcast: Broadcast, *, n_clusters: int = N_CLUSTERS, seed: int = 0) -> KMeansResult:
     initial = seed_centroids(broadcast, n_clusters, N_FEATURES, seed)
     return lloyd(broadcast, initial, max_iterations=50, tol=1e-6)
 
@@ -65,11 +65,11 @@ CORPUS = corpus(0)
 
 
 @cache
-def undisturbed() -> Fit:
+def undisturbed() -> KMeansResult:
     return fit_with(over([RowGroup(CORPUS)]))
 
 
-def assert_same_bytes(one: Fit, other: Fit) -> None:
+def assert_same_bytes(one: KMeansResult, other: KMeansResult) -> None:
     assert one.centroids.tobytes() == other.centroids.tobytes()
     assert np.array(one.inertia).tobytes() == np.array(other.inertia).tobytes()
     assert one.converged == other.converged

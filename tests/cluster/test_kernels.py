@@ -133,7 +133,7 @@ def test_a_row_that_is_left_out_is_compared_with_the_centroid_of_the_others(seed
     weights[:6] *= heavy
     x, labels, sums, centroids = fitted(seed, weights)
     assume((kernels.nearest(x, centroids)[0] == labels).all())
-    found = kernels.nearest_left_out(x, weights, centroids, np.linalg.norm(sums, axis=1))
+    found = kernels.nearest_leave_one_out(x, weights, centroids, np.linalg.norm(sums, axis=1))
     expected = (x @ centroids.T).astype(np.float64)
     for row, own in enumerate(labels):
         others = (labels == own) & (np.arange(len(x)) != row)
@@ -153,22 +153,22 @@ def test_a_row_is_left_out_with_its_copies() -> None:
     together = np.bincount(codes, weights)
     total = together @ x.astype(np.float64)
     centroids, lengths = unit_rows(total[None]), np.array([np.linalg.norm(total)])
-    of_copies = kernels.nearest_left_out(copied, kernels.with_copies(weights, codes), centroids, lengths)[1]
-    alone = kernels.nearest_left_out(x, together, centroids, lengths)[1]
+    of_copies = kernels.nearest_leave_one_out(copied, kernels.with_copies(weights, codes), centroids, lengths)[1]
+    alone = kernels.nearest_leave_one_out(x, together, centroids, lengths)[1]
     assert of_copies == pytest.approx(alone[codes], abs=1e-5)
 
 
 @pytest.mark.parametrize(("neighbours", "lighter"), [(1, 1e-3), (5, 1e-4), (100, 1e-6)])
 def test_neighbours_that_are_much_lighter_than_a_row_are_still_found(neighbours: int, lighter: float) -> None:
     x, weights, lengths, centroids = beside_a_heavy_row(neighbours, lighter)
-    _, similarity, _ = kernels.nearest_left_out(x[:1], weights[:1], centroids, lengths)
+    _, similarity, _ = kernels.nearest_leave_one_out(x[:1], weights[:1], centroids, lengths)
     rest = x[1:].astype(np.float64).sum(axis=0)
     assert similarity[0] == pytest.approx(rest @ x[0] / np.linalg.norm(rest), abs=0.01)
 
 
 def test_what_rounding_leaves_of_a_row_is_no_neighbour() -> None:
     x, weights, lengths, centroids = beside_a_heavy_row(1, 1e-6)
-    labels, similarity, _ = kernels.nearest_left_out(x[:1], weights[:1], centroids, lengths)
+    labels, similarity, _ = kernels.nearest_leave_one_out(x[:1], weights[:1], centroids, lengths)
     assert similarity[0] == pytest.approx((x[:1] @ centroids.T).min())
     assert labels[0] == 0  # no other cluster is nearer
 
@@ -187,19 +187,19 @@ def test_a_row_that_was_not_fitted_is_compared_with_the_centroids_as_they_are() 
     x, _, sums, centroids = fitted(1, weights)
     weights[::2] = 0
     lengths = np.linalg.norm(sums, axis=1)
-    labels, similarity, cosines = kernels.nearest_left_out(x, weights, centroids, lengths)
+    labels, similarity, cosines = kernels.nearest_leave_one_out(x, weights, centroids, lengths)
     assert labels[::2].tolist() == kernels.nearest(x, centroids)[0][::2].tolist()
     np.testing.assert_allclose(similarity[::2], kernels.nearest(x, centroids)[1][::2], atol=1e-6)
     assert (similarity[1::2] < kernels.nearest(x, centroids)[1][1::2]).all()
     assert (cosines.dtype, cosines.shape) == (np.float16, (60, 5))
-    as_they_are = kernels.nearest_left_out(x, np.ones(60), centroids, np.zeros(5))  # no centroid is a sum
+    as_they_are = kernels.nearest_leave_one_out(x, np.ones(60), centroids, np.zeros(5))  # no centroid is a sum
     assert as_they_are[0].tolist() == kernels.nearest(x, centroids)[0].tolist()
 
 
 def test_a_row_that_a_cluster_was_made_of_goes_elsewhere() -> None:
     centroids = np.eye(3, dtype=np.float32)
     x = unit_rows(np.array([[1, 0, 0], [0.2, 1, 0], [0.1, 0, 1]], dtype=np.float32))
-    labels, similarity, cosines = kernels.nearest_left_out(
+    labels, similarity, cosines = kernels.nearest_leave_one_out(
         x, np.array([2.0, 1.0, 1.0]), centroids, np.array([2.0, 50.0, 50.0])
     )
     assert (cosines[0, 0], similarity[0]) == (0, 0)
@@ -210,11 +210,11 @@ def test_rows_are_left_out_in_tiles_as_all_at_once(monkeypatch: pytest.MonkeyPat
     weights = np.random.default_rng(2).uniform(0.5, 2, 60)
     x, _, sums, centroids = fitted(2, weights)
     given_ = (x, weights, centroids, np.linalg.norm(sums, axis=1))
-    whole = kernels.nearest_left_out(*given_)
+    whole = kernels.nearest_leave_one_out(*given_)
     monkeypatch.setattr(kernels, "TILE_ROWS", 7)
-    for one, other in zip(whole, kernels.nearest_left_out(*given_), strict=True):
+    for one, other in zip(whole, kernels.nearest_leave_one_out(*given_), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
-    assert [len(part) for part in kernels.nearest_left_out(x[:0], weights[:0], *given_[2:])] == [0, 0, 0]
+    assert [len(part) for part in kernels.nearest_leave_one_out(x[:0], weights[:0], *given_[2:])] == [0, 0, 0]
 
 
 def test_similarity_histograms_of_parts_add_up() -> None:

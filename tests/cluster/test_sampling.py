@@ -17,7 +17,7 @@ from compass_ray.centering import LanguageMeans
 from compass_ray.cluster import kernels
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.sampling import ROLE_MASS, Design, Group, design_sample, known_rows, sample_rows
-from compass_ray.cluster.stage import Fitting
+from compass_ray.cluster.stage import CodebookSpec
 from compass_ray.holdout import heldout_mask
 from compass_ray.vectors import to_column
 
@@ -97,7 +97,7 @@ def test_known_rows_have_a_vector_and_are_not_held_out_and_a_sample_of_them_keep
     held = heldout_mask(table, 3, 0.3)
     assert 5 < held.sum() < 35
     assert known["doc_id"].equals(table.filter(pa.array(~held))["doc_id"].slice(1))
-    fitting = Fitting(ClusterConfig(), {}, 3, 0.3, "cpu")
+    fitting = CodebookSpec(ClusterConfig(), {}, 3, 0.3, "cpu")
     sample = sample_rows(known_rows(table, 3, 0.3), fitting.known_sample(GROUPS, 1000), LanguageMeans({}))
     assert (sample.roles == "target").sum() == 60 - held.sum()
     assert len(sample.roles) == pytest.approx(1000, rel=0.1)

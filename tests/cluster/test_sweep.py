@@ -11,7 +11,7 @@ from compass_ray.cluster.sampling import Sample, join
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
 from compass_ray.cluster.sweep import SweepRow, choose, starts, sweep_row, usable
 from compass_ray.errors import TooFewSamples
-from compass_ray.mass import spread
+from compass_ray.mass import soft_counts
 from compass_ray.vectors import unit_rows
 
 TOPICS = 6
@@ -72,7 +72,7 @@ def test_usage_like_the_pool_gains_nothing_and_scattered_usage_loses() -> None:
     rng = np.random.default_rng(2)
     pool = np.full(50, 100)
     clusters = rng.integers(0, 50, 2000).astype(np.int32)
-    shares = spread(0.2 * one_hot(clusters, 50) + rng.normal(size=(2000, 50)) * 0.1, np.full(50, 1 / 50))
+    shares = soft_counts(0.2 * one_hot(clusters, 50) + rng.normal(size=(2000, 50)) * 0.1, np.full(50, 1 / 50))
     owners, folds = np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5
     gains = usage_gains(clusters, shares, owners, once(2000), folds, pool, nothing(50))
     assert gains.mean() == pytest.approx(0, abs=0.05)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from compass_ray import CurationRun, storage
 from compass_ray.artifacts import Artifact, artifact
 from compass_ray.cli import app
-from compass_ray.pipelines.cache import cached, remove, unused
+from compass_ray.pipelines.cache import list_cached, remove, unused
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -42,7 +42,7 @@ def test_only_artifacts_that_no_run_refers_to_are_removed(output: str) -> None:
     at_work = {"stage": "ingest", "artifact": begun.name, "done": 0, "total": 1, "started": "2026-01-01T00:00:00+00:00"}
     _write(output, "two/status.json", status | {"current": at_work})
 
-    before = {one.name: one for one in cached(output)}
+    before = {one.name: one for one in list_cached(output)}
     assert before[curated.name].runs == before[adapted.name].runs == before[frozen.name].runs == ("one",)
     assert before[begun.name].runs == ("two",)
     assert before[curated.name].complete
@@ -54,7 +54,7 @@ def test_only_artifacts_that_no_run_refers_to_are_removed(output: str) -> None:
     assert {one.name for one in going} == {orphan.name, broken_off.name}
     for one in going:
         remove(one)
-    assert {one.name for one in cached(output)} == {curated.name, adapted.name, begun.name, frozen.name}
+    assert {one.name for one in list_cached(output)} == {curated.name, adapted.name, begun.name, frozen.name}
     assert curated.read("00000").num_rows == 3
 
 

@@ -81,7 +81,7 @@ def test_centring_reuses_the_embeddings_and_fits_and_assigns_what_is_left_withou
     is_usage = np.array(whole["role"].to_pylist()) == "target"
     usage = (whole.filter(pa.array(is_usage)), rows[is_usage].astype(np.float32))
     of_usage = assigned["similarity"].to_numpy()[is_usage]
-    np.testing.assert_allclose(codebook.nearest_left_out(*usage)[1], of_usage, atol=1e-4)
+    np.testing.assert_allclose(codebook.nearest_leave_one_out(*usage)[1], of_usage, atol=1e-4)
     similarity, others = similarity[~is_usage], assigned.filter(pa.array(~is_usage))
     np.testing.assert_allclose(similarity.max(axis=1), others["similarity"].to_numpy(), atol=1e-4)
     found = similarity[np.arange(len(similarity)), others["cluster"].to_numpy()]

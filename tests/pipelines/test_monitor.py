@@ -16,7 +16,7 @@ from conftest import DEMO, demo_config
 
 from compass_ray import CurationRun, MonitoredRun, curate, load_config, monitor_usage, train_adapters
 from compass_ray.errors import ArtifactMissing, ConfigError, DataError, FingerprintMismatch, IncomparableReference
-from compass_ray.pipelines.cache import cached
+from compass_ray.pipelines.cache import list_cached
 from compass_ray.registry.store import Registry
 
 Watch = Callable[..., MonitoredRun]
@@ -111,7 +111,7 @@ def test_watching_leaves_the_selection_what_it_was_and_the_cache_knows_what_it_u
     run = watch(halves[1])
     assert (former.record, former.certificate) == (record, certificate)
     output = str(Path(former.path).parent.parent)
-    used = {artifact.name for artifact in cached(output) if artifact.runs}
+    used = {artifact.name for artifact in list_cached(output) if artifact.runs}
     assert set(run.record["stages"]) <= used
 
 

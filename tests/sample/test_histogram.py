@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from compass_ray import records
 from compass_ray.holdout import heldout_mask
-from compass_ray.mass import spread
+from compass_ray.mass import soft_counts
 from compass_ray.sample.histogram import (
-    SPREAD_UNIT,
+    SOFT_COUNT_UNIT,
     eligible_mask,
     merge,
     shard_histogram,
@@ -166,8 +166,8 @@ def test_usage_that_is_neither_held_out_nor_outlying_is_shared_among_all_cluster
     known = [one["similarities"] for one, is_held in zip(rows, held, strict=True) if not is_held]
     kept = np.array([s for s in known if s is not None][sum(~held[:5]) :])
     found, _ = shard_spread(table(rows), WEIGHTS, 0, 0.3)
-    assert found * SPREAD_UNIT == pytest.approx(spread(kept, WEIGHTS).sum(axis=0), abs=1e-5)
-    assert found.sum() * SPREAD_UNIT == pytest.approx(len(kept), abs=1e-5)
+    assert found * SOFT_COUNT_UNIT == pytest.approx(soft_counts(kept, WEIGHTS).sum(axis=0), abs=1e-5)
+    assert found.sum() * SOFT_COUNT_UNIT == pytest.approx(len(kept), abs=1e-5)
     assert 20 < len(kept) < 50
 
 
@@ -180,7 +180,7 @@ def test_what_several_shards_share_adds_up_to_the_same_in_any_order() -> None:
 def test_what_an_owners_usage_adds_to_its_own_clusters_is_told_apart_and_copies_go_together() -> None:
     rows = with_similarities([row("target", n, owner="sw" if n % 3 else "hi", cluster=n % 4) for n in range(30)])
     copied = [*rows, rows[1], rows[1]]
-    shares = spread(np.array([one["similarities"] for one in rows], dtype=np.float16), WEIGHTS)
+    shares = soft_counts(np.array([one["similarities"] for one in rows], dtype=np.float16), WEIGHTS)
     for some, copies in ((rows, 1), (copied, 3)):
         _, own = shard_spread(table(some), WEIGHTS, 0, 0.0)
         assert own.keys() == {"sw", "hi"}
@@ -188,7 +188,7 @@ def test_what_an_owners_usage_adds_to_its_own_clusters_is_told_apart_and_copies_
             mine = [n for n, one in enumerate(rows) if one["owner"] == owner]
             times = np.array([copies**2 if n == 1 else 1 for n in mine])  # each of n copies adds n times its share
             expected = np.bincount([n % 4 for n in mine], times * shares[mine, [n % 4 for n in mine]], minlength=4)
-            assert own[owner] * SPREAD_UNIT == pytest.approx(expected, abs=1e-5)
+            assert own[owner] * SOFT_COUNT_UNIT == pytest.approx(expected, abs=1e-5)
 
 
 def eligible(rows: list[dict[str, Any]], owner: str = "sw", near: pa.Table = NOT_NEAR) -> list[bool]:

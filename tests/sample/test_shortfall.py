@@ -64,8 +64,8 @@ def problem_of(capacity: np.ndarray, usage: np.ndarray = USAGE) -> OwnerProblem:
         current=counts * 0,
         capacity=capacity,
         other_targets=usage * 0,
-        spread=usage.astype(np.float64),
-        own_spread=usage.astype(np.float64),
+        soft_counts=usage.astype(np.float64),
+        own_soft_counts=usage.astype(np.float64),
         current_tokens=counts * 0,
         capacity_tokens=10 * capacity,
         usage_tokens=10 * usage,
@@ -341,7 +341,7 @@ def sampler_of(pool: list[tuple[int, str, int]], **fields: Any) -> Sampler:
     histogram = histogram.append_column("tokens", tokens).append_column("squares", histogram["documents"])
     sampler = Sampler(SampleConfig(**{"budget": 5, **fields}), DISTANCE, 0, sameness=Sameness(np.inf))
     sampler.add_counts(histogram, None)
-    sampler.add_spread(np.array([10 << 20, 0, 0, 0]), {"sw": np.array([10 << 20, 0, 0, 0])})
+    sampler.add_soft_counts(np.array([10 << 20, 0, 0, 0]), {"sw": np.array([10 << 20, 0, 0, 0])})
     sampler.allocate()
     return sampler
 
@@ -392,7 +392,7 @@ def test_near_copies_that_are_most_of_the_pool_are_doubted_and_all_of_it_are_an_
     )
     sampler = Sampler(config, np.zeros((1, 1)), 0, sameness=Sameness(np.inf))
     sampler.add_counts(counts, None)
-    sampler.add_spread(np.array([7 << 20]), {"sw": np.array([7 << 20])})
+    sampler.add_soft_counts(np.array([7 << 20]), {"sw": np.array([7 << 20])})
     with pytest.raises(
         InfeasibleBudget, match=r"^owner 'sw': 7 documents of the pool nearly repeat .* leaves 0: an enc"
     ):

@@ -35,7 +35,7 @@ def group_count(workers: WorkersConfig, languages: int) -> int:
     return min(languages, room // workers.count, workers.parallel_languages or languages)
 
 
-def dealt(jobs: Sequence[Job], sizes: Mapping[str, int], groups: int) -> list[list[Job]]:
+def assign_longest_first(jobs: Sequence[Job], sizes: Mapping[str, int], groups: int) -> list[list[Job]]:
     """Languages over worker groups: the largest first, each to the group that has the least to do.
 
     The longest-processing-time rule (Graham 1969): at most 4/3 of the shortest time possible.
@@ -70,7 +70,7 @@ def train_all(
     """
     import ray
 
-    groups = dealt(jobs, sizes, group_count(settings.config.workers, len(jobs)))
+    groups = assign_longest_first(jobs, sizes, group_count(settings.config.workers, len(jobs)))
     with watched(display, "train", steps, "updates") as tally, ray_errors():
         fit = ray.remote(num_cpus=0, max_retries=0)(_train_group)
         running = [fit.remote(group, settings, output, tally) for group in groups]

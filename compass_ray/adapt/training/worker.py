@@ -71,7 +71,7 @@ class Job:
     ----------
     lang : str
     tokens : Artifact
-        What ``data.tokenised`` has made.
+        What ``data.tokenize`` has made.
     adapter, scores : Artifact
     scored : tuple of Scored
     """
