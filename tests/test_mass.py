@@ -74,18 +74,18 @@ def test_clusters_are_as_common_as_pool_and_current_data_say_half_and_half() -> 
 
 
 @given(usage=st.lists(st.floats(0, 500), min_size=2, max_size=10))
-def test_the_base_measure_is_positive_and_sums_to_one(usage: list[float]) -> None:
+def test_the_usage_prior_is_positive_and_sums_to_one(usage: list[float]) -> None:
     base = usage_prior(np.array(usage), np.zeros(len(usage), dtype=np.int64))
     assert (base > 0).all()
     assert base.sum() == pytest.approx(1)
 
 
-def test_the_base_measure_is_usage_and_uniform_without_any() -> None:
+def test_the_usage_prior_is_usage_and_uniform_without_any() -> None:
     assert usage_prior(np.array([30.0, 10.0, 0.0]), np.zeros(3)).tolist() == pytest.approx([0.75, 0.25, 0], abs=1e-3)
     assert usage_prior(np.zeros(4), np.zeros(4)).tolist() == [0.25] * 4
 
 
-def test_a_part_of_the_base_measure_is_what_is_trained_on() -> None:
+def test_a_part_of_the_usage_prior_is_what_is_trained_on() -> None:
     usage, current = np.array([30.0, 10.0, 0.0]), np.array([0, 0, 50])
     for documents, part in ((1, CURRENT_SHARE / 51), (50, CURRENT_SHARE / 2), (10**6, CURRENT_SHARE)):
         expected = [0.75 * (1 - part), 0.25 * (1 - part), part]
@@ -174,7 +174,7 @@ def test_copies_make_shares_and_no_belief(copies: int) -> None:
         assert other == pytest.approx(one, rel=1e-3)
 
 
-def test_a_single_document_however_often_asked_leaves_the_base_measure() -> None:
+def test_a_single_document_however_often_asked_leaves_the_usage_prior() -> None:
     for copies in (1, 40):
         counts = np.array([0, copies, 0, 0])
         observed = Observed(counts, counts * copies, copies * np.array([0.3, 0.4, 0.2, 0.1]), 0.4 * counts * copies)
