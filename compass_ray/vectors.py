@@ -9,6 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 
+def scaled_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale rows of shape (n, d) to length one; rows of zeros, which say nothing, stay."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0))
+
+
 def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """Rows scaled to length one.
 

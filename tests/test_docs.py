@@ -14,6 +14,7 @@ from typing import Any, get_args
 import pytest
 import typer
 import yaml
+from test_identity import models
 
 from compass_ray.cli import app
 from compass_ray.config import RunConfig
@@ -79,14 +80,6 @@ def blocks(*languages: str) -> Iterator[tuple[str, str]]:
                 yield name, body
 
 
-def models(of: type[Config]) -> Iterator[type[Config]]:
-    """A config model and all inside it."""
-    yield of
-    for info in of.model_fields.values():
-        for inner in made_by()._models(info.annotation):
-            yield from models(inner)
-
-
 def fits(model: type[Config], given: Mapping[str, Any]) -> bool:
     """Whether a mapping holds fields of a model alone, all the way down."""
     fields = {info.alias or name: info for name, info in model.model_fields.items()}
@@ -104,7 +97,7 @@ def _value_fits(info: Any, value: Any) -> bool:
 @pytest.mark.parametrize(("name", "body"), [*blocks("yaml")])
 def test_yaml_that_is_shown_has_fields_that_there_are(name: str, body: str) -> None:
     given = yaml.safe_load(body)
-    known = {*models(RunConfig), *models(EncoderRecipe)}
+    known = models(RunConfig) | models(EncoderRecipe)
     named = all(isinstance(value, Mapping) and fits(SourceConfig, value) for value in given.values())
     assert named or any(fits(model, given) for model in known), f"{name}: {sorted(given)}"
 
@@ -142,19 +135,11 @@ def test_commands_that_are_shown_exist_with_their_options() -> None:
         assert not unknown, f"{name}: compass-ray {' '.join(words)}"
 
 
-def commands(command: Any, words: tuple[str, ...] = ("compass-ray",)) -> Iterator[str]:
-    if not hasattr(command, "commands"):
-        yield " ".join(words)
-        return
-    for name, inner in command.commands.items():
-        yield from commands(inner, (*words, name))
-
-
 def test_every_command_is_told_of_in_a_page_that_people_wrote() -> None:
     written = "\n".join(text for name, text in TEXT.items() if name not in ("commands.md", "config.md"))
     plain = re.sub(r"[`|]", " ", written)
-    missing = [name for name in commands(typer.main.get_command(app)) if name not in plain]
-    assert not missing
+    commands = [" ".join(words) for words, _ in made_by()._walk(typer.main.get_command(app), [])]
+    assert not [name for name in commands if name not in plain]
 
 
 def test_every_strategy_and_format_is_told_of_in_a_page_that_people_wrote() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.embed.config import NO_BASE
-from compass_ray.embed.encoder import Input, Tokenized
+from compass_ray.embed.encoder import Input, Tokenized, ids_of
 from compass_ray.errors import ConfigError
 from compass_ray.models import find_model, folder_revision
 from compass_ray.vectors import unit_rows
@@ -107,6 +107,10 @@ class BaseEncoder:
             self._exact = _load(self._folder, "float32", self._device)  # anew: what overflowed is lost
         return self._encode(self._exact, inputs)
 
+    def _read_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Token ids of each text with its prompt, as far as they are read."""
+        return [one[: self._max_tokens] for one in self._ids([self.prompt + text for text in texts])]
+
     def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """Token ids of each text with the tokenizer's special tokens, some texts at a time."""
         return [
@@ -118,10 +122,7 @@ class BaseEncoder:
         ]
 
     def _encode(self, model: Any, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        texts = [one for one in inputs if isinstance(one, str)]
-        ids = [one for one in inputs if not isinstance(one, str)]
-        if texts:
-            ids = [one[: self._max_tokens] for one in self._ids([self.prompt + text for text in texts])]
+        ids = ids_of(inputs, self._read_ids)
         vectors = np.zeros((len(inputs), self.dim), dtype=np.float32)
         some = [row for row, one in enumerate(ids) if len(one)]  # a text without tokens has no state
         if some:

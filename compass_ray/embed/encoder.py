@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -39,6 +39,14 @@ class Tokenized(NamedTuple):
         """Tokens that each input takes of a batch: its ids, cut and with the prompt, or its count if it is a text."""
         pairs = zip(self.counts, self.inputs, strict=True)
         return np.array([count if isinstance(one, str) else len(one) for count, one in pairs], dtype=np.int32)
+
+
+def ids_of(
+    inputs: Sequence[Input], tokenize: Callable[[list[str]], list[NDArray[np.int32]]]
+) -> list[NDArray[np.int32]]:
+    """Take token ids as they are, and texts by their tokens; the inputs of a batch are all of one kind."""
+    texts = [one for one in inputs if isinstance(one, str)]
+    return tokenize(texts) if texts else [one for one in inputs if not isinstance(one, str)]
 
 
 def mostly_unknown(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.embed.encoder import Input, Tokenized, mostly_unknown
+from compass_ray.embed.encoder import Input, Tokenized, ids_of, mostly_unknown
 from compass_ray.errors import ConfigError
 from compass_ray.models import find_model, folder_revision
 from compass_ray.vectors import unit_rows
@@ -158,7 +158,7 @@ class SentenceTransformerEncoder:
         if not inputs:
             return np.empty((0, self.dim), dtype=np.float32)
         if self._is_static:
-            return unit_rows(_static_vectors(model, self._ids_of(inputs))[:, : self.dim])
+            return unit_rows(_static_vectors(model, ids_of(inputs, self._read_ids))[:, : self.dim])
         vectors = model.encode(
             list(inputs),
             prompt=self.prompt,  # even if it is empty: else the model's default comes before the text
@@ -169,11 +169,9 @@ class SentenceTransformerEncoder:
         )
         return unit_rows(vectors.float().cpu().numpy()[:, : self.dim])
 
-    def _ids_of(self, inputs: Sequence[Input]) -> list[NDArray[np.int32]]:
-        texts = [one for one in inputs if isinstance(one, str)]
-        if texts:
-            return [ids[: self._max_tokens] for ids in self._static_ids([self.prompt + text for text in texts])]
-        return [one for one in inputs if not isinstance(one, str)]
+    def _read_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Token ids of each text with its prompt, as far as they are read."""
+        return [ids[: self._max_tokens] for ids in self._static_ids([self.prompt + text for text in texts])]
 
 
 def _static_vectors(model: Any, ids: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.embed.encoder import Input, Tokenized, mostly_unknown
+from compass_ray.embed.encoder import Input, Tokenized, ids_of, mostly_unknown
 from compass_ray.errors import ResourcesMissing
 from compass_ray.models import files_hash
 from compass_ray.vectors import unit_rows
@@ -113,10 +113,7 @@ class Usem3Encoder:
         return Tokenized(counts, [one[: self._max_tokens] for one in ids], cut, unknown)
 
     def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        texts = [one for one in inputs if isinstance(one, str)]
-        ids = [one for one in inputs if not isinstance(one, str)]
-        if texts:
-            ids = [one[: self._max_tokens] for one in self._ids([self.prompt + text for text in texts])]
+        ids = ids_of(inputs, self._read_ids)
         vectors = np.zeros((len(inputs), self.dim), dtype=np.float32)
         silent = self._ends | {self._unknown}
         some = [row for row, one in enumerate(ids) if not silent.issuperset(one.tolist())]
@@ -126,6 +123,10 @@ class Usem3Encoder:
 
     def encode_exactly(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         return self.encode(inputs)
+
+    def _read_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Token ids of each text with its prompt, as far as they are read."""
+        return [one[: self._max_tokens] for one in self._ids([self.prompt + text for text in texts])]
 
     def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """Token ids of each text between those of begin and end, some texts at a time."""

@@ -32,6 +32,7 @@ from compass_ray.languages import canonical_language
 from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.threads import set_threads
+from compass_ray.vectors import scaled_rows
 
 VERSION = 2
 _TEACHER_BATCH = 64
@@ -349,13 +350,7 @@ def _taught(texts: pa.Table, config: EncoderTraining, parts: Path, display: Disp
     found = [_teacher_vectors(texts, teacher, config, parts, display) for teacher in config.teachers]
     if len(found) < 2:
         return found[0] if found else None
-    return np.concatenate([_scaled(vectors) for vectors in found], axis=1)
-
-
-def _scaled(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length one; what a teacher does not know stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0))
+    return np.concatenate([scaled_rows(vectors) for vectors in found], axis=1)
 
 
 def _teacher_vectors(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compass_ray.embed.training.bags import Batch, TokenBags
+from compass_ray.vectors import scaled_rows
 
 _PRIOR_COUNT = 2.0
 """Imagined texts without meaning that each piece starts with: a rare piece starts near zero."""
@@ -119,12 +120,10 @@ def first_vectors(
     vectors = rng.normal(0.0, noise, size=(n_pieces, dim)).astype(np.float32)
     if teacher is None or projection is None:
         return vectors
-    meaning = teacher @ projection
-    norms = np.linalg.norm(meaning, axis=1, keepdims=True)
-    meaning = np.divide(meaning, norms, out=np.zeros_like(meaning), where=norms > 0)
+    meaning = scaled_rows(teacher @ projection)
     group_of_text = np.repeat(np.arange(len(bags.corpora)), np.diff(bags.groups))
     group_of_token = np.repeat(group_of_text, np.diff(bags.starts))
-    known = norms[group_of_token, 0] > 0
+    known = np.any(meaning != 0, axis=1)[group_of_token]
     counts = np.bincount(bags.ids[known], minlength=n_pieces)
     from scipy.sparse import csr_array
 
