@@ -107,7 +107,7 @@ def with_strategy(config: SampleConfig, strategy: str) -> SampleConfig:
     if strategy == "all":
         given |= {"budget": None, "budget_tokens": None}
     if strategy not in WITH_CLUSTER_QUOTAS:  # a baseline is drawn as it always is
-        for name in ("similarity_temperature", "language_prior", "transport_reach"):
+        for name in ("similarity_temperature", "language_prior", "transport_reach", "own_language_epochs"):
             given.pop(name, None)
         if config.transports:
             given.pop("shortfall", None)

@@ -30,6 +30,7 @@ _ONLY_WITH_CLUSTER_QUOTAS = (
     "max_cluster_language_fraction",
     "similarity_temperature",
     "transport_reach",
+    "own_language_epochs",
 )
 
 _TEMPERATURE = 0.35
@@ -94,6 +95,12 @@ class SampleConfig(Config):
         "own_language draws the target language's own rows wherever they lie, nearest to usage first, and before other "
         "languages unless language_prior is none; accept fills the budget from whatever clusters have documents. "
         "Unless given: own_language with cluster quotas, else refuse",
+    )
+    own_language_epochs: int = Field(
+        default=4,
+        ge=1,
+        description="Where own-language rows come before other languages, these are drawn only for what own-language "
+        "rows, trained on so many times, do not fill of the budget; 1 fills the budget with other languages",
     )
     transport_reach: float = Field(
         default=0.05,

@@ -2,7 +2,8 @@
 
 Draws follow one another, and each keeps away from what those before it have drawn. With ``own_language``, the target
 language's own rows come first: those that quotas ask for, then any, nearest to usage first. Other languages serve what
-is then left of the quotas.
+is then left of the quotas, as far as own rows, trained on several times, do not fill the budget: up to four epochs of
+the same text are worth nearly as much as new text (Muennighoff et al., 2023), and text of another language is not.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from compass_ray.sample.nearness import language_tiers
 from compass_ray.sample.problem import OwnerProblem
 from compass_ray.sample.quota_draw import QuotaDraw
 from compass_ray.sample.strategies import STRATEGIES
-from compass_ray.sample.strategies.clusters import served_quotas
+from compass_ray.sample.strategies.clusters import servable, served_quotas
 
 _LAST = np.iinfo(np.int64).max
 
@@ -92,7 +93,7 @@ class OwnerDraw:
             return [partial(self._by_quotas, own | others), self._fill]
         aside = self._set_aside()
         plan: list[Callable[[], Draw | None]] = [partial(self._by_quotas, own, aside), partial(self._fill, aside)]
-        plan.append(partial(self._by_quotas, others))
+        plan.append(partial(self._after_own, others, aside))
         return [*plan, self._fill] if aside else plan
 
     def _begin(self) -> bool:
@@ -184,9 +185,34 @@ class OwnerDraw:
     def _quota_draws(self) -> list[QuotaDraw]:
         return [draw for draw in self._draws if isinstance(draw, QuotaDraw)]
 
-    def _by_quotas(self, among: NDArray[np.bool_], aside: int = 0) -> QuotaDraw | None:
-        """Draw what clusters still ask for from rows of some languages, with so much of the budget set aside."""
-        wanted = self._wanted()
+    @property
+    def repeats(self) -> int:
+        """How much of the budget own-language rows fill by being trained on again, in its unit; 0 where it is full."""
+        config, rows = self._config, self._drawn_so_far()
+        if not config.own_before_others or config.amount is None:
+            return 0
+        own = self._amount(rows.filter(pc.equal(rows["lang"], self._problem.owner)))
+        again = min(config.own_language_epochs * own, self._most_own) - own
+        return max(0, min(again, config.amount - self._amount(rows)))
+
+    def _after_own(self, others: NDArray[np.bool_], aside: int) -> QuotaDraw | None:
+        """Draw from other languages what is set aside for them, or what repeated own rows leave of the budget."""
+        room = (self._config.amount or 0) - self._amount(self._drawn_so_far())
+        return self._by_quotas(others, room=max(min(aside, room), room - self.repeats))
+
+    def _by_quotas(self, among: NDArray[np.bool_], aside: int = 0, room: int | None = None) -> QuotaDraw | None:
+        """Draw what clusters still ask for from rows of some languages.
+
+        Parameters
+        ----------
+        among : ndarray of shape (n_languages,), bool
+        aside : int
+            How much of the budget is kept for languages not among these.
+        room : int or None
+            How much may be drawn; unless given, what is left of the budget.
+        """
+        problem = self._problem.with_capacity(np.where(among, self._problem.capacity, 0))
+        wanted = self._wanted(problem, room)
         if self._draws and (wanted is None or not wanted.any()):
             return None
 
@@ -195,7 +221,6 @@ class OwnerDraw:
                 return self._strategy.quotas(problem, self.mass, self._config)
             return served_quotas(wanted, problem, self._config, aside)
 
-        problem = self._problem.with_capacity(np.where(among, self._problem.capacity, 0))
         return QuotaDraw(problem, solve, wanted, among, self._new_cells(), self._config, self._sameness)
 
     def _fill(self, aside: int = 0) -> FillDraw | None:
@@ -205,18 +230,25 @@ class OwnerDraw:
             return None
         rows = self._drawn_so_far()
         drawn, own = self._amount(rows), self._amount(rows.filter(pc.equal(rows["lang"], owner)))
-        most = int(np.ceil(config.cap_of(owner) * config.amount - 1e-9))
         left = int(self._problem.capacity[:, self._problem.own].sum()) - own
-        amount = min(config.amount - aside - drawn, most - own, left)
+        amount = min(config.amount - aside - drawn, self._most_own - own, left)
         return FillDraw(self._new_cells(nearest=True), owner, amount, self._sameness) if amount > 0 else None
 
-    def _wanted(self) -> Counts | None:
-        """What clusters still ask for, as far as the budget goes."""
+    @property
+    def _most_own(self) -> int:
+        """The cap on the target language in the unit of the budget, rounded up."""
+        config = self._config
+        return int(np.ceil(config.cap_of(self._problem.owner) * (config.amount or 0) - 1e-9))
+
+    def _wanted(self, problem: OwnerProblem, room: int | None) -> Counts | None:
+        """What clusters still ask for; where that is more than there is room for, of what they can be given."""
         balance, amount = self.balance(), self._config.amount
         if balance is None or amount is None:
             return None
         left = balance.unmet
-        room = amount - self._amount(self._drawn_so_far())
+        room = amount - self._amount(self._drawn_so_far()) if room is None else room
+        if room < left.sum():
+            left = servable(left, problem, self._config)
         return proportional_quotas(left.astype(np.float64), left, min(room, int(left.sum())))
 
     def _set_aside(self) -> int:

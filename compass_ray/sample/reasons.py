@@ -97,3 +97,8 @@ def likeness(config: SampleConfig) -> str:
 def amount(count: int, unit: str) -> str:
     """So many of a unit in the plural, as 1 document and 2 documents."""
     return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"
+
+
+def times(count: int) -> str:
+    """So many times, as once and 4 times."""
+    return "once" if count == 1 else f"{count:,} times"

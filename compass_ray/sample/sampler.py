@@ -27,7 +27,7 @@ from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.problem import OwnerProblem, build_problems, near_usage_count, role_counts
 from compass_ray.sample.scorer import Question
-from compass_ray.sample.shortfall import languages_of, near_usage_notes, shortfall_notes
+from compass_ray.sample.shortfall import languages_of, near_usage_notes, shortfall_notes, unused_budget
 from compass_ray.sample.strategies import STRATEGIES
 from compass_ray.sample.usage_contrast import Direction, to_table
 
@@ -247,20 +247,16 @@ class Sampler:
         )
         targets = int(problem.target.sum())
         tokens = int(pc.sum(rows["tokens"]).as_py() or 0)
-        unit, amount = self._config.unit, self._config.amount
-        unused = 0 if amount is None else amount - (tokens if unit == "tokens" else rows.num_rows)
         suppressed = draw.suppressed()
         copies = int(pc.sum(suppressed["copy"]).as_py() or 0)
         balance = draw.balance()
         near_usage = near_usage_count(self._histogram, owner)
         body["notes"] += near_usage_notes(near_usage, int(problem.capacity.sum()), owner, self._config)
         body["notes"] += shortfall_notes(draw, rows, self._config)
-        if unused:
-            body["notes"].append(f"{unused:,} of the {amount:,} {unit} of the budget are not used")
         return body | {
             "strategy": self._config.strategy,
             "selected_tokens": tokens,
-            "unused_budget": unused,
+            "unused_budget": unused_budget(rows, self._config),
             "languages": languages_of(rows),
             "near_usage": near_usage,
             "near_duplicates": suppressed.num_rows - copies,

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.owner_draw import OwnerDraw
-from compass_ray.sample.reasons import amount, likeness
+from compass_ray.sample.reasons import amount, likeness, times
 
 
 def languages_of(rows: pa.Table) -> dict[str, int]:
@@ -19,7 +19,8 @@ def languages_of(rows: pa.Table) -> dict[str, int]:
 
 
 def shortfall_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
-    """Say what usage asks for and the pool lacks, and which bounds on languages were not met or say nothing.
+    """Say what usage asks for and the pool lacks, which bounds on languages were not met or say nothing, and what is
+    left of the budget.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ def shortfall_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> li
     rows : Table
         What it drew.
     """
-    return [*_unmet(draw, config), *_language_notes(draw, rows, config)]
+    return [*_unmet(draw, config), *_language_notes(draw, rows, config), *_budget_notes(draw, rows, config)]
 
 
 def near_usage_notes(count: int, left: int, owner: str, config: SampleConfig) -> list[str]:
@@ -61,9 +62,11 @@ def _unmet(draw: OwnerDraw, config: SampleConfig) -> list[str]:
         f"{int(balance.unmet.sum()):,} of that share unfilled"
     )
     if passed_by:
+        again = f", up to {times(config.own_language_epochs)} over" if draw.repeats else ""
+        rule = "own_language_epochs" if draw.repeats else "shortfall: own_language"
         note += (
-            f", though other languages hold {passed_by:,} more there: {name} of other clusters comes before them "
-            "(sample.shortfall: own_language)"
+            f", though other languages hold {passed_by:,} more there: {name} of other clusters comes before "
+            f"them{again} (sample.{rule})"
         )
     return [note]
 
@@ -86,3 +89,26 @@ def _language_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> li
     if absent:
         notes.append(f"bounds on languages that the pool holds nothing of: {', '.join(absent)}")
     return notes
+
+
+def _budget_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
+    budget, unit, repeats, notes = config.amount, config.unit, draw.repeats, []
+    if budget is None:
+        return []
+    unused = unused_budget(rows, config)
+    if repeats:
+        name, epochs = language_name(draw.problem.owner), times(config.own_language_epochs)
+        notes.append(
+            f"{repeats:,} of the {budget:,} {unit} of the budget are left to {name} trained on again, up to {epochs}, "
+            "and not given to other languages (sample.own_language_epochs; see adapt.training.epochs)"
+        )
+    if unused > repeats:
+        more = " more" if repeats else ""
+        notes.append(f"{unused - repeats:,}{more} of the {budget:,} {unit} of the budget are not used")
+    return notes
+
+
+def unused_budget(rows: pa.Table, config: SampleConfig) -> int:
+    """How much of the budget the drawn rows leave, in its unit; 0 where there is none."""
+    drawn = int(pc.sum(rows["tokens"]).as_py() or 0) if config.unit == "tokens" else rows.num_rows
+    return 0 if config.amount is None else config.amount - drawn

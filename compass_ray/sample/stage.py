@@ -43,7 +43,7 @@ from compass_ray.sample.verdict import Drawing
 from compass_ray.shards import shard_key
 from compass_ray.vectors import finite_rows, from_column, unit_rows
 
-VERSION = 11
+VERSION = 12
 GAPS, HISTOGRAMS, DRAW, SUPPRESSED, DIRECTIONS = "gaps", "histograms", "draw", "suppressed", "directions"
 
 _COLUMNS = [name for name in records.ASSIGNMENT.names if name != "similarities"]  # which one pass alone needs

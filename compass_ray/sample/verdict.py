@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from compass_ray import records, seeding
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.reasons import about, amount, outranked, outranked_by_score, reason
+from compass_ray.sample.reasons import about, amount, outranked, outranked_by_score, reason, times
 from compass_ray.sample.scorer import Scorer
 from compass_ray.sample.strategies import STRATEGIES
 from compass_ray.sample.usage_contrast import Direction, UsageContrast, products
@@ -157,7 +157,8 @@ def _is_outranked(
     if not rivals.num_rows and _own_came_first(assignment["lang"], owner, gap, of):
         return (
             f"not asked for: {language_name(owner)} of any cluster comes before other languages (sample.shortfall: "
-            f"own_language), and left too little of the budget; {about(gap)}"
+            f"own_language), and drawn or trained on up to {times(of.config.own_language_epochs)} "
+            f"(sample.own_language_epochs) it left too little of the budget; {about(gap)}"
         )
     if of.config.has_cluster_quotas and not gap["quota"]:
         return f"not asked for: {about(gap)}; its quota is {amount(0, of.config.unit)}"

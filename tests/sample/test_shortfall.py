@@ -150,7 +150,7 @@ def test_own_language_draws_own_rows_that_are_asked_for_then_any_nearest_first()
 
 
 def test_other_languages_serve_what_clusters_ask_for_once_own_rows_are_all_drawn() -> None:
-    draw = settled()
+    draw = settled(own_language_epochs=1)
     rows = draw.drawn()
     own = rows.filter(pc.equal(rows["lang"], "sw"))
     assert own.num_rows == CAPACITY[:, 2].sum()
@@ -162,7 +162,69 @@ def test_other_languages_serve_what_clusters_ask_for_once_own_rows_are_all_drawn
     assert rows.num_rows == min(100, own.num_rows + others.num_rows)
     asked = np.bincount(rows["asked_by"].drop_null().to_numpy(), minlength=4)
     assert (asked == balance.asked - balance.unmet).all()
-    assert not any(language_name(lang) in note for lang in ("en", "rw") for note in notes_of(draw))
+    assert draw.repeats == 0
+    assert not any(
+        language_name(lang) in note for lang in ("en", "rw") for note in notes_of(draw, own_language_epochs=1)
+    )
+
+
+def test_own_rows_trained_on_again_come_before_other_languages() -> None:
+    draw = settled()
+    held = int(CAPACITY[:, 2].sum())
+    assert languages_of(draw.drawn()) == {"sw": held}, "which fill the budget when trained on three times"
+    assert draw.repeats == 100 - held
+    unmet, left = notes_of(draw)
+    assert unmet.endswith("comes before them, up to 4 times over (sample.own_language_epochs)")
+    assert left == (
+        f"{100 - held} of the 100 documents of the budget are left to Swahili trained on again, up to 4 times, and not "
+        "given to other languages (sample.own_language_epochs; see adapt.training.epochs)"
+    )
+
+
+def test_other_languages_get_what_repeated_own_rows_leave_of_the_budget() -> None:
+    held = int(CAPACITY[:, 2].sum())
+    draw = settled(own_language_epochs=2)
+    counts = languages_of(draw.drawn())
+    assert counts.pop("sw") == held
+    assert sum(counts.values()) == 100 - 2 * held
+    assert draw.repeats == held
+    assert draw.drawn()["asked_by"].drop_null().to_pylist().count(0) > 2, "what clusters ask for"
+    assert notes_of(draw, own_language_epochs=2)[-1].startswith(f"{held} of the 100 documents of the budget are left")
+
+
+def test_what_neither_own_rows_nor_clusters_fill_is_not_used() -> None:
+    capacity = np.array([[0, 0, 2], [0, 0, 0], [0, 0, 0], [30, 0, 0]])
+    draw = settled(capacity)
+    assert languages_of(draw.drawn()) == {"sw": 2}, "no cluster asks for the English rows"
+    assert [note.split(" of the budget")[0] for note in notes_of(draw)[1:]] == [
+        "6 of the 100 documents",
+        "92 more of the 100 documents",
+    ]
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_a_cap_on_the_target_language_bounds_its_repeats(epochs: int) -> None:
+    draw = settled(max_language_fraction={"sw": 0.4}, own_language_epochs=epochs)
+    counts = languages_of(draw.drawn())
+    assert counts["sw"] == CAPACITY[:, 2].sum()
+    assert draw.repeats == (3 if epochs > 1 else 0), "up to 40 of 100"
+    assert counts["en"] == 33, "all that clusters still ask for and others hold"
+
+
+def test_a_floor_of_another_language_comes_before_repeats() -> None:
+    draw = settled(min_language_fraction={"en": 0.2})
+    assert languages_of(draw.drawn()) == {"sw": 37, "en": 20}
+    assert draw.repeats == 43
+
+
+def test_repeats_are_counted_in_the_unit_of_the_budget() -> None:
+    draw = settled(budget=None, budget_tokens=900, own_language_epochs=2)
+    assert languages_of(draw.drawn())["sw"] == 37
+    assert draw.repeats == 370
+    rest = sum(draw.drawn()["tokens"].to_pylist()) - 370
+    assert 900 - 740 - 10 <= rest <= 900 - 740
+    [note] = [note for note in notes_of(draw, budget=None, budget_tokens=900, own_language_epochs=2) if "again" in note]
+    assert note.startswith("370 of the 900 tokens of the budget are left to Swahili trained on again, up to 2 times")
 
 
 @settings(max_examples=60, deadline=None)
@@ -170,17 +232,20 @@ def test_other_languages_serve_what_clusters_ask_for_once_own_rows_are_all_drawn
     capacity=st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_size=4, max_size=4),
     budget=st.integers(1, 60),
     reach=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
+    epochs=st.integers(1, 5),
 )
 def test_whatever_the_pool_own_rows_are_used_up_first_and_the_balance_adds_up(
-    capacity: list[list[int]], budget: int, reach: float
+    capacity: list[list[int]], budget: int, reach: float, epochs: int
 ) -> None:
     held = np.array(capacity)
-    draw = settled(held, budget=budget, transport_reach=reach)
+    draw = settled(held, budget=budget, transport_reach=reach, own_language_epochs=epochs)
     rows, balance = draw.drawn(), draw.balance()
     assert balance is not None
     own = languages_of(rows).get("sw", 0)
     assert own == min(budget, held[:, 2].sum())
     assert len(set(rows["doc_id"].to_pylist())) == rows.num_rows <= budget
+    assert rows.num_rows - own <= max(0, budget - epochs * own), "others get what repeated own rows leave"
+    assert draw.repeats == min(epochs * own - own, budget - rows.num_rows)
     assert balance.asked.sum() == budget
     assert (balance.unmet >= 0).all()
     asked_by = np.bincount(rows["asked_by"].drop_null().to_numpy(), minlength=4)
@@ -277,7 +342,8 @@ def test_what_is_unmet_is_said_in_a_sentence() -> None:
     draw = settled(shortfall="stop")
     balance = draw.balance()
     assert balance is not None
-    (note,) = shortfall_notes(draw, draw.drawn(), config)
+    note, left = shortfall_notes(draw, draw.drawn(), config)
+    assert left == f"{balance.unmet.sum()} of the 100 documents of the budget are not used"
     share = round(100 * draw.mass.target[0])
     assert note == (
         f"the pool holds 5 distinct documents for {share} % of Swahili usage, {balance.moved_out[0]} more come from "

@@ -47,6 +47,13 @@ def asked(allocate: Allocate, problem: OwnerProblem, config: SampleConfig) -> Co
     return allocate(np.full(len(problem.distance), budget, dtype=np.int64), budget)
 
 
+def servable(wanted: Counts, problem: OwnerProblem, config: SampleConfig) -> Counts:
+    """Tell how much of what each cluster asks for it and near clusters hold, shape (n_clusters,)."""
+    capacity = problem.capacity.sum(axis=1)
+    own: Counts = np.minimum(wanted, capacity)
+    return own + transport(wanted - own, capacity - own, problem.distance, _reach(problem, config)).out_of(len(wanted))
+
+
 def _with_near_clusters(wanted: Counts, problem: OwnerProblem, config: SampleConfig) -> Allocate:
     """Serve what clusters ask for from their own documents, then from those of near clusters, and no further."""
     reach = _reach(problem, config)
