@@ -44,6 +44,7 @@ BEFORE = ["sample.language_prior=none", "sample.shortfall=accept", "sample.max_c
 SETTINGS = {
     "as before": BEFORE,
     "default": [],
+    "other languages fill the budget": ["sample.own_language_epochs=1"],
     "stop": ["sample.shortfall=stop"],
     "nearest, all languages alike": ["sample.shortfall=nearest", "sample.language_prior=none"],
     "accept, all languages alike": ["sample.shortfall=accept", "sample.language_prior=none"],
@@ -100,7 +101,7 @@ def lines(path: Path) -> Iterator[Row]:
 
 def select(folder: Path, setting: str) -> CurationRun:
     source = {"columns": {"text": "text", "lang": "lang"}}
-    roles = {"pool": "pool", "current": "current", "usage": "target"}
+    roles = {"pool": "pool", "current": "current", "usage": "usage"}
     raw = {
         "name": setting.replace(" ", "-").replace(",", ""),
         "output": str(folder / "out"),
@@ -113,7 +114,7 @@ def select(folder: Path, setting: str) -> CurationRun:
 
 
 def judge(run: CurationRun, setting: str, ids: dict[str, str]) -> list[Row]:
-    usage = {(gap["owner"], gap["cluster"]): gap["p_target"] for gap in run.gaps.to_pylist()}
+    usage = {(gap["target_lang"], gap["cluster"]): gap["p_usage"] for gap in run.gaps.to_pylist()}
     found = []
     for lang, body in run.certificate.items():
         rows = run.selection(lang).take_all()
@@ -121,7 +122,7 @@ def judge(run: CurationRun, setting: str, ids: dict[str, str]) -> list[Row]:
         found.append(
             {
                 "setting": setting,
-                "target": lang,
+                "usage": lang,
                 "rows": len(rows),
                 "own language": sum(row["lang"] == lang for row in rows),
                 "languages": len(body["languages"]),
