@@ -1,4 +1,4 @@
-"""Do intervals hold the truth? Simulated usage with a known distribution; intervals of masses and certificates.
+"""Do intervals hold the truth? Simulated usage with a known distribution; intervals of usage_shares and certificates.
 
 python benchmarks/coverage.py
 """
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.divergence import jsd
-from compass_ray.mass import Observed, effective_number, estimate_usage, mass_interval, soft_counts
 from compass_ray.sample.allocation import hypergeometric_quotas
 from compass_ray.sample.certificate import HeldOut, divergence, over_random, reduction
+from compass_ray.usage_shares import Observed, effective_number, estimate_usage, share_interval, soft_counts
 from compass_ray.vectors import unit_rows
 
 Vector = NDArray[np.float64]
@@ -57,8 +57,8 @@ def populations(n_clusters: int, rng: np.random.Generator) -> dict[str, Vector]:
     return found
 
 
-def masses(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, Any]]:
-    """Coverage of the intervals of masses, and the distance of p̃ and p̂ from the truth."""
+def usage_shares(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, Any]]:
+    """Coverage of the intervals of usage_shares, and the distance of p̃ and p̂ from the truth."""
     rng = np.random.default_rng(0)
     even = np.full(n_clusters, 1 / n_clusters)  # neither pool nor current data: no cluster is commoner than others
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
@@ -75,21 +75,21 @@ def masses(n_clusters: int, documents: int, repetitions: int) -> list[dict[str, 
                 shares = soft_counts(cosines[own], even)
                 here = np.bincount(clusters[own], shares[np.arange(documents), clusters[own]], minlength=n_clusters)
                 of_all = shares.sum(axis=0) + soft_counts(drawn, even).sum(axis=0)
-                mass, _ = estimate_usage(Observed(counts, counts, of_all, here), np.zeros(n_clusters))
-                low, high = mass_interval(counts, mass)
+                shares, _ = estimate_usage(Observed(counts, counts, of_all, here), np.zeros(n_clusters))
+                low, high = share_interval(counts, shares)
                 covered = (low <= truth + 1e-15) & (truth <= high)
                 large = truth > 1 / n_clusters
                 row = (
                     covered.mean(),
                     covered[large].mean(),
                     (high - low).mean(),
-                    float(jsd(mass, truth)),
+                    float(jsd(shares, truth)),
                     float(jsd(counts / documents, truth)),
                 )
                 found.setdefault((shape, kind), []).append(row)
     names = ("coverage", "coverage_large", "width", "jsd_shrunk", "jsd_observed")
     return [
-        {"clusters": n_clusters, "documents": documents, "usage": shape, "other_owners": kind}
+        {"clusters": n_clusters, "documents": documents, "usage": shape, "other_target_langs": kind}
         | dict(zip(names, np.round(np.mean(rows, axis=0), 5).tolist(), strict=True))
         for (shape, kind), rows in found.items()
     ]
@@ -189,8 +189,11 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.monotonic()
     repetitions = arguments.repetitions
-    of_masses = [
-        row for n in (30, 100) for m in (12, 30, 285, 1000, 10_000) for row in masses(n, m, max(1, repetitions // 8))
+    of_usage_shares = [
+        row
+        for n in (30, 100)
+        for m in (12, 30, 285, 1000, 10_000)
+        for row in usage_shares(n, m, max(1, repetitions // 8))
     ]
     cells = [*itertools.product((30, 100), (5, 10, 20, 85, 300), (1,)), *itertools.product((30, 100), (10, 85), (30,))]
     with ProcessPoolExecutor(arguments.processes) as pool:
@@ -199,14 +202,14 @@ def main() -> None:
         drawn = pool.map(random_selections, (10, 85, 1000), itertools.repeat(3 * repetitions))
         of_random = [row for rows in drawn for row in rows]
     of_all = summary(of_certificates)
-    show(of_masses)
+    show(of_usage_shares)
     show(of_certificates)
     show(of_all)
     show(of_random)
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "date": time.strftime("%Y-%m-%d")}
     body = {"machine": machine, "seconds": round(time.monotonic() - started, 1)}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    body |= {"repetitions": repetitions, "masses": of_masses, "certificates": of_certificates}
+    body |= {"repetitions": repetitions, "usage_shares": of_usage_shares, "certificates": of_certificates}
     body |= {"summary": of_all, "random_selections": of_random}
     arguments.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
 

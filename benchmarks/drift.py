@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 from sib200_selection import MISSING  # beside this file
-from usage_mass import clustered, count, table  # beside this file
-from usage_problems import OWNERS, Vectors, news_pool, newsletters, sib200  # beside this file
+from usage_problems import TARGET_LANGS, Vectors, news_pool, newsletters, sib200  # beside this file
+from usage_shares import clustered, count, table  # beside this file
 
 from compass_ray.cluster import kernels
 from compass_ray.cluster.sampling import ROLE_MASS
@@ -131,7 +131,7 @@ def sib_cases(sib: Any, seeds: int) -> Iterator[Case]:
     """Sentences of five topics, and windows with a part of two others."""
     langs, x, split, topic = sib
     test, other = split == "test", np.isin(topic, list(MISSING))
-    for lang, seed in itertools.product(OWNERS, range(seeds)):
+    for lang, seed in itertools.product(TARGET_LANGS, range(seeds)):
         place = langs.index(lang)
         rng = np.random.default_rng([seed, 2])
         usual, new = (rng.permutation(x[place][~test & mask]) for mask in (~other, other))
@@ -147,7 +147,7 @@ def sib_cases(sib: Any, seeds: int) -> Iterator[Case]:
 
 def judged(case: Case, seed: int) -> Iterator[dict[str, Any]]:
     """A row for each window: what each way of judging says."""
-    parts = [("pool", case.pool), ("target", case.reference), ("current", case.current)]
+    parts = [("pool", case.pool), ("usage", case.reference), ("current", case.current)]
     of_row = kernels.row_weights({(role, "x"): len(rows) for role, rows in parts if len(rows)}, ROLE_MASS)
     weights = np.concatenate([np.full(len(rows), of_row.get((role, "x"), 0.0)) for role, rows in parts])
     fit = clustered(np.concatenate([rows for _, rows in parts]), weights, N_CLUSTERS, seed)

@@ -29,7 +29,7 @@ from typing import Any
 import orjson
 
 RESULTS = Path(__file__).parent / "results" / "million.json"
-OWNERS = ("swh_Latn", "tam_Taml")
+TARGET_LANGS = ("swh_Latn", "tam_Taml")
 FILES = 8
 LIMIT_BYTES = 6 * 10**9
 
@@ -71,14 +71,16 @@ def write_corpus(data: Path, folder: Path, count: int) -> None:
 
 
 def config(data: Path, corpus: Path, output: Path) -> dict[str, Any]:
-    usage = [str(data / "sib200" / owner / split) for owner in OWNERS for split in ("dev.tsv", "test.tsv")]
+    usage = [
+        str(data / "sib200" / target_lang / split) for target_lang in TARGET_LANGS for split in ("dev.tsv", "test.tsv")
+    ]
     return {
         "name": "million",
         "output": str(output),
         "sources": {
             "pool": {"role": "pool", "path": f"{corpus}/*.jsonl", "columns": {"text": "text", "lang": "lang"}},
             "usage": {
-                "role": "target",
+                "role": "usage",
                 "path": usage,
                 "columns": {"text": "text"},
                 "lang_pattern": r"^(?P<lang>\w+)/",

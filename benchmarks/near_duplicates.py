@@ -69,10 +69,10 @@ def ours(texts: list[str], langs: list[str]) -> set[tuple[int, int]]:
     buckets, compared = bucket_hashes(texts, langs, CONFIG.lengths, CUT)
     ids = np.zeros((len(texts), 16), dtype=np.uint8)
     ids[:, 8:] = np.arange(len(texts), dtype=">u8")[:, None].view(np.uint8)
-    owners = np.repeat(compared, CUT.bands)
-    shard = np.zeros(len(owners), dtype=np.int32)
+    target_langs = np.repeat(compared, CUT.bands)
+    shard = np.zeros(len(target_langs), dtype=np.int32)
     table = shared_buckets(
-        pa.table({"hash": buckets.ravel(), "doc_id": records.numpy_to_ids(ids[owners]), "shard": shard})
+        pa.table({"hash": buckets.ravel(), "doc_id": records.numpy_to_ids(ids[target_langs]), "shard": shard})
     )
     numbers = [
         np.ascontiguousarray(records.ids_to_numpy(table[name])[:, 8:]).view(">u8").ravel().tolist()
@@ -104,9 +104,9 @@ def datasketched(texts: list[str], langs: list[str]) -> set[tuple[int, int]]:
 
 
 def jaccards(texts: list[str], pairs: list[tuple[int, int]]) -> list[float]:
-    hashes, owners = ngram_hashes(texts, CONFIG.lengths)
-    order = np.argsort(owners, kind="stable")
-    parts = np.split(hashes[order], np.searchsorted(owners[order], np.arange(1, len(texts))))
+    hashes, target_langs = ngram_hashes(texts, CONFIG.lengths)
+    order = np.argsort(target_langs, kind="stable")
+    parts = np.split(hashes[order], np.searchsorted(target_langs[order], np.arange(1, len(texts))))
     sets = [set(part.tolist()) for part in parts]
     return [len(sets[a] & sets[b]) / max(1, len(sets[a] | sets[b])) for a, b in pairs]
 

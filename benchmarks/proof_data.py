@@ -1,4 +1,4 @@
-"""Prepare what the proof reads: a base model, and for each target usage, held-out usage, current data and a pool.
+"""Prepare what the proof reads: a base model, and for each usage, held-out usage, current data and a pool.
 
 All of it is written below a work folder and nothing into the repository. Each choice is a keyed hash of the normalised
 text, so that the same data give the same files.

@@ -5,9 +5,9 @@ Japanese newsletters of 2022 (current data: earlier years; the pool: command des
 all languages, a part of them by hash of the line). Artifacts up to assignments are made once for each seed. Topics are
 read here only, to score.
 
-The config of SIB-200 holds out about five sentences an owner, too few to tell strategies apart. There the certificate
-is computed again on usage that no run has seen: the train rows about the missing topics, about 120 an owner, whose
-sentences occur nowhere else in the run, given clusters by the run's own encoder and codebook.
+The config of SIB-200 holds out about five sentences a target language, too few to tell strategies apart. There the
+certificate is computed again on usage that no run has seen: the train rows about the missing topics, about 120 a target
+language, whose sentences occur nowhere else in the run, given clusters by the run's own encoder and codebook.
 
     python benchmarks/selection.py --data ../shared/data
 """
@@ -45,7 +45,7 @@ from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import Session
 from compass_ray.sample.certificate import HeldOut, certify
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.problem import OwnerProblem, build_problems
+from compass_ray.sample.problem import Problem, build_problems
 from compass_ray.sample.stage import DRAW, HISTOGRAMS, sample
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +58,7 @@ STRATEGIES = (
 
 
 def sib200(data: Path, output: str, seed: int) -> RunConfig:
-    """Four owners whose usage lies in two topics that their current data lack."""
+    """Four target languages whose usage lies in two topics that their current data lack."""
     os.environ["DATA"] = str(data)
     return load_config(str(ROOT / "docs" / "examples" / "sib200.yaml"), [f"output={output}", f"seed={seed}"])
 
@@ -66,17 +66,17 @@ def sib200(data: Path, output: str, seed: int) -> RunConfig:
 def unseen_usage(
     config: RunConfig, device: Device, clustered: Clustered, session: Session
 ) -> dict[str, NDArray[np.int64]]:
-    """Train rows about the missing topics by owner: documents in each cluster, outliers last."""
+    """Train rows about the missing topics by target language: documents in each cluster, outliers last."""
     usage, current = config.sources["usage"], config.sources["current"]
     source = usage.model_copy(update={"path": current.path})
     planned = ingestion.plan({"unseen": source}, config.ingest, config.embed.view, session.output)
     ingestion.ingest(planned, config.ingest, session)
     assigned = assign(embed(planned.artifact, config.embed, session), clustered.codebook, session, device)
     n_clusters = clustered.inputs.n_clusters
-    counts = {owner: np.zeros(n_clusters + 1, dtype=np.int64) for owner in clustered.inputs.owners}
+    counts = {target_lang: np.zeros(n_clusters + 1, dtype=np.int64) for target_lang in clustered.inputs.target_langs}
     for key in assigned.manifest().receipts:
-        for row in assigned.read(key, ["owner", "cluster", "outlier"]).to_pylist():
-            counts[row["owner"]][n_clusters if row["outlier"] else row["cluster"]] += 1
+        for row in assigned.read(key, ["target_lang", "cluster", "outlier"]).to_pylist():
+            counts[row["target_lang"]][n_clusters if row["outlier"] else row["cluster"]] += 1
     return counts
 
 
@@ -105,7 +105,7 @@ def newsletters(data: Path, output: str, seed: int, part: int) -> RunConfig:
         "output": output,
         "seed": seed,
         "sources": {
-            "usage": {"role": "target", "path": str(folder / "usage.jsonl"), **text},
+            "usage": {"role": "usage", "path": str(folder / "usage.jsonl"), **text},
             "current": {"role": "current", "path": str(folder / "current.jsonl"), **text},
             "tldr": {
                 "role": "pool",
@@ -134,7 +134,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 def measure(
     config: RunConfig, features: str, strategies: Sequence[str], budgets: Sequence[int], topics: Path | None
 ) -> list[dict[str, Any]]:
-    """One row for each owner, strategy and budget."""
+    """One row for each target language, strategy and budget."""
     session = Session(storage.absolute(config.output), config.ray, Display(), config.name)
     run = plan(config)
     clustered = cluster_documents(config, run, session)
@@ -146,20 +146,22 @@ def measure(
     for name in strategies:
         for budget in budgets if name != "all" else [0]:
             given = SampleConfig(budget=budget or 1, language_features=features, **BY_CLUSTERS_ALONE)
-            sampled = sample(clustered.inputs, config.target, with_strategy(given, name), session)
+            sampled = sample(clustered.inputs, config.usage, with_strategy(given, name), session)
             drawn = sampled.read(DRAW)
-            problems = {p.owner: p for p in build_problems(sampled.read(HISTOGRAMS), nothing, {}, distance)}
+            problems = {p.target_lang: p for p in build_problems(sampled.read(HISTOGRAMS), nothing, {}, distance)}
             for found in compared(name, sampled, session.stages[-1]):
-                mine = drawn.filter(pc.equal(drawn["owner"], found.owner))
+                mine = drawn.filter(pc.equal(drawn["target_lang"], found.target_lang))
                 ids = mine["doc_id"].to_pylist()
                 body = found.certificate
-                if found.owner in unseen:
+                if found.target_lang in unseen:
                     selected = np.bincount(mine["cluster"].to_numpy(), minlength=n_clusters + 1)
-                    problem = dataclasses.replace(problems[found.owner], heldout=unseen[found.owner], heldout_squares=0)
+                    problem = dataclasses.replace(
+                        problems[found.target_lang], heldout=unseen[found.target_lang], heldout_squares=0
+                    )
                     body = body | _judged(problem, selected, config.seed)
                 rows.append(
                     {
-                        "owner": found.owner,
+                        "target_lang": found.target_lang,
                         "strategy": name,
                         "budget": budget,
                         "seed": config.seed,
@@ -171,7 +173,7 @@ def measure(
                         "documents": body["selected_documents"],
                         "near_duplicates": body["near_duplicates"],
                         "effective_languages": round(found.effective_languages, 1),
-                        "own_language": round(found.languages.get(found.owner, 0.0), 4),
+                        "own_language": round(found.languages.get(found.target_lang, 0.0), 4),
                         "missing_topics": None
                         if missing is None
                         else round(sum(i in missing for i in ids) / len(ids), 4),
@@ -181,8 +183,8 @@ def measure(
     return rows
 
 
-def _judged(problem: OwnerProblem, selected: NDArray[np.int64], seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng(seeding.child_seed(seed, "certificate", problem.owner))
+def _judged(problem: Problem, selected: NDArray[np.int64], seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seeding.child_seed(seed, "certificate", problem.target_lang))
     heldout = HeldOut(problem.heldout, problem.heldout_effective)
     return certify(heldout, problem.current, selected, np.append(problem.cluster_capacity, 0), rng)
 
@@ -204,27 +206,30 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     The lowest divergence of a target is bold; a star says that in every seed the interval of the reduction over a
     random selection of the same size lies above zero.
     """
-    owners = list(dict.fromkeys(row["owner"] for row in rows))
+    target_langs = list(dict.fromkeys(row["target_lang"] for row in rows))
     strategies = list(dict.fromkeys(row["strategy"] for row in rows))
-    before = {owner: statistics.mean(row["before"]["jsd"] for row in rows if row["owner"] == owner) for owner in owners}
-    lines = ["Before: " + ", ".join(f"{owner} {value:.3f}" for owner, value in before.items())]
+    before = {
+        target_lang: statistics.mean(row["before"]["jsd"] for row in rows if row["target_lang"] == target_lang)
+        for target_lang in target_langs
+    }
+    lines = ["Before: " + ", ".join(f"{target_lang} {value:.3f}" for target_lang, value in before.items())]
     for budget in sorted({row["budget"] for row in rows if row["budget"]}):
         cells = {
-            (strategy, owner): [
+            (strategy, target_lang): [
                 row
                 for row in rows
-                if (row["strategy"], row["owner"]) == (strategy, owner) and row["budget"] in (budget, 0)
+                if (row["strategy"], row["target_lang"]) == (strategy, target_lang) and row["budget"] in (budget, 0)
             ]
             for strategy in strategies
-            for owner in owners
+            for target_lang in target_langs
         }
-        best = {o: min(_mean(cells[s, o], "after", "jsd") for s in strategies) for o in owners}
+        best = {o: min(_mean(cells[s, o], "after", "jsd") for s in strategies) for o in target_langs}
         lines += [f"\n**Budget {budget:,}**\n"]
-        heads = ["strategy", *owners, "missing topics", "languages", "distinct documents", "passed over", "s"]
+        heads = ["strategy", *target_langs, "missing topics", "languages", "distinct documents", "passed over", "s"]
         lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
         for strategy in strategies:
-            divergences = [_divergence(cells[strategy, owner], best[owner]) for owner in owners]
-            group = [row for owner in owners for row in cells[strategy, owner]]
+            divergences = [_divergence(cells[strategy, target_lang], best[target_lang]) for target_lang in target_langs]
+            group = [row for target_lang in target_langs for row in cells[strategy, target_lang]]
             topics = [row["missing_topics"] for row in group if row["missing_topics"] is not None]
             lines.append(
                 f"| `{strategy}` | {' | '.join(divergences)} | {statistics.mean(topics):.3f} "
@@ -265,13 +270,11 @@ def main() -> None:
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "date": time.strftime("%Y-%m-%d")}
     with tempfile.TemporaryDirectory() as output:
         for seed in map(int, arguments.seeds.split(",")):
-            for target in arguments.targets.split(","):
+            for usage in arguments.usage.split(","):
                 made = (
-                    sib200(data, output, seed)
-                    if target == "sib200"
-                    else newsletters(data, output, seed, arguments.part)
+                    sib200(data, output, seed) if usage == "sib200" else newsletters(data, output, seed, arguments.part)
                 )
-                topics = data if target == "sib200" else None
+                topics = data if usage == "sib200" else None
                 rows += measure(made, str(data / "linguistic"), arguments.strategies.split(","), budgets, topics)
                 body = {"machine": machine, "part": arguments.part, "rows": rows}
                 arguments.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Does a selection find topics it was never told? SIB-200, four owners, geography and entertainment missing.
+"""Does a selection find topics it was never told? SIB-200, four target languages, geography and entertainment missing.
 
 Runs ``docs/examples/sib200.yaml`` with each strategy and number of clusters over one set of embeddings and prints, for
-each owner, the share of selected rows of a missing topic. Topic labels are read here only, to score. The pool is one
-set of sentences in 170 languages: ``nearest`` fills the budget with translations, ``default`` draws what is asked for
-in at most two languages. Of four to six held-out sentences an owner, too few for most certificates: ``certified`` says
-how many there are, and ``jsd_after`` is their mean.
+each target language, the share of selected rows of a missing topic. Topic labels are read here only, to score. The pool
+is one set of sentences in 170 languages: ``nearest`` fills the budget with translations, ``default`` draws what is
+asked for in at most two languages. Of four to six held-out sentences a target language, too few for most certificates:
+``certified`` says how many there are, and ``jsd_after`` is their mean.
 
     python benchmarks/sib200_selection.py --data ../shared/data
 """
@@ -33,11 +33,11 @@ SETTINGS = {"nearest": ["sample.shortfall=nearest", "sample.max_copies=off"], "d
 """Of strategies with cluster quotas; the others fill the budget as they always do."""
 
 
-def missing_share(run_path: str, owner: str, data: Path) -> float:
-    """Share of an owner's selected rows whose hidden topic is one of the missing."""
+def missing_share(run_path: str, target_lang: str, data: Path) -> float:
+    """Share of a target language's selected rows whose hidden topic is one of the missing."""
     import pyarrow.dataset as ds
 
-    rows = ds.dataset(f"{run_path}/selection/{owner}", format="parquet").to_table(["uri", "row"]).to_pylist()
+    rows = ds.dataset(f"{run_path}/selection/{target_lang}", format="parquet").to_table(["uri", "row"]).to_pylist()
     return sum(topics_of(data / "sib200" / row["uri"])[row["row"]] in MISSING for row in rows) / len(rows)
 
 
@@ -50,7 +50,7 @@ def topics_of(path: Path) -> list[str]:
 def measure(
     data: Path, output: str, strategies: list[str], clusters: list[int], seeds: list[int], overrides: list[str]
 ) -> list[dict[str, Any]]:
-    """Missing-topic share by number of clusters and strategy: means over seeds, by owner and over all."""
+    """Missing-topic share by number of clusters and strategy: means over seeds, by target language and over all."""
     os.environ["DATA"] = str(data)
     rows: list[dict[str, Any]] = []
     runs = [
@@ -67,7 +67,7 @@ def measure(
             sets = [f"output={output}", f"name={strategy}-{setting}-{n_clusters}-{seed}", *choices, *overrides]
             run = curate(load_config(str(CONFIG), sets))
             drawn += [body["selected_documents"] for body in run.certificate.values()]
-            shares.append({owner: missing_share(run.path, owner, data) for owner in run.languages})
+            shares.append({target_lang: missing_share(run.path, target_lang, data) for target_lang in run.languages})
             divergences += [body["after"]["jsd"] for body in run.certificate.values() if body["after"]]
         by_seed = [statistics.mean(share.values()) for share in shares]
         rows.append(
@@ -76,7 +76,10 @@ def measure(
                 "strategy": strategy,
                 "shortfall": setting,
                 "rows": round(statistics.mean(drawn), 1),
-                **{owner: round(statistics.mean(share[owner] for share in shares), 4) for owner in shares[0]},
+                **{
+                    target_lang: round(statistics.mean(share[target_lang] for share in shares), 4)
+                    for target_lang in shares[0]
+                },
                 "mean": round(statistics.mean(by_seed), 4),
                 "lowest seed": round(min(by_seed), 4),
                 "highest seed": round(max(by_seed), 4),

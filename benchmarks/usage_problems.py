@@ -1,10 +1,10 @@
-"""Selection problems of other topics, owners and languages than the published figures are of, as vectors.
+"""Selection problems of other topics, target languages and languages than the published figures are of, as vectors.
 
 SIB-200: every pair of topics but the one of ``docs/examples/sib200.yaml``, each asked for by four languages drawn from
-those that are no owners there; usage is the dev rows of the pair, current data the train rows of other topics, the pool
-the test rows of all other languages. Newsletters in English, Chinese and French, 2022 after earlier years, with all or
-few of the usage documents; the pool is a part of tldr and OLDI, and SIB-200. Vectors are the
-bundled encoder's.
+those that are no target languages there; usage is the dev rows of the pair, current data the train rows of other
+topics, the pool the test rows of all other languages. Newsletters in English, Chinese and French, 2022 after earlier
+years, with all or few of the usage documents; the pool is a part of tldr and OLDI, and SIB-200. Vectors are the bundled
+encoder's.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from compass_ray.vectors import unit_rows
 
 Vectors = NDArray[np.float32]
 Vector = NDArray[np.float64]
-OWNERS = ("amh_Ethi", "pol_Latn", "swh_Latn", "tam_Taml")  # of the published figures
+TARGET_LANGS = ("amh_Ethi", "pol_Latn", "swh_Latn", "tam_Taml")  # of the published figures
 ENCODER = load_encoder("bundled")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Vectors of a pool with its languages, and by owner of usage, current data, and usage that nothing sees."""
+    """Vectors of a pool with its languages, and by target language of usage, current data, and unseen usage."""
 
     group: str
     n_clusters: int
@@ -79,18 +79,18 @@ def sib_problems(sib: tuple[list[str], NDArray[Any], NDArray[Any], NDArray[Any]]
     for pair in itertools.combinations(sorted(set(topic)), 2):
         if set(pair) == MISSING:
             continue
-        owners = rng.choice([lang for lang in langs if lang not in OWNERS], 4, replace=False).tolist()
+        target_langs = rng.choice([lang for lang in langs if lang not in TARGET_LANGS], 4, replace=False).tolist()
         mine = np.isin(topic, pair)
-        others = [place[lang] for lang in langs if lang not in owners]
+        others = [place[lang] for lang in langs if lang not in target_langs]
         for n_clusters in (30, 100):
             yield Problem(
                 f"SIB-200, {n_clusters} clusters",
                 n_clusters,
                 x[others][:, test].reshape(-1, x.shape[2]),
                 np.repeat(others, test.sum()),
-                {owner: x[place[owner]][mine & (split == "dev")] for owner in owners},
-                {owner: x[place[owner]][~mine & (split == "train")] for owner in owners},
-                {owner: x[place[owner]][mine & (split == "train")] for owner in owners},
+                {target_lang: x[place[target_lang]][mine & (split == "dev")] for target_lang in target_langs},
+                {target_lang: x[place[target_lang]][~mine & (split == "train")] for target_lang in target_langs},
+                {target_lang: x[place[target_lang]][mine & (split == "train")] for target_lang in target_langs},
                 np.tile(np.arange(test.sum()), len(others)),
                 np.tile(mine[test], len(others)),
             )

@@ -23,7 +23,7 @@ from compass_ray.ingest.overlap import refuse_written
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.registry.config import RegistryConfig
 from compass_ray.runtime.config import RayConfig
-from compass_ray.sample.config import SampleConfig, TargetConfig
+from compass_ray.sample.config import SampleConfig, UsageConfig
 from compass_ray.yamlwords import Words
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -37,12 +37,12 @@ class RunConfig(Config):
     output: Annotated[str, EXECUTION] = Field(description="Folder for runs and cache: a local path or s3://")
     seed: int = Field(default=0, ge=0, description="Seed of every random decision")
     sources: dict[Annotated[str, Field(pattern=NAME)], SourceConfig] = Field(
-        default={}, description="Data by name; curate needs a pool and a target, adapt without a selection current data"
+        default={}, description="Data by name; curate needs a pool and usage, adapt without a selection current data"
     )
     ingest: IngestConfig = IngestConfig()
     embed: EmbedConfig = EmbedConfig()
     cluster: ClusterConfig = ClusterConfig()
-    target: TargetConfig = TargetConfig()
+    usage: UsageConfig = UsageConfig()
     sample: SampleConfig | None = Field(default=None, description="Needed by curate")
     adapt: Annotated[AdaptConfig | None, EXECUTION] = Field(default=None, description="Needed by adapt")
     registry: Annotated[RegistryConfig, EXECUTION] = RegistryConfig()
@@ -96,9 +96,9 @@ class RunConfig(Config):
             raise ValueError(
                 "nothing to do: curate needs the section sample, adapt the section adapt, monitor the section monitor"
             )
-        missing = [role for role in ("pool", "target") if role not in roles]
+        missing = [role for role in ("pool", "usage") if role not in roles]
         if self.sample is not None and missing:
-            raise ValueError(f"sources: no source has role {' or '.join(missing)}; curate needs a pool and a target")
+            raise ValueError(f"sources: no source has role {' or '.join(missing)}; curate needs a pool and usage")
         if self.sample is None and self.adapt is not None and self.adapt.run is None and "current" not in roles:
             raise ValueError(
                 "sources: nothing to train on; adapt needs a source with role current, or a selection (the section "

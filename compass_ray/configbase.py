@@ -33,7 +33,7 @@ class Config(BaseModel):
     """Base of all config models."""
 
     # An expanded variable may be a secret, and tracebacks show what pydantic says.
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def _on_disk(value: str) -> str:

@@ -42,7 +42,7 @@ DRIFT_EXIT_CODE = 10
 """Not an error: how monitoring tells a scheduler that usage has drifted."""
 
 UNKNOWN_EXIT_CODE = 11
-"""Nor this: that there is usage in a language of which no former usage is known, and that no other has drifted."""
+"""Nor this: that there is usage in a language of which no reference usage is known, and that no other has drifted."""
 
 
 class CompassError(Exception):

@@ -25,7 +25,7 @@ class Holdout:
     seed : int
         Of the run.
     fraction : float
-        Share of the target documents, in [0, 1).
+        Share of the usage documents, in [0, 1).
     """
 
     seed: int
@@ -33,7 +33,7 @@ class Holdout:
 
 
 def heldout_mask(rows: pa.Table, seed: int, fraction: float) -> NDArray[np.bool_]:
-    """Target rows that are held out, shape (n,). Equal content falls on the same side, whoever asks for it.
+    """Usage rows that are held out, shape (n,). Equal content falls on the same side, whoever asks for it.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def heldout_mask(rows: pa.Table, seed: int, fraction: float) -> NDArray[np.bool_
     seed : int
         Of the run.
     fraction : float
-        Share of the target documents that is held out, in [0, 1).
+        Share of the usage documents that is held out, in [0, 1).
     """
-    is_target: NDArray[np.bool_] = np.asarray(pc.equal(rows["role"], "target"))
-    return is_target & (seeding.uniform(records.ids_to_numpy(rows["content_id"]), seed, "holdout") < fraction)
+    is_usage: NDArray[np.bool_] = np.asarray(pc.equal(rows["role"], "usage"))
+    return is_usage & (seeding.uniform(records.ids_to_numpy(rows["content_id"]), seed, "holdout") < fraction)

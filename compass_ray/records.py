@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-ROLES = ("pool", "current", "target")
-"""pool = auxiliary data, current = what the adapter is trained on, target = how it is used."""
+ROLES = ("pool", "current", "usage")
+"""pool = auxiliary data, current = what the adapter is trained on, usage = how it is used."""
 
 ID = pa.binary(16)
 
@@ -42,10 +42,10 @@ MESSAGES = pa.list_(
 
 DOCUMENT = pa.schema(
     [
-        ("doc_id", ID),  # hash of role, owner, language and content
+        ("doc_id", ID),  # hash of role, target language, language and content
         ("content_id", ID),  # hash of the embedded text alone: equal text, equal id
         ("role", pa.string()),
-        ("owner", pa.string()),  # the target language it counts for; null in the pool
+        ("target_lang", pa.string()),  # the target language it counts for; null in the pool
         ("lang", pa.string()),  # canonical BCP-47
         ("source_lang", pa.string()),  # the code as found
         ("source", pa.string()),  # name in the config
@@ -100,7 +100,7 @@ DOCUMENT_KEYS = pa.schema(
         ("doc_id", ID),
         ("content_id", ID),
         ("role", pa.string()),
-        ("owner", pa.string()),
+        ("target_lang", pa.string()),
         ("lang", pa.string()),
         ("tokens", pa.int32()),
     ]
@@ -120,18 +120,18 @@ def embedding_schema(dim: int) -> pa.Schema:
 ASSIGNMENT = pa.schema(
     [
         *DOCUMENT_KEYS,
-        # What follows is of target rows as if k-means, where it was fitted to these embeddings, had not seen them.
+        # What follows is of usage rows as if k-means, where it was fitted to these embeddings, had not seen them.
         pa.field("cluster", pa.int32()),  # the nearest centroid, for outliers too
         pa.field("similarity", pa.float32()),  # cosine with that centroid
         pa.field("outlier", pa.bool_()),
-        pa.field("similarities", pa.list_(pa.float16())),  # of target rows: cosine with every centroid; else null
+        pa.field("similarities", pa.list_(pa.float16())),  # of usage rows: cosine with every centroid; else null
     ]
 )
 
 NEAR_USAGE = pa.schema(
     [
         ("doc_id", ID),  # of the pool
-        ("owner", pa.string()),  # the target language whose usage it nearly repeats: it may not be drawn for it
+        ("target_lang", pa.string()),  # the target language whose usage it nearly repeats: it may not be drawn for it
         ("usage", ID),  # which document of it: the lowest id, of those with the same words if there are any
         ("same_words", pa.bool_()),  # whether their words are the same; otherwise their cosine is high
     ]
@@ -140,8 +140,8 @@ NEAR_USAGE = pa.schema(
 
 HISTOGRAM = pa.schema(
     [
-        ("owner", pa.string()),
-        # pool | current | target | heldout, and of the pool what an owner may not have: ineligible | near_usage
+        ("target_lang", pa.string()),
+        # pool | current | usage | heldout, and of the pool what a target language may not have: ineligible | near_usage
         ("role", pa.string()),
         ("lang", pa.string()),
         ("cluster", pa.int32()),  # n_clusters = the outlier bin
@@ -153,14 +153,14 @@ HISTOGRAM = pa.schema(
 
 GAP = pa.schema(
     [
-        ("owner", pa.string()),
+        ("target_lang", pa.string()),
         ("cluster", pa.int32()),
         ("label", pa.string()),
         ("exemplar", pa.string()),
-        ("p_target", pa.float64()),
-        ("p_target_low", pa.float64()),
-        ("p_target_high", pa.float64()),
-        ("p_current", pa.float64()),  # null when the owner has no current data
+        ("p_usage", pa.float64()),
+        ("p_usage_low", pa.float64()),
+        ("p_usage_high", pa.float64()),
+        ("p_current", pa.float64()),  # null when the target language has no current data
         ("deficit", pa.float64()),
         ("capacity", pa.int64()),
         # What follows is null without cluster quotas: what the cluster would get from a pool without end, what near
@@ -180,7 +180,7 @@ UNMET = pa.schema(
         ("cluster", pa.int32()),
         ("label", pa.string()),
         ("exemplar", pa.string()),
-        ("usage", pa.float64()),  # the cluster's share of it
+        ("p_usage", pa.float64()),
         ("capacity", pa.int64()),
         ("asked", pa.int64()),
         ("moved_out", pa.int64()),
@@ -191,7 +191,7 @@ UNMET = pa.schema(
 
 CANDIDATE = pa.schema(
     [
-        ("owner", pa.string()),
+        ("target_lang", pa.string()),
         ("cluster", pa.int32()),
         ("lang", pa.string()),
         ("key", pa.float64()),  # higher is drawn first
@@ -201,32 +201,32 @@ CANDIDATE = pa.schema(
         ("shard", pa.int32()),
     ]
 )
-"""A document that may be drawn for an owner."""
+"""A document that may be drawn for a target language."""
 
 SUPPRESSED = pa.schema([*CANDIDATE, pa.field("duplicate_of", ID), pa.field("copy", pa.bool_())])
 """A candidate that was passed over, and the accepted document that it says again: in its language or, as a copy, in
 another one."""
 
-DIRECTION = pa.schema([("owner", pa.string()), ("vector", pa.list_(pa.float64()))])
-"""Where an owner's documents were drawn towards: what their keys were made of, beside noise."""
+DIRECTION = pa.schema([("target_lang", pa.string()), ("vector", pa.list_(pa.float64()))])
+"""Where a target language's documents were drawn towards: what their keys were made of, beside noise."""
 
 SELECTION = pa.schema(
     [
         *DOCUMENT,
-        pa.field("selected_for", pa.string()),  # the owner whose adapter it is selected for
+        pa.field("selected_for", pa.string()),  # the target language whose adapter it is selected for
         pa.field("cluster", pa.int32()),
         pa.field("asked_by", pa.int32()),  # the cluster whose usage it serves; null where no cluster's asks for it
         pa.field("similarity", pa.float32()),
         pa.field("deficit", pa.float64()),
         pa.field("quota", pa.int64()),
-        pa.field("rank", pa.int64()),  # 1-based, within owner and cluster
+        pa.field("rank", pa.int64()),  # 1-based, within target language and cluster
         pa.field("reason", pa.string()),
     ]
 )
 
 WINDOW = pa.schema(
     [
-        ("owner", pa.string()),
+        ("target_lang", pa.string()),
         ("start", pa.timestamp("us", tz="UTC")),  # of the window; null where there is but one
         ("cluster", pa.int32()),  # n_clusters = the outlier bin
         ("documents", pa.int64()),
@@ -240,7 +240,7 @@ TRAINING = pa.schema(
     [
         ("doc_id", ID),
         ("content_id", ID),
-        ("owner", pa.string()),  # whose adapter it is trained into
+        ("target_lang", pa.string()),  # whose adapter it is trained into
         ("lang", pa.string()),
         ("selected", pa.bool_()),  # from the selection, not from current data
         ("equals_usage", pa.bool_()),  # its content is that of a held-out usage row: nothing trains on it
@@ -262,7 +262,7 @@ USAGE = pa.schema(
         ("tools", pa.string()),
     ]
 )
-"""Held-out usage: rows of role target that nothing is chosen by and nothing trains on."""
+"""Held-out usage: rows of role usage that nothing is chosen by and nothing trains on."""
 
 EXAMPLE = pa.schema(
     [

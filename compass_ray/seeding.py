@@ -1,7 +1,7 @@
 """Keyed hashing: randomness that belongs to a document, not to a process.
 
 Every random decision about a document is a pure function of
-``(doc_id, seed, purpose, owner)``. It is therefore the same on any worker, in any order,
+``(doc_id, seed, purpose, target language)``. It is therefore the same on any worker, in any order,
 after any restart, and decisions for different purposes are independent of each other.
 Cost: about 20 ns a row, no state.
 """
@@ -29,7 +29,7 @@ def _digest(seed: int, parts: tuple[str, ...], size: int) -> bytes:
     return hashlib.blake2b(message, digest_size=size).digest()
 
 
-def uniform(ids: NDArray[np.uint8], seed: int, purpose: str, owner: str = "") -> NDArray[np.float64]:
+def uniform(ids: NDArray[np.uint8], seed: int, purpose: str, target_lang: str = "") -> NDArray[np.float64]:
     """A uniform number for each document.
 
     Parameters
@@ -40,8 +40,8 @@ def uniform(ids: NDArray[np.uint8], seed: int, purpose: str, owner: str = "") ->
         The run's seed.
     purpose : str
         What the number decides (``"draw"``, ``"holdout"``, ...); purposes are independent.
-    owner : str
-        The owner the decision is made for, if it is made per owner.
+    target_lang : str
+        The target language the decision is made for, if it is made per target language.
 
     Returns
     -------
@@ -49,16 +49,16 @@ def uniform(ids: NDArray[np.uint8], seed: int, purpose: str, owner: str = "") ->
         Values in the open interval (0, 1), so that logarithms are finite.
     """
     words = np.ascontiguousarray(ids).view("<u8").reshape(-1, 2)
-    key = np.frombuffer(_digest(seed, (purpose, owner), 16), dtype="<u8")
+    key = np.frombuffer(_digest(seed, (purpose, target_lang), 16), dtype="<u8")
     mixed = _mix(_mix(words[:, 0] ^ key[0]) ^ words[:, 1] ^ key[1])
     return ((mixed >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
-def gumbel(ids: NDArray[np.uint8], seed: int, purpose: str, owner: str = "") -> NDArray[np.float64]:
+def gumbel(ids: NDArray[np.uint8], seed: int, purpose: str, target_lang: str = "") -> NDArray[np.float64]:
     """Standard Gumbel noise per document: the top-k of ``log w + gumbel`` is a weighted
     sample of size k without replacement (Efraimidis & Spirakis, 2006).
     """
-    return -np.log(-np.log(uniform(ids, seed, purpose, owner)))
+    return -np.log(-np.log(uniform(ids, seed, purpose, target_lang)))
 
 
 def exponential(ids: NDArray[np.uint8], seed: int, purpose: str) -> NDArray[np.float64]:

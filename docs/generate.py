@@ -80,7 +80,7 @@ def _exit_codes() -> Iterator[str]:
         if isinstance(kind, type) and issubclass(kind, errors.CompassError) and kind is not errors.CompassError:
             yield f"| {kind.exit_code} | `{name}` | {_sentence(told[name])} |"
     yield f"| {errors.DRIFT_EXIT_CODE} | | usage has drifted (`monitor --exit-code`) |"
-    yield f"| {errors.UNKNOWN_EXIT_CODE} | | a language has no former usage to compare with (`monitor --exit-code`) |"
+    yield f"| {errors.UNKNOWN_EXIT_CODE} | | a language has no reference usage (`monitor --exit-code`) |"
 
 
 def _rows(model: type[Config], prefix: str) -> Iterator[str]:

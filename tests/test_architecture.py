@@ -31,7 +31,7 @@ SHARED = (
     "words",
     "models",
     "vectors",
-    "mass",
+    "usage_shares",
     "divergence",
     "holdout",
     "centering",
@@ -39,7 +39,7 @@ SHARED = (
     "runtime",
 )
 LEAVES = (
-    *("records", "shards", "seeding", "errors", "languages", "text", "letters", "values", "vectors", "mass"),
+    *("records", "shards", "seeding", "errors", "languages", "text", "letters", "values", "vectors", "usage_shares"),
     "divergence",
     "configbase",
 )

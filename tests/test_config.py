@@ -20,7 +20,7 @@ GOOD: dict[str, Any] = {
     "output": "out",
     "sources": {
         "web": {"role": "pool", "path": "pool/*.jsonl", "columns": {"text": "text", "lang": "lang"}},
-        "asked": {"role": "target", "path": "usage.csv", "lang": "swh_Latn"},
+        "asked": {"role": "usage", "path": "usage.csv", "lang": "swh_Latn"},
     },
     "sample": {"budget": 100},
 }
@@ -39,7 +39,7 @@ def message(raw: Any, overrides: tuple[str, ...] = ()) -> str:
 def test_a_minimal_config_has_defaults_that_work() -> None:
     config = load_config(GOOD)
     assert (config.name, config.seed) == ("default", 0)
-    assert (config.cluster.n_clusters, config.sample.strategy, config.target.holdout_fraction) == (100, "kl", 0.3)
+    assert (config.cluster.n_clusters, config.sample.strategy, config.usage.holdout_fraction) == (100, "kl", 0.3)
     assert config.sources["asked"].lang == "sw"
 
 
@@ -47,7 +47,7 @@ def test_all_errors_come_in_one_go_with_field_value_and_range() -> None:
     raw = good(
         seed=-1,
         cluster={"n_clusters": 1, "outlier_quantile": 0.3},
-        target={"holdout_fraction": 1.5},
+        usage={"holdout_fraction": 1.5},
         embed={"dtype": "int8"},
         sample={"budget": 0},
     )
@@ -60,7 +60,7 @@ def test_all_errors_come_in_one_go_with_field_value_and_range() -> None:
         "  embed.dtype: Input should be 'float32', 'float16' or 'bfloat16'; found 'int8'",
         "  sample.budget: Input should be greater than or equal to 1; found 0",
         "  seed: Input should be greater than or equal to 0; found -1",
-        "  target.holdout_fraction: Input should be less than 1; found 1.5",
+        "  usage.holdout_fraction: Input should be less than 1; found 1.5",
     ]
 
 
@@ -69,7 +69,7 @@ def test_errors_inside_a_source_name_the_source() -> None:
     raw["sources"]["web"]["role"] = "puddle"
     raw["sources"]["asked"]["lang"] = "englisch"
     text = message(raw)
-    assert "  sources.web.role: Input should be 'pool', 'current' or 'target'; found 'puddle'" in text
+    assert "  sources.web.role: Input should be 'pool', 'current' or 'usage'; found 'puddle'" in text
     assert "  sources.asked.lang: Value error, 'englisch' is no known language" in text
 
 
@@ -97,11 +97,11 @@ def test_unknown_fields_are_refused_at_every_depth(raw: dict[str, Any], line: st
 
 
 @pytest.mark.parametrize(
-    ("role", "missing"), [("pool", "target"), ("target", "pool")], ids=["without target", "without pool"]
+    ("role", "missing"), [("pool", "usage"), ("usage", "pool")], ids=["without target", "without pool"]
 )
 def test_a_run_needs_a_pool_and_a_target(role: str, missing: str) -> None:
     raw = good(sources={"one": {"role": role, "path": "a.jsonl", "lang": "en"}})
-    assert f"sources: no source has role {missing}; curate needs a pool and a target" in message(raw)
+    assert f"sources: no source has role {missing}; curate needs a pool and usage" in message(raw)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_budget_belongs_to_every_strategy_but_all(sample: dict[str, Any], good
         ({"columns": {"text": "t", "messages": "m"}}, "name exactly one of text, prompt or messages"),
         ({"columns": {"completion": "c"}}, "found none"),
         ({"columns": {"text": "t", "completion": "c"}}, "completion needs prompt beside it"),
-        ({"for": "sw"}, "pool rows belong to no owner; remove 'for'"),
+        ({"target_lang": "sw"}, "pool rows belong to no target language; remove 'target_lang'"),
     ],
 )
 def test_contradictions_in_a_source_are_explained(source: dict[str, Any], expected: str) -> None:
@@ -247,7 +247,7 @@ YAML = """
 output: out
 sources:
   web: {role: pool, path: a.jsonl, lang: en}
-  asked: {role: target, path: b.jsonl, columns: {prompt: frage, completion: antwort}, for: zh_TW, lang: "no"}
+  asked: {role: usage, path: b.jsonl, columns: {prompt: frage, completion: antwort}, target_lang: zh_TW, lang: "no"}
 sample: {budget: 5}
 """
 
@@ -261,7 +261,7 @@ def test_a_file_names_its_run_unless_it_says_otherwise(tmp_path: Path) -> None:
 
 def test_languages_in_a_file_become_canonical(tmp_path: Path) -> None:
     asked = load_config(Path(write(tmp_path, YAML))).sources["asked"]
-    assert (asked.owner, asked.lang) == ("zh-Hant", "no")
+    assert (asked.target_lang, asked.lang) == ("zh-Hant", "no")
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_configs_are_frozen() -> None:
 
 def test_a_shown_config_loads_as_the_same_config() -> None:
     config = load_config(good(embed={"prompt": "query: "}))
-    again = load_config(config.model_dump(mode="json", by_alias=True))
+    again = load_config(config.model_dump(mode="json"))
     assert again.model_dump() == config.model_dump()
 
 

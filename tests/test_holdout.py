@@ -15,7 +15,7 @@ def rows(role: str, count: int, seed: int = 0) -> pa.Table:
     return pa.table({"content_id": records.numpy_to_ids(ids), "role": pa.array([role] * count)})
 
 
-USAGE = rows("target", 20_000)
+USAGE = rows("usage", 20_000)
 
 
 def test_about_the_asked_fraction_of_usage_is_held_out() -> None:
@@ -42,15 +42,15 @@ def test_another_seed_holds_out_other_rows() -> None:
 
 
 def test_repeated_questions_fall_on_the_same_side() -> None:
-    mask = heldout_mask(pa.concat_tables([rows("target", 40)] * 3), 0, 0.5).reshape(3, 40)
+    mask = heldout_mask(pa.concat_tables([rows("usage", 40)] * 3), 0, 0.5).reshape(3, 40)
     assert (mask == mask[0]).all()
     assert 5 < mask[0].sum() < 35
 
 
 def test_a_text_that_two_languages_ask_for_is_held_out_of_both_or_of_none() -> None:
     contents = USAGE["content_id"]
-    ids = (rows("target", USAGE.num_rows, seed)["content_id"] for seed in (1, 2))  # of role, language and content
+    ids = (rows("usage", USAGE.num_rows, seed)["content_id"] for seed in (1, 2))  # of role, language and content
     one, other = (
-        USAGE.append_column("doc_id", doc_id).append_column("owner", [["sw"] * len(contents)]) for doc_id in ids
+        USAGE.append_column("doc_id", doc_id).append_column("target_lang", [["sw"] * len(contents)]) for doc_id in ids
     )
     assert (heldout_mask(one, 0, 0.3) == heldout_mask(other, 0, 0.3)).all()

@@ -61,7 +61,7 @@ def test_an_ingest_shard_is_a_document_with_notes_losses_and_a_reject() -> None:
 
 
 def test_what_sampling_joins_on_is_the_same_in_every_schema() -> None:
-    keys = ["doc_id", "content_id", "role", "owner", "lang"]
+    keys = ["doc_id", "content_id", "role", "target_lang", "lang"]
     embedding = records.embedding_schema(384)
     for schema in (records.DOCUMENT, records.ASSIGNMENT, embedding):
         assert [schema.field(name) for name in keys] == [records.DOCUMENT.field(name) for name in keys]

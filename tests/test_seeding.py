@@ -17,7 +17,7 @@ def random_ids(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 16), dtype=np.uint8)
 
 
-def uniform_in_plain_python(doc_id: bytes, seed: int, purpose: str, owner: str) -> float:
+def uniform_in_plain_python(doc_id: bytes, seed: int, purpose: str, target_lang: str) -> float:
     """The same definition in unbounded integers: what any other implementation must reproduce."""
     mask = (1 << 64) - 1
 
@@ -26,7 +26,7 @@ def uniform_in_plain_python(doc_id: bytes, seed: int, purpose: str, owner: str) 
         x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
         return x ^ (x >> 31)
 
-    key = hashlib.blake2b(f"{seed}\x1f{purpose}\x1f{owner}".encode(), digest_size=16).digest()
+    key = hashlib.blake2b(f"{seed}\x1f{purpose}\x1f{target_lang}".encode(), digest_size=16).digest()
     word = [int.from_bytes(doc_id[i : i + 8], "little") for i in (0, 8)]
     salt = [int.from_bytes(key[i : i + 8], "little") for i in (0, 8)]
     mixed = mix(mix(word[0] ^ salt[0]) ^ word[1] ^ salt[1])
@@ -37,11 +37,15 @@ def uniform_in_plain_python(doc_id: bytes, seed: int, purpose: str, owner: str) 
     doc_id=st.binary(min_size=16, max_size=16),
     seed=st.integers(0, 2**63),
     purpose=st.sampled_from(["draw", "holdout", "fit"]),
-    owner=st.sampled_from(["", "sw", "zh-Hant"]),
+    target_lang=st.sampled_from(["", "sw", "zh-Hant"]),
 )
-def test_uniform_equals_its_definition_in_plain_integers(doc_id: bytes, seed: int, purpose: str, owner: str) -> None:
+def test_uniform_equals_its_definition_in_plain_integers(
+    doc_id: bytes, seed: int, purpose: str, target_lang: str
+) -> None:
     ids = np.frombuffer(doc_id, dtype=np.uint8)[None]
-    assert seeding.uniform(ids, seed, purpose, owner)[0] == uniform_in_plain_python(doc_id, seed, purpose, owner)
+    assert seeding.uniform(ids, seed, purpose, target_lang)[0] == uniform_in_plain_python(
+        doc_id, seed, purpose, target_lang
+    )
 
 
 @given(order=st.permutations(range(12)), cut=st.integers(0, 12))
@@ -78,15 +82,15 @@ def test_numbers_lie_inside_the_open_unit_interval(doc_id: bytes) -> None:
 @pytest.mark.parametrize(
     "other",
     [(1, "draw", "sw"), (0, "holdout", "sw"), (0, "draw", "hi"), (0, "draw", "")],
-    ids=["seed", "purpose", "owner", "no owner"],
+    ids=["seed", "purpose", "target_lang", "no target language"],
 )
-def test_another_seed_purpose_or_owner_gives_independent_numbers(other: tuple[int, str, str]) -> None:
+def test_another_seed_purpose_or_target_language_gives_independent_numbers(other: tuple[int, str, str]) -> None:
     ids = random_ids(20_000)
     correlation = np.corrcoef(seeding.uniform(ids, 0, "draw", "sw"), seeding.uniform(ids, *other))[0, 1]
     assert abs(correlation) < 0.03
 
 
-def test_purpose_and_owner_do_not_run_into_each_other() -> None:
+def test_purpose_and_target_language_do_not_run_into_each_other() -> None:
     ids = random_ids(4)
     assert seeding.uniform(ids, 0, "a", "bc").tolist() != seeding.uniform(ids, 0, "ab", "c").tolist()
 

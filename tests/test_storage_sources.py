@@ -378,8 +378,8 @@ def test_addresses_that_differ_only_in_their_queries_are_refused_together(web: S
 
 def config(path: str, **fields: object) -> dict[str, object]:
     source = {"role": "pool", "path": path, "lang": "sw"}
-    target = {"role": "target", "path": "t.jsonl", "lang": "sw"}
-    return {"output": "out", "sources": {"web": source, "usage": target}, "sample": {"budget": 1}, **fields}
+    usage = {"role": "usage", "path": "t.jsonl", "lang": "sw"}
+    return {"output": "out", "sources": {"web": source, "usage": usage}, "sample": {"budget": 1}, **fields}
 
 
 def test_a_password_in_an_address_is_refused_before_any_work_and_not_shown() -> None:

@@ -18,7 +18,7 @@ CONFIG = """
 output: out
 sources:
   web: {{role: pool, path: a.jsonl, lang: en, {web}}}
-  asked: {{role: target, path: b.jsonl, {asked}}}
+  asked: {{role: usage, path: b.jsonl, {asked}}}
 sample: {{budget: 5, {sample}}}
 """
 
@@ -45,7 +45,10 @@ NO = "no, which YAML reads as false: write 'no' in quotes if it is text"
     ("given", "found"),
     [
         ({"asked": "lang: no"}, f"sources.asked.lang: Input should be a valid string; found {NO}"),
-        ({"asked": "lang: sw, for: no"}, f"sources.asked.for: Input should be a valid string; found {NO}"),
+        (
+            {"asked": "lang: sw, target_lang: no"},
+            f"sources.asked.target_lang: Input should be a valid string; found {NO}",
+        ),
         (
             {"asked": "lang: Off"},
             "sources.asked.lang: Input should be a valid string; found Off, which YAML reads as false: write 'Off' in "

@@ -44,7 +44,7 @@ def gather(
     session: Session,
     *,
     usage: Artifact | None = None,
-    owner_of_all: str | None = None,
+    target_lang_of_all: str | None = None,
     without: frozenset[str] = frozenset(),
 ) -> Artifact:
     """The rows that adapters are trained on, in the shards of the documents; schema ``records.TRAINING``.
@@ -58,8 +58,8 @@ def gather(
     data : {"union", "selection"}
     usage : Artifact, optional
         Of :func:`~compass_ray.adapt.usage.heldout_usage`: rows that equal one of its rows are marked.
-    owner_of_all : str, optional
-        Takes documents of every role and language, for this owner: what a base model is trained on.
+    target_lang_of_all : str, optional
+        Takes documents of every role and language, for this target language: what a base model is trained on.
     without : frozenset of str
         Languages left out.
     """
@@ -69,7 +69,7 @@ def gather(
         "selection": None if selection is None else selection.fingerprint,
         "data": data,
         "usage": None if usage is None else usage.fingerprint,
-        "owner_of_all": owner_of_all,
+        "target_lang_of_all": target_lang_of_all,
         "without": sorted(without),
     }
     target = artifact(session.output, "gather", body)
@@ -79,7 +79,7 @@ def gather(
         target,
         keys,
         lambda missing: map_keys(
-            _gather_shard, missing, documents, selection, current, usage, owner_of_all, without, target
+            _gather_shard, missing, documents, selection, current, usage, target_lang_of_all, without, target
         ),
     )
     return target
@@ -91,29 +91,29 @@ def _gather_shard(
     selection: Artifact | None,
     current: bool,
     usage: Artifact | None,
-    owner_of_all: str | None,
+    target_lang_of_all: str | None,
     without: frozenset[str],
     target: Artifact,
 ) -> Receipt:
     known = _usage_contents(key, usage)
     parts = [records.TRAINING.empty_table()]
     if current:
-        names = ["doc_id", "content_id", "role", "owner", "lang", "text", "messages", "tools", "reject"]
+        names = ["doc_id", "content_id", "role", "target_lang", "lang", "text", "messages", "tools", "reject"]
         rows = records.documents_only(documents.read(key, names))
-        if owner_of_all is None:
+        if target_lang_of_all is None:
             rows = rows.filter(pc.equal(rows["role"], "current"))
-            parts.append(_training_rows(rows, rows["owner"], known, selected=False))
+            parts.append(_training_rows(rows, rows["target_lang"], known, selected=False))
         else:
-            owner = pa.array([owner_of_all] * rows.num_rows, pa.string())
-            parts.append(_training_rows(rows, owner, known, selected=False))
+            target_lang = pa.array([target_lang_of_all] * rows.num_rows, pa.string())
+            parts.append(_training_rows(rows, target_lang, known, selected=False))
     if selection is not None and key in selection.manifest().receipts:
         rows = selection.read(key, ["doc_id", "content_id", "lang", "text", "messages", "tools", "selected_for"])
         parts.append(_training_rows(rows, rows["selected_for"], known, selected=True))
     table = pa.concat_tables(parts)
     if without:
         table = table.filter(pc.invert(pc.is_in(table["lang"], value_set=pa.array(sorted(without)))))
-    owners = Counter(table["owner"].to_pylist())
-    return target.write(key, table, {"documents": dict(sorted(owners.items()))})
+    target_langs = Counter(table["target_lang"].to_pylist())
+    return target.write(key, table, {"documents": dict(sorted(target_langs.items()))})
 
 
 def _usage_contents(key: str, usage: Artifact | None) -> pa.ChunkedArray:
@@ -124,11 +124,11 @@ def _usage_contents(key: str, usage: Artifact | None) -> pa.ChunkedArray:
 
 
 def _training_rows(
-    rows: pa.Table, owner: pa.ChunkedArray | pa.Array, usage: pa.ChunkedArray, *, selected: bool
+    rows: pa.Table, target_lang: pa.ChunkedArray | pa.Array, usage: pa.ChunkedArray, *, selected: bool
 ) -> pa.Table:
     columns = {name: rows[name] for name in ("doc_id", "content_id", "lang", "text", "messages", "tools")}
     columns |= {
-        "owner": owner,
+        "target_lang": target_lang,
         "selected": pa.array(np.full(rows.num_rows, selected)),
         "equals_usage": pc.is_in(rows["content_id"], value_set=usage),
     }
@@ -136,7 +136,7 @@ def _training_rows(
 
 
 def languages_of(gathered: Artifact) -> dict[str, int]:
-    """Documents by owner."""
+    """Documents by target language."""
     counts: Counter[str] = Counter()
     for receipt in gathered.manifest().receipts.values():
         counts.update(receipt.summary["documents"])
@@ -280,7 +280,7 @@ def _tokenise_language(
 
 
 def _rows_of(gathered: Artifact, lang: str) -> pa.Table:
-    """One owner's rows in the order of their ids, current ones before selected ones of the same id."""
+    """One target language's rows in the order of their ids, current ones before selected ones of the same id."""
     table = split.rows_of(lang, gathered)
     order = pc.sort_indices(
         table.set_column(0, "doc_id", table["doc_id"].cast(pa.binary())),

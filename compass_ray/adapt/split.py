@@ -54,7 +54,7 @@ def language_mask(rows: pa.Table, seed: int, fraction: float, most: int) -> NDAr
 
 def heldout_contents(lang: str, gathered: Artifact, seed: int, fraction: float, most: int) -> pa.Array:
     """Contents that one language holds out, at most ``most`` ids; to be run as a task."""
-    rows = rows_of(lang, gathered, ["content_id", "owner", "equals_usage"])
+    rows = rows_of(lang, gathered, ["content_id", "target_lang", "equals_usage"])
     return pc.unique(rows["content_id"].filter(pa.array(language_mask(rows, seed, fraction, most))))
 
 
@@ -78,10 +78,10 @@ def barred(rows: pa.Table, mask: NDArray[np.bool_], held: pa.Array) -> list[str 
 
 
 def rows_of(lang: str, gathered: Artifact, columns: Sequence[str] = records.TRAINING.names) -> pa.Table:
-    """Read one language's rows in the order of shards; ``columns`` hold ``owner``."""
+    """Read one language's rows in the order of shards; ``columns`` hold ``target_lang``."""
     parts = [records.TRAINING.empty_table().select(columns)]
     for key, receipt in gathered.manifest().receipts.items():
         if lang in receipt.summary["documents"]:
             rows = gathered.read(key, list(columns))
-            parts.append(rows.filter(pc.equal(rows["owner"], lang)))
+            parts.append(rows.filter(pc.equal(rows["target_lang"], lang)))
     return pa.concat_tables(parts)

@@ -63,7 +63,9 @@ def _usage_shard(key: str, documents: Artifact, holdout: Holdout, target: Artifa
     mask = pa.array(heldout_usage_mask(rows, holdout.seed, holdout.fraction) & rows["reject"].is_null().to_numpy())
     table = records.USAGE.empty_table()
     if pc.any(mask).as_py():
-        found = documents.read(key, ["doc_id", "content_id", "owner", "lang", "text", "messages", "tools"]).filter(mask)
+        found = documents.read(
+            key, ["doc_id", "content_id", "target_lang", "lang", "text", "messages", "tools"]
+        ).filter(mask)
         table = found.rename_columns(records.USAGE.names).cast(records.USAGE)
     languages = Counter(table["target_lang"].to_pylist())
     return target.write(key, table, {"documents": dict(sorted(languages.items()))})

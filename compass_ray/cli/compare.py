@@ -43,10 +43,12 @@ def _print(rows: list[Compared], encoder: str) -> None:
     from compass_ray.pipelines.compare import label
 
     console = results_console()
-    for owner in dict.fromkeys(row.owner for row in rows):
-        mine = [row for row in rows if row.owner == owner]
+    for target_lang in dict.fromkeys(row.target_lang for row in rows):
+        mine = [row for row in rows if row.target_lang == target_lang]
         before = estimate(mine[0].certificate["before"])
-        title = f"{language_name(owner)} ({owner}): distance from held-out usage, JSD in bits; before: {before}"
+        title = (
+            f"{language_name(target_lang)} ({target_lang}): distance from held-out usage, JSD in bits; before: {before}"
+        )
         table = Table(title=title, title_justify="left")
         table.add_column("strategy", no_wrap=True)
         for heading in ("after", "documents", "passed over", "languages", "most from", "seconds"):

@@ -27,7 +27,7 @@ def check(path: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 ty
 
     config = load_config(path, overrides)
     roles = [source.role for source in config.sources.values()]
-    counts = ", ".join(f"{roles.count(role)} {role}" for role in ("pool", "current", "target"))
+    counts = ", ".join(f"{roles.count(role)} {role}" for role in ("pool", "current", "usage"))
     plans = [f"strategy {config.sample.strategy}"] if config.sample else []
     plans += [f"adapters on {config.adapt.base}"] if config.adapt else []
     plans += [f"usage compared with {config.monitor.reference}"] if config.monitor else []
@@ -40,6 +40,4 @@ def show(path: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 typ
     from compass_ray import load_config
 
     config = load_config(path, overrides)
-    typer.echo(
-        yaml.safe_dump(config.model_dump(mode="json", by_alias=True), allow_unicode=True, sort_keys=False), nl=False
-    )
+    typer.echo(yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False), nl=False)

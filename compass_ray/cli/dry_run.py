@@ -115,7 +115,7 @@ def _language_table(surveys: Sequence[Survey]) -> Table:
 
 
 def _as_json(one: Survey) -> dict[str, Any]:
-    first = one.first(_FIRST).select(["uri", "row", "lang", "owner", "text"]).to_pylist()
+    first = one.first(_FIRST).select(["uri", "row", "lang", "target_lang", "text"]).to_pylist()
     return {
         "source": one.source,
         "files": len(one.files),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _TEXT_SHOWN = 300
 _ROWS_SHOWN = 10
-_ROLES = {"pool": "pool", "current": "current data", "target": "usage"}
+_ROLES = {"pool": "pool", "current": "current data", "usage": "usage"}
 
 Text = Annotated[
     str | None,
@@ -99,8 +99,8 @@ def _print(found: SameText) -> None:
 def _kind(found: Explanation) -> str:
     """What a document is and where it is from, in one line."""
     row = found.rows[0]
-    kind = _ROLES[row["role"]] + (f" of {_language(row['owner'])}" if row["owner"] else "")
-    lang = f", in {_language(row['lang'])}" if row["lang"] and row["lang"] != row["owner"] else ""
+    kind = _ROLES[row["role"]] + (f" of {_language(row['target_lang'])}" if row["target_lang"] else "")
+    lang = f", in {_language(row['lang'])}" if row["lang"] and row["lang"] != row["target_lang"] else ""
     rows = f" and {len(found.rows) - 1:,} more rows" if len(found.rows) > 1 else ""
     return f"{kind}{lang}: {_place(row)}{rows}"
 
@@ -131,4 +131,4 @@ def _print_document(found: Explanation) -> None:
     if found.assignment is not None and not found.verdicts:
         typer.echo("  never a candidate: documents are drawn from the pool alone")
     for verdict in found.verdicts:
-        typer.echo(f"{_language(verdict.owner)}: {'' if verdict.selected else 'not '}selected: {verdict.reason}")
+        typer.echo(f"{_language(verdict.target_lang)}: {'' if verdict.selected else 'not '}selected: {verdict.reason}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WINDOWS_SHOWN = 8
 
 ExitCode = Annotated[
-    bool, typer.Option("--exit-code", help="Exit with 10 on drift, 11 if a language has no former usage")
+    bool, typer.Option("--exit-code", help="Exit with 10 on drift, 11 if a language has no reference usage")
 ]
 
 
@@ -40,7 +40,10 @@ def command(
     if as_json:
         record = run.record
         print_json(
-            {"path": run.path, **{name: record[name] for name in ("reference", "owners", "as_of", "undated", "later")}}
+            {
+                "path": run.path,
+                **{name: record[name] for name in ("reference", "target_langs", "as_of", "undated", "later")},
+            }
         )
     else:
         print_monitored(run)
@@ -52,13 +55,13 @@ def print_monitored(run: MonitoredRun) -> None:
     """Print verdicts, windows, and the clusters that usage has moved between."""
     console = results_console()
     record = run.record
-    console.print(_window_table(record["owners"]))
-    for owner, body in record["owners"].items():
+    console.print(_window_table(record["target_langs"]))
+    for target_lang, body in record["target_langs"].items():
         for note in body["notes"]:
-            console.print(f"{owner}: {note}", markup=False)
+            console.print(f"{target_lang}: {note}", markup=False)
         drifted = [window for window in body["windows"] if window["verdict"] == "drift"]
         if drifted:
-            _print_clusters(owner, drifted[-1], console)
+            _print_clusters(target_lang, drifted[-1], console)
     if record["undated"]:
         console.print(f"{record['undated']:,} documents without a timestamp are in no window", markup=False)
     if record["later"]:
@@ -66,17 +69,17 @@ def print_monitored(run: MonitoredRun) -> None:
     console.print(f"monitor: {run.path}", markup=False, soft_wrap=True)
 
 
-def _window_table(owners: dict[str, Any]) -> Table:
+def _window_table(target_langs: dict[str, Any]) -> Table:
     table = Table(
-        title="Usage against former usage (JSD in bits, 0 is equal; AUC of vectors told apart, 0.5 is equal)",
+        title="Usage against reference usage (JSD in bits, 0 is equal; AUC of vectors told apart, 0.5 is equal)",
         title_justify="left",
     )
     for heading in ("language", "verdict", "window"):
         table.add_column(heading, no_wrap=True)
     for heading in ("documents", "divergence [95 %]", "p", "AUC [95 %]", "p", "far from clusters", "alarm"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for owner, body in owners.items():
-        first = [f"{language_name(owner)} ({owner})", body["verdict"]]
+    for target_lang, body in target_langs.items():
+        first = [f"{language_name(target_lang)} ({target_lang})", body["verdict"]]
         for window in body["windows"][-_WINDOWS_SHOWN:] or [None]:
             table.add_row(*first, *(_cells(window) if window else ["–"] * 8))
             first = ["", ""]
@@ -103,8 +106,8 @@ def _cells(window: dict[str, Any]) -> list[str]:
     ]
 
 
-def _print_clusters(owner: str, window: dict[str, Any], console: Console) -> None:
-    table = Table(title=f"Where usage of {language_name(owner)} ({owner}) has moved", title_justify="left")
+def _print_clusters(target_lang: str, window: dict[str, Any], console: Console) -> None:
+    table = Table(title=f"Where usage of {language_name(target_lang)} ({target_lang}) has moved", title_justify="left")
     table.add_column("cluster", max_width=40, overflow="ellipsis", no_wrap=True)
     for heading in ("before", "now"):
         table.add_column(heading, justify="right", no_wrap=True)

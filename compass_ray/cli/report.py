@@ -50,13 +50,13 @@ def print_run(run: CurationRun) -> None:
     console = results_console()
     print_rows(run, console)
     gaps = run.gaps.to_pylist()
-    for owner in certificate:
-        console.print(_gap_table(owner, [gap for gap in gaps if gap["owner"] == owner]))
+    for target_lang in certificate:
+        console.print(_gap_table(target_lang, [gap for gap in gaps if gap["target_lang"] == target_lang]))
     console.print(_certificate_table(certificate))
-    for owner, body in certificate.items():
-        console.print(f"{owner}: selected {language_mix(body['languages'])}", markup=False)
+    for target_lang, body in certificate.items():
+        console.print(f"{target_lang}: selected {language_mix(body['languages'])}", markup=False)
         for note in body["notes"]:
-            console.print(f"{owner}: {note}", markup=False)
+            console.print(f"{target_lang}: {note}", markup=False)
     console.print(f"run: {run.path}", markup=False, soft_wrap=True)
 
 
@@ -109,16 +109,16 @@ def print_rejected_run(config: RunConfig) -> None:
     print_rows(run_of(config), Console(stderr=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH))
 
 
-def _gap_table(owner: str, gaps: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"Largest gaps of {language_name(owner)} ({owner})", title_justify="left")
+def _gap_table(target_lang: str, gaps: list[dict[str, Any]]) -> Table:
+    table = Table(title=f"Largest gaps of {language_name(target_lang)} ({target_lang})", title_justify="left")
     table.add_column("cluster", max_width=44, overflow="ellipsis", no_wrap=True)
     for heading in ("usage", "95 % interval", "current", "gap", "asked", "available", "selected", "unmet"):
         table.add_column(heading, justify="right", no_wrap=True)
     for gap in gaps[:_GAPS_SHOWN]:
         table.add_row(
             escape(gap["label"]),
-            f"{gap['p_target']:.1%}",
-            f"{gap['p_target_low']:.1%} – {gap['p_target_high']:.1%}",
+            f"{gap['p_usage']:.1%}",
+            f"{gap['p_usage_low']:.1%} – {gap['p_usage_high']:.1%}",
             "–" if gap["p_current"] is None else f"{gap['p_current']:.1%}",
             f"{gap['deficit']:.1%}",
             _count(gap["asked"]),
@@ -136,12 +136,12 @@ def _count(value: int | None) -> str:
 def _certificate_table(certificate: dict[str, Any]) -> Table:
     title = "Certificate: distance of training data from held-out usage (JSD in bits, 0 is equal)"
     table = Table(title=title, title_justify="left")
-    table.add_column("owner")
+    table.add_column("language")
     for heading in ("before", "after", "same budget at random", "selected", "held-out documents"):
         table.add_column(heading, justify="right")
-    for owner, body in certificate.items():
+    for target_lang, body in certificate.items():
         table.add_row(
-            owner,
+            target_lang,
             *(estimate(body[name]) for name in ("before", "after", "random")),
             f"{body['selected_documents']:,}",
             _heldout(body),

@@ -64,12 +64,12 @@ class ClusterConfig(Config):
         description="Rows that the fit holds in memory over all actors (4·d bytes each), about",
     )
     outlier_quantile: float = Field(
-        default=0.99, gt=0.5, lt=1, description="Farther than this quantile of target and current rows is an outlier"
+        default=0.99, gt=0.5, lt=1, description="Farther than this quantile of usage and current rows is an outlier"
     )
     outlier_min_rows: int = Field(
         default=100,
         ge=1,
-        description="With fewer target and current rows, a language uses the quantile of its pool rows; with fewer of "
+        description="With fewer usage and current rows, a language uses the quantile of its pool rows; with fewer of "
         "these as well, the global one",
     )
     device: Annotated[Literal["auto", "cpu", "gpu"], EXECUTION] = Field(

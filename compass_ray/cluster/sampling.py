@@ -24,7 +24,7 @@ from compass_ray.holdout import heldout_mask
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
-ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
+ROLE_MASS = {"pool": 0.5, "usage": 0.25, "current": 0.25}
 
 FITTED_BY = ("doc_id", "content_id", "role", "lang")
 """Columns that say whether a row is in the sample, and with what weight."""
@@ -45,7 +45,7 @@ class Design:
         The chance that it is in the sample, in (0, 1].
     seed : int
     holdout_fraction : float
-        Share of the target documents that are never in it.
+        Share of the usage documents that are never in it.
     """
 
     weights: Mapping[Group, float]
@@ -83,7 +83,7 @@ def design_sample(groups: Mapping[Group, int], rows: int, seed: int, holdout_fra
     groups : mapping of (role, language) to int
         How many rows there are, held-out ones too.
     """
-    known = {group: count * (1 - holdout_fraction if group[0] == "target" else 1.0) for group, count in groups.items()}
+    known = {group: count * (1 - holdout_fraction if group[0] == "usage" else 1.0) for group, count in groups.items()}
     weights = kernels.row_weights(known, ROLE_MASS)
     rate, room, left = np.inf, float(rows), 1.0
     if rows < sum(known.values()):
@@ -104,7 +104,7 @@ class Sample:
     rows: ShardRows
     inclusion: NDArray[np.float64]  # (n,), the chance that the row had to be in the sample
     roles: NDArray[np.str_]  # (n,)
-    owners: NDArray[np.str_]  # (n,), empty for the pool
+    target_langs: NDArray[np.str_]  # (n,), empty for the pool
     contents: NDArray[np.uint8]  # (n, 16), equal for equal texts
 
 
@@ -141,14 +141,14 @@ def join(parts: Sequence[Sample]) -> Sample:
         ShardRows(ids[order], x, weights),
         np.concatenate([part.inclusion for part in parts])[order],
         np.concatenate([part.roles for part in parts])[order],
-        np.concatenate([part.owners for part in parts])[order],
+        np.concatenate([part.target_langs for part in parts])[order],
         np.concatenate([part.contents for part in parts])[order],
     )
 
 
 def _read(embeddings: Artifact, keys: list[str], design: Design, means: LanguageMeans) -> Sample:
     set_threads(1)
-    columns = [*FITTED_BY, "owner", "vector"]
+    columns = [*FITTED_BY, "target_lang", "vector"]
     tables = (finite_rows(embeddings.read(key, columns)) for key in keys)
     return join([sample_rows(table, design, means) for table in tables])
 
@@ -159,13 +159,13 @@ def known_rows(embeddings: pa.Table, seed: int, holdout_fraction: float) -> pa.T
 
 
 def sample_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> Sample:
-    """A shard's part of a sample, with the columns of ``FITTED_BY``, owner and vector."""
+    """A shard's part of a sample, with the columns of ``FITTED_BY``, target language and vector."""
     rows, table = fitting_rows(embeddings, design, means)
     return Sample(
         rows,
         by_group(table, design.chances),
         np.array(table["role"].to_pylist(), dtype=np.str_),
-        np.array([owner or "" for owner in table["owner"].to_pylist()], dtype=np.str_),
+        np.array([target_lang or "" for target_lang in table["target_lang"].to_pylist()], dtype=np.str_),
         records.ids_to_numpy(table["content_id"]),
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.cluster.kernels import TILE_ROWS
-from compass_ray.mass import Observed, estimate_usage
+from compass_ray.usage_shares import Observed, estimate_usage
 
 
 def simplified_silhouette(
@@ -37,32 +37,32 @@ def simplified_silhouette(
 def usage_gains(
     clusters: NDArray[np.int32],
     shares: NDArray[np.float64],
-    owners: NDArray[np.int32],
+    target_langs: NDArray[np.int32],
     copies: NDArray[np.int64],
     folds: NDArray[np.int32],
     pool: NDArray[np.int64],
     current: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """How much better than the pool an owner's other usage foretells where each target document lies, in bits.
+    """How much better than the pool a target language's other usage foretells where each usage document lies, in bits.
 
-    For a document in cluster c: ``log2 p̃(c) / p_pool(c)``, where p̃ is the mass that the selection would go by
-    (:mod:`compass_ray.mass`), from the owner's documents of the other folds. Too few clusters and usage looks like the
-    pool; too many and a document's cluster holds no other usage. Usage of other owners stays out: it may hold
-    translations of the same documents, which would speak for ever finer clusters. A cluster that the pool does not
-    reach gains nothing: no selection could serve it.
+    For a document in cluster c: ``log2 p̃(c) / p_pool(c)``, where p̃ is the share that the selection would go by
+    (:mod:`compass_ray.usage_shares`), from the target language's documents of the other folds. Too few clusters and
+    usage looks like the pool; too many and a document's cluster holds no other usage. Usage of other target languages
+    stays out: it may hold translations of the same documents, which would speak for ever finer clusters. A cluster that
+    the pool does not reach gains nothing: no selection could serve it.
 
     Parameters
     ----------
-    clusters, owners, copies, folds : ndarray of shape (n_target,), int
-        Of each target document: its cluster, the number of its owner, how often its owner has it, and its fold.
-        The codebook is fitted once, to all folds, so a cluster is that of
+    clusters, target languages, copies, folds : ndarray of shape (n_target,), int
+        Of each usage document: its cluster, the number of its target language, how often its target language has it,
+        and its fold. The codebook is fitted once, to all folds, so a cluster is that of
         :func:`~compass_ray.cluster.kernels.nearest_leave_one_out`.
     shares : ndarray of shape (n_target, n_clusters), float64
-        How each target document is shared among clusters: :func:`compass_ray.mass.soft_counts`.
+        How each usage document is shared among clusters: :func:`compass_ray.usage_shares.soft_counts`.
     pool : ndarray of shape (n_clusters,), int64
         Pool documents.
-    current : ndarray of shape (n_owners, n_clusters), int64
-        Current documents of each owner.
+    current : ndarray of shape (n_target_langs, n_clusters), int64
+        Current documents of each target language.
 
     Returns
     -------
@@ -70,17 +70,17 @@ def usage_gains(
     """
     share = pool / max(1, pool.sum())
     gains = np.zeros(len(clusters))
-    for owner in np.unique(owners):
-        mine = owners == owner
+    for target_lang in np.unique(target_langs):
+        mine = target_langs == target_lang
         for fold in np.unique(folds[mine]):
             known = mine & (folds != fold)
             counts = np.bincount(clusters[known], minlength=len(pool))
             own = np.bincount(clusters[known], copies[known] * shares[known, clusters[known]], minlength=len(pool))
             squares = np.bincount(clusters[known], copies[known], minlength=len(pool))
             observed = Observed(counts, squares, shares[known].sum(axis=0), own)
-            mass, _ = estimate_usage(observed, current[owner])
+            estimate, _ = estimate_usage(observed, current[target_lang])
             asked = np.flatnonzero(mine & (folds == fold))
             there = clusters[asked]
             reached = share[there] > 0
-            gains[asked[reached]] = np.log2(mass[there[reached]] / share[there[reached]])
+            gains[asked[reached]] = np.log2(estimate[there[reached]] / share[there[reached]])
     return gains

@@ -51,7 +51,7 @@ class CodebookSpec:
     """What a codebook is fitted with.
 
     ``space`` says what makes vectors comparable: the encoder's identity, and ``center``. ``holdout_fraction`` is the
-    share of target documents that nothing is chosen by: clusters, language means and thresholds know nothing of them.
+    share of usage documents that nothing is chosen by: clusters, language means and thresholds know nothing of them.
     """
 
     config: ClusterConfig
@@ -105,7 +105,7 @@ def fit_codebook(embeddings: Artifact, fitting: CodebookSpec, session: Session) 
 def assign(embeddings: Artifact, codebook: Artifact, session: Session, device: Device) -> Artifact:
     """Give every document with a finite vector its nearest cluster.
 
-    A target document stands for those that will come, so it goes where it would if k-means had not been fitted to it. A
+    A usage document stands for those that will come, so it goes where it would if k-means had not been fitted to it. A
     frozen codebook knows its rows only if it was fitted to these very embeddings, and HDBSCAN's medoids are not taken
     from under a document: there it is the nearest cluster.
     """
@@ -281,7 +281,7 @@ def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Ar
 def _assigned(
     embeddings: pa.Table, codebook: Codebook, device: Device
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
-    """The cluster of each row, the cosine with its centroid, and of target rows the cosines with all centroids."""
+    """The cluster of each row, the cosine with its centroid, and of usage rows the cosines with all centroids."""
     x = codebook.means.unit_rows(embeddings)
     labels, similarity = nearest_on(device)(x, codebook.centroids)
     is_usage = _usage(embeddings)
@@ -291,5 +291,5 @@ def _assigned(
 
 
 def _usage(embeddings: pa.Table) -> NDArray[np.bool_]:
-    is_usage: NDArray[np.bool_] = np.asarray(pc.equal(embeddings["role"], "target"))
+    is_usage: NDArray[np.bool_] = np.asarray(pc.equal(embeddings["role"], "usage"))
     return is_usage

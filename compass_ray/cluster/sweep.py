@@ -22,7 +22,7 @@ from compass_ray.cluster.fit import Broadcast, RowGroup, draw_centers, lloyd
 from compass_ray.cluster.sampling import Sample
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
 from compass_ray.errors import TooFewSamples
-from compass_ray.mass import cluster_weights, soft_counts
+from compass_ray.usage_shares import cluster_weights, soft_counts
 
 SEEDS = 4
 """Clusterings of each number: one alone says more of its seed than of the number (measured:
@@ -41,7 +41,7 @@ class SweepRow:
     inertia: float
     silhouette: float
     stability: float  # adjusted Rand index of two seeds (Hubert & Arabie, 1985)
-    usage_gain: float | None  # bits a target document; None without any
+    usage_gain: float | None  # bits a usage document; None without any
     usage_gain_error: float | None  # standard error of the mean over documents
 
 
@@ -79,26 +79,26 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
 
     x, weights = sample.rows.x, sample.rows.weights
     broadcast = _single_group(sample)
-    is_usage = sample.roles == "target"
-    names, owners = np.unique(sample.owners[is_usage], return_inverse=True)
+    is_usage = sample.roles == "usage"
+    names, target_langs = np.unique(sample.target_langs[is_usage], return_inverse=True)
     contents = records.codes_of(records.numpy_to_ids(sample.contents[is_usage]))
     left_out = kernels.with_copies(weights[is_usage], contents)
-    _, same, counted = np.unique(contents * len(names) + owners, return_inverse=True, return_counts=True)
-    trained_on = [(sample.roles == "current") & (sample.owners == name) for name in names]
+    _, same, counted = np.unique(contents * len(names) + target_langs, return_inverse=True, return_counts=True)
+    trained_on = [(sample.roles == "current") & (sample.target_langs == name) for name in names]
     folds = (seeding.uniform(sample.rows.ids[is_usage], seed, "fold") * _FOLDS).astype(np.int32)
     labels, inertias, silhouettes, gains = [], [], [], []
     for start in centers:
         fit = lloyd(broadcast, start[:n_clusters], max_iterations=_ITERATIONS, tol=_TOL)
         found, similarity = kernels.nearest(x, fit.centroids)
         pool, all_current = (_documents(sample, sample.roles == r, found, n_clusters) for r in ("pool", "current"))
-        of_owner = [_documents(sample, mine, found, n_clusters) for mine in trained_on]
-        current = np.array(of_owner, dtype=np.int64).reshape(-1, n_clusters)
+        of_target_lang = [_documents(sample, mine, found, n_clusters) for mine in trained_on]
+        current = np.array(of_target_lang, dtype=np.int64).reshape(-1, n_clusters)
         labels.append(found)
         inertias.append(kernels.weighted_inertia(similarity, weights))
         silhouettes.append(simplified_silhouette(x, weights, fit.centroids))
         asked, _, cosines = kernels.nearest_leave_one_out(x[is_usage], left_out, fit.centroids, fit.lengths)
         shares = soft_counts(cosines, cluster_weights(pool, all_current))
-        gains.append(usage_gains(asked, shares, owners.astype(np.int32), counted[same], folds, pool, current))
+        gains.append(usage_gains(asked, shares, target_langs.astype(np.int32), counted[same], folds, pool, current))
     agreement = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
     by_document = np.mean(gains, axis=0)
     some = len(by_document) > 1

@@ -203,7 +203,7 @@ class ShardEmbedder:
         return pa.table({"receipt": [json.dumps(asdict(receipt)) for receipt in receipts]})
 
     def _embed(self, key: str) -> Receipt:
-        columns = ["doc_id", "content_id", "role", "owner", "lang", "text", "reject"]
+        columns = ["doc_id", "content_id", "role", "target_lang", "lang", "text", "reject"]
         documents = records.documents_only(self._documents.read(key, columns))
         texts = documents["text"].to_pylist()
         tokenized = self._encoder.tokenize(texts)

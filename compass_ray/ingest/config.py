@@ -14,7 +14,7 @@ from compass_ray.ingest.templates import fields_of, is_template
 from compass_ray.languages import WIKIPEDIA, canonical_language, language_refusal
 from compass_ray.values import Scalar, written
 
-Role = Literal["pool", "current", "target"]
+Role = Literal["pool", "current", "usage"]
 Format = Literal["auto", "jsonl", "json", "parquet", "arrow", "csv", "tsv", "lines", "text", "markdown"]
 View = Literal["prompt", "completion", "full"]
 
@@ -255,11 +255,11 @@ class SourceConfig(FilesConfig):
         default=1, ge=1, description="Shorter content is left out; all turns together, as far as it is seen"
     )
     max_characters: int | None = Field(default=None, ge=1, description="Longer content is left out")
-    owner: str | None = Field(
-        default=None, alias="for", description="The target language these rows count for; their own if not given"
+    target_lang: str | None = Field(
+        default=None, description="The target language these rows count for; their own if not given"
     )
 
-    @field_validator("lang", "owner")
+    @field_validator("lang", "target_lang")
     @classmethod
     def _known_language(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None or (value == DETECT and info.field_name == "lang"):
@@ -301,8 +301,8 @@ class SourceConfig(FilesConfig):
             raise ValueError(f"name exactly one of columns.lang, lang or lang_pattern; found {ways or 'none'}")
         if self.max_characters is not None and self.max_characters < self.min_characters:
             raise ValueError(f"max_characters {self.max_characters} is below min_characters {self.min_characters}")
-        if self.role == "pool" and self.owner:
-            raise ValueError("pool rows belong to no owner; remove 'for'")
+        if self.role == "pool" and self.target_lang:
+            raise ValueError("pool rows belong to no target language; remove 'target_lang'")
         return self
 
 

@@ -50,14 +50,14 @@ class Evaluations:
         Of several, the first by evaluation, file and row is named. Cost: that of
         :func:`~compass_ray.ingest.ngrams.ngram_hashes` and a binary search per n-gram.
         """
-        hashes, owners = ngram_hashes(texts, self.lengths, vowel_marks=self.vowel_marks)
+        hashes, target_langs = ngram_hashes(texts, self.lengths, vowel_marks=self.vowel_marks)
         if not len(self.hashes):
             return {}
         at = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
         hit = self.hashes[at] == hashes
-        at, owners = at[hit], owners[hit]
-        order = np.lexsort((self.rows[at], self.sources[at], owners))
-        found, first = np.unique(owners[order], return_index=True)
+        at, target_langs = at[hit], target_langs[hit]
+        order = np.lexsort((self.rows[at], self.sources[at], target_langs))
+        found, first = np.unique(target_langs[order], return_index=True)
         places = at[order][first]
         return {
             text: f"shares a passage with {self.files[source]} row {row}"

@@ -186,15 +186,15 @@ def _check_length(content: Content, source: SourceConfig, verdicts: RowRejects) 
 def _documents(content: Content, whole: list[pa.Array], name: str, source: SourceConfig, uri: str) -> pa.Table:
     rows, langs, source_langs, times = whole
     n_rows = len(rows)
-    owners = pa.nulls(n_rows, pa.string())
+    target_langs = pa.nulls(n_rows, pa.string())
     if source.role != "pool":
-        owners = pa.repeat(source.owner, n_rows) if source.owner else langs
-    ids = hashes.doc_ids(source.role, owners.to_pylist(), langs.to_pylist(), content.hashes())
+        target_langs = pa.repeat(source.target_lang, n_rows) if source.target_lang else langs
+    ids = hashes.doc_ids(source.role, target_langs.to_pylist(), langs.to_pylist(), content.hashes())
     columns = {
         "doc_id": hashes.to_arrow(ids),
         "content_id": hashes.to_arrow(hashes.content_ids(content.keys)),
         "role": pa.repeat(source.role, n_rows),
-        "owner": owners,
+        "target_lang": target_langs,
         "lang": langs,
         "source_lang": source_langs,
         "source": pa.repeat(name, n_rows),

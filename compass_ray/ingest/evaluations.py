@@ -63,13 +63,13 @@ def evaluation_ngrams(
             faults = [*faults, *(Fault(kept.rows[row], *verdict) for row, verdict in verdicts.items())]
             _refuse_faults(name, file, faults)
             compared = [row for row in range(len(kept.rows)) if row not in verdicts]
-            grams, owners = ngram_hashes([found[row] for row in compared], lengths, vowel_marks=vowel_marks)
+            grams, target_langs = ngram_hashes([found[row] for row in compared], lengths, vowel_marks=vowel_marks)
             texts += len(compared)
             blank += len(kept.rows) - len(compared)
-            too_short += len(compared) - len(np.unique(owners))
+            too_short += len(compared) - len(np.unique(target_langs))
             hashes.append(grams)
             sources.append(np.full(len(grams), len(uris) - 1, np.int32))
-            rows.append(np.asarray(kept.rows, dtype=np.int64)[np.asarray(compared, dtype=np.intp)][owners])
+            rows.append(np.asarray(kept.rows, dtype=np.int64)[np.asarray(compared, dtype=np.intp)][target_langs])
         check_unchanged(file)
     row, source = np.concatenate(rows), np.concatenate(sources)
     order = np.lexsort((row, source))

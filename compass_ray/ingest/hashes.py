@@ -18,11 +18,14 @@ from compass_ray import records
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
+_HASHED_ROLE = {"pool": "pool", "current": "current", "usage": "target"}
+"""Roles as ids spell them. Another spelling would give all usage other ids."""
+
 
 def content_ids(keys: Iterable[bytes]) -> list[bytes]:
     """Of what is embedded, by its key.
 
-    A pool prompt that equals a question of the target has its id, though one is a chat and the other plain text.
+    A pool prompt that equals a question of usage has its id, though one is a chat and the other plain text.
     """
     return [blake2b(key, digest_size=16).digest() for key in keys]
 
@@ -49,12 +52,17 @@ def chat_hashes(chats: Iterable[Sequence[tuple[Any, ...]]], tools: Sequence[str 
     return [blake2b(b"messages\0" + chat.encode(), digest_size=16).digest() for chat in encoded]
 
 
-def doc_ids(role: str, owners: Sequence[str | None], langs: Sequence[str], contents: Iterable[bytes]) -> list[bytes]:
-    """Of role, owner, language and content."""
-    kinds = {kind: f"{role}\0{kind[0] or ''}\0{kind[1]}\0".encode() for kind in set(zip(owners, langs, strict=True))}
+def doc_ids(
+    role: str, target_langs: Sequence[str | None], langs: Sequence[str], contents: Iterable[bytes]
+) -> list[bytes]:
+    """Of role, target language, language and content."""
+    kinds = {
+        kind: f"{_HASHED_ROLE[role]}\0{kind[0] or ''}\0{kind[1]}\0".encode()
+        for kind in set(zip(target_langs, langs, strict=True))
+    }
     return [
-        blake2b(kinds[owner, lang] + content.hex().encode(), digest_size=16).digest()
-        for owner, lang, content in zip(owners, langs, contents, strict=True)
+        blake2b(kinds[target_lang, lang] + content.hex().encode(), digest_size=16).digest()
+        for target_lang, lang, content in zip(target_langs, langs, contents, strict=True)
     ]
 
 

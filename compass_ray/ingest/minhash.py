@@ -89,9 +89,9 @@ def bucket_hashes(
     tags = {lang: int.from_bytes(blake2b(lang.encode(), digest_size=8).digest(), "little") for lang in set(langs)}
     bands: Hashes = np.arange(cut.bands).astype(np.uint64)
     for start in range(0, len(texts), _BLOCK):
-        hashes, owners = ngram_hashes(texts[start : start + _BLOCK], lengths, vowel_marks=vowel_marks)
-        order = np.argsort(owners, kind="stable")
-        rows, first = np.unique(owners[order], return_index=True)
+        hashes, target_langs = ngram_hashes(texts[start : start + _BLOCK], lengths, vowel_marks=vowel_marks)
+        order = np.argsort(target_langs, kind="stable")
+        rows, first = np.unique(target_langs[order], return_index=True)
         rows = rows.astype(np.intp) + start
         values = _signatures(hashes[order], first, cut.bands * cut.rows).reshape(len(rows), cut.bands, cut.rows)
         languages = np.array([tags[langs[row]] for row in rows.tolist()], dtype=np.uint64)

@@ -114,9 +114,9 @@ def _buckets(key: str, plan: NearDuplicates) -> pa.Table:
     texts = whole_texts(pool).to_pylist()
     buckets, compared = bucket_hashes(texts, langs, plan.lengths, plan.cut, vowel_marks=plan.vowel_marks)
     hashes = buckets.ravel()
-    owners = pa.array(np.repeat(compared, plan.cut.bands))
+    target_langs = pa.array(np.repeat(compared, plan.cut.bands))
     shard = pa.repeat(pa.scalar(int(key), pa.int32()), len(hashes))
-    ids = pool["doc_id"].combine_chunks().take(owners)
+    ids = pool["doc_id"].combine_chunks().take(target_langs)
     return pa.table([pa.array(hashes), ids, shard], schema=_BUCKET)
 
 

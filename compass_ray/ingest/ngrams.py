@@ -53,23 +53,23 @@ def ngram_hashes(
     Returns
     -------
     hashes : ndarray of shape (n_ngrams,), uint64
-    owners : ndarray of shape (n_ngrams,), int64
+    target_langs : ndarray of shape (n_ngrams,), int64
         The text that each is of, ascending by block only. What a text gives does not depend on the others.
     """
     pieces = [
-        (owner, text[start : start + BLOCK])
-        for owner, text in enumerate(texts)
+        (target_lang, text[start : start + BLOCK])
+        for target_lang, text in enumerate(texts)
         for start in range(0, max(1, len(text) - _OVERLAP), BLOCK - _OVERLAP)
     ]
-    owner_of = np.array([owner for owner, _ in pieces], dtype=np.int64)
-    hashes, owners = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
+    target_lang_of = np.array([target_lang for target_lang, _ in pieces], dtype=np.int64)
+    hashes, target_langs = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
     done = 0
     for block in blocks([piece for _, piece in pieces], BLOCK):
         found, of_piece = _ngrams(tokens_of(block, vowel_marks=vowel_marks), len(block), lengths)
         hashes.append(found)
-        owners.append(owner_of[of_piece + done])
+        target_langs.append(target_lang_of[of_piece + done])
         done += len(block)
-    return np.concatenate(hashes), np.concatenate(owners)
+    return np.concatenate(hashes), np.concatenate(target_langs)
 
 
 def _ngrams(tokens: Tokens, n_texts: int, lengths: Lengths) -> tuple[Hashes, NDArray[np.int64]]:

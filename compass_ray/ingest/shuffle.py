@@ -26,7 +26,7 @@ def finish_shard(rows: pa.Table) -> pa.Table:
     """Documents sorted by id, then rejects, whatever order the rows arrived in.
 
     A pool document that occurs again becomes a reject with reason ``duplicate``; repetition in
-    target and current data is usage weight and stays. The copy that is kept is the first by
+    usage and current data is usage weight and stays. The copy that is kept is the first by
     source, uri and row.
 
     Parameters
@@ -88,7 +88,7 @@ def notes_of(shard: pa.Table) -> Iterator[tuple[str, list[str]]]:
 
 
 def count_rows(shard: pa.Table) -> dict[str, Any]:
-    """What a finished shard holds: rows by source and outcome, documents by role, owner and language.
+    """What a finished shard holds: rows by source and outcome, documents by role, target language and language.
 
     A fault counts as the rows that are lost with it. One whose rows nobody could count is one row, and is ``lost``
     too: by source and reason how many such faults there are, and how many bytes of files were lost.
@@ -108,7 +108,7 @@ def count_rows(shard: pa.Table) -> dict[str, Any]:
         else:
             rows[key] += fault["lost"]["rows"] - 1
     documents = records.documents_only(shard)
-    groups = Counter(zip(*(documents[name].to_pylist() for name in ("role", "owner", "lang")), strict=True))
+    groups = Counter(zip(*(documents[name].to_pylist() for name in ("role", "target_lang", "lang")), strict=True))
     odd = Counter(documents["source"].filter(pc.match_substring_regex(documents["text"], _MOJIBAKE)).to_pylist())
     notes = Counter((source, note) for source, said in notes_of(shard) for note in said)
     messages = pc.struct_field(shard["reject"], "message").filter(pc.equal(outcomes, "contaminated"))

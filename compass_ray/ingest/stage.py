@@ -304,11 +304,11 @@ def evaluation_counts(plan: IngestPlan) -> dict[str, dict[str, int]]:
 
 
 def document_counts(manifest: Manifest) -> dict[tuple[str, str | None, str], int]:
-    """Documents by (role, owner, language)."""
+    """Documents by (role, target language, language)."""
     counts: Counter[tuple[str, str | None, str]] = Counter()
     for receipt in manifest.receipts.values():
-        for role, owner, lang, rows in receipt.summary["documents"]:
-            counts[role, owner, lang] += rows
+        for role, target_lang, lang, rows in receipt.summary["documents"]:
+            counts[role, target_lang, lang] += rows
     return dict(counts)
 
 

@@ -59,7 +59,7 @@ class Survey:
         Files that lack a column, or have it twice, of those whose schema was looked at, and what is wrong with them.
     lost_fraction : float
         Share of the rows that these files hold.
-    owner : str or None
+    target_lang : str or None
         The target language that all rows count for, where the config says it.
     dialects : mapping
         How the csv and tsv files that were looked at are read: see :func:`~compass_ray.ingest.layouts.layouts`.
@@ -76,12 +76,12 @@ class Survey:
     dialects: Mapping[str, Mapping[str, Any]]
     misfits: tuple[str, ...] = ()
     lost_fraction: float = 0.0
-    owner: str | None = None
+    target_lang: str | None = None
 
     @property
     def target_langs(self) -> list[str]:
         """The target languages whose rows these are, if they are of usage or current data."""
-        return [self.owner] if self.owner else list(self.languages)
+        return [self.target_lang] if self.target_lang else list(self.languages)
 
     @property
     def files(self) -> list[InputFile]:
@@ -220,7 +220,7 @@ def survey(name: str, source: SourceConfig, view: View, evaluations: Evaluations
         dialects=layouts(looked, source.wanted_columns),
         misfits=tuple(misfits),
         lost_fraction=lost,
-        owner=source.owner,
+        target_lang=source.target_lang,
     )
 
 

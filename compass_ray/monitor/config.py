@@ -15,7 +15,7 @@ Period = Literal["all", "day", "week", "month"]
 class UsageConfig(SourceConfig):
     """One set of files with new usage: a source whose role goes without saying."""
 
-    role: Literal["target"] = "target"
+    role: Literal["usage"] = "usage"
 
 
 class MonitorConfig(Config):
@@ -59,7 +59,7 @@ class MonitorConfig(Config):
         default=0.55,
         ge=0.5,
         lt=1,
-        description="AUC of a classifier of new and former vectors that the lower end of its interval has to reach; "
+        description="AUC of a classifier of new and reference vectors that the lower end of its interval has to reach; "
         "0.5 is chance",
     )
     alarms: int = Field(default=1, ge=1, description="Windows with an alarm that make a drift ...")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 from compass_ray.divergence import jsd
-from compass_ray.mass import concentration, shrunk_mass
+from compass_ray.usage_shares import concentration, shrunk_shares
 
 Counts = NDArray[np.int64]
 Vector = NDArray[np.float64]
@@ -92,7 +92,7 @@ def shift(reference: Counts, window: Counts, rng: np.random.Generator) -> Shift:
     p_value = (1 + np.count_nonzero(null >= plugin - 1e-12)) / (1 + _NULL_DRAWS)
 
     uniform = np.full(len(together), 1 / len(together))
-    middle = shrunk_mass(together, uniform, concentration(together, uniform))
+    middle = shrunk_shares(together, uniform, concentration(together, uniform))
     observed = together / together.sum()
     truths, quantiles = [], []
     for step in _STEPS:

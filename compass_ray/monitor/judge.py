@@ -1,7 +1,7 @@
-"""Drift, stable or insufficient: what windows of usage say of each owner, and why.
+"""Drift, stable or insufficient: what windows of usage say of each target language, and why.
 
-An alarm needs two keys: a difference that is no chance, over all owners of a window, and one that is large enough to
-matter even at the lower end of its interval. Few documents are never called stable.
+An alarm needs two keys: a difference that is no chance, over all target languages of a window, and one that is large
+enough to matter even at the lower end of its interval. Few documents are never called stable.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CLUSTERS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Reference:
-    """What usage of an owner was.
+    """What usage of a target language was.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Reference:
 
 @dataclass
 class Judged:
-    """One window of one owner; ``change`` is None where there are too few documents to judge it by."""
+    """One window of one target language; ``change`` is None where there are too few documents to judge it by."""
 
     start: datetime | None
     counts: Counts
@@ -76,10 +76,10 @@ class Judged:
 def comparable(
     windows: pa.Table, references: Mapping[str, Reference], config: MonitorConfig
 ) -> dict[tuple[str, datetime | None], int]:
-    """Count the documents of each window, by owner and start, that is large enough to be judged."""
-    total = windows.group_by(["owner", "start"], use_threads=False).aggregate([("documents", "sum")])
-    found = {(row["owner"], row["start"]): row["documents_sum"] for row in total.to_pylist()}
-    enough = {owner for owner, one in references.items() if one.counts.sum() >= config.min_reference}
+    """Count the documents of each window, by target language and start, that is large enough to be judged."""
+    total = windows.group_by(["target_lang", "start"], use_threads=False).aggregate([("documents", "sum")])
+    found = {(row["target_lang"], row["start"]): row["documents_sum"] for row in total.to_pylist()}
+    enough = {target_lang for target_lang, one in references.items() if one.counts.sum() >= config.min_reference}
     return {key: count for key, count in found.items() if key[0] in enough and count >= config.min_documents}
 
 
@@ -90,50 +90,56 @@ def judge(
     seed: int,
     separations: Mapping[tuple[str, datetime | None], Separation] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """What became of usage, by owner.
+    """What became of usage, by target language.
 
     Parameters
     ----------
     windows : Table of schema WINDOW
-        Of all owners that have new usage.
-    references : mapping of owner to Reference
+        Of all target languages that have new usage.
+    references : mapping of target language to Reference
     config : MonitorConfig
     seed : int
-        Of the run; the draws of a window follow from it, its owner and its start.
+        Of the run; the draws of a window follow from it, its target language and its start.
     separations : mapping of (str, datetime) to Separation, optional
-        What vectors say of a window, by owner and start, where former usage has left some.
+        What vectors say of a window, by target language and start, where reference usage has left some.
 
     Returns
     -------
     dict
-        Plain JSON by owner: ``verdict``, ``reference``, ``windows`` in order of time and ``notes``. An owner that is
-        in one of the two alone is ``insufficient``.
+        Plain JSON by target language: ``verdict``, ``reference``, ``windows`` in order of time and ``notes``. A target
+        language that is in one of the two alone is ``insufficient``.
     """
-    owners = sorted({*windows["owner"].to_pylist(), *references})
+    target_langs = sorted({*windows["target_lang"].to_pylist(), *references})
     enough = comparable(windows, references, config)
-    judged = {owner: _windows_of(owner, windows, references.get(owner), enough, seed) for owner in owners}
-    for owner, mine in judged.items():
+    judged = {
+        target_lang: _windows_of(target_lang, windows, references.get(target_lang), enough, seed)
+        for target_lang in target_langs
+    }
+    for target_lang, mine in judged.items():
         for window in mine:
-            window.separation = (separations or {}).get((owner, window.start))
+            window.separation = (separations or {}).get((target_lang, window.start))
     _apply_false_discovery_rate(judged, config)
-    return {owner: _report(owner, judged[owner], windows, references.get(owner), config) for owner in owners}
+    return {
+        target_lang: _report(target_lang, judged[target_lang], windows, references.get(target_lang), config)
+        for target_lang in target_langs
+    }
 
 
 def _windows_of(
-    owner: str,
+    target_lang: str,
     windows: pa.Table,
     reference: Reference | None,
     enough: Collection[tuple[str, datetime | None]],
     seed: int,
 ) -> list[Judged]:
-    mine = windows.filter(pc.equal(windows["owner"], owner))
+    mine = windows.filter(pc.equal(windows["target_lang"], target_lang))
     found = []
     for start in sorted(set(mine["start"].to_pylist()), key=str):
         rows = _rows_of(mine, start)
         n_clusters = int(pc.max(rows["cluster"]).as_py()) if reference is None else len(reference.counts) - 1
         one = Judged(start, histogram(rows["cluster"], rows["documents"], n_clusters))
-        if reference is not None and (owner, start) in enough:
-            rng = np.random.default_rng(seeding.child_seed(seed, "monitor", owner, str(start)))
+        if reference is not None and (target_lang, start) in enough:
+            rng = np.random.default_rng(seeding.child_seed(seed, "monitor", target_lang, str(start)))
             one.change = shift(reference.counts, one.counts, rng), novelty(reference.counts, one.counts)
         found.append(one)
     return found
@@ -161,7 +167,7 @@ def _apply_false_discovery_rate(judged: Mapping[str, list[Judged]], config: Moni
 
 
 def _report(
-    owner: str, judged: Sequence[Judged], windows: pa.Table, reference: Reference | None, config: MonitorConfig
+    target_lang: str, judged: Sequence[Judged], windows: pa.Table, reference: Reference | None, config: MonitorConfig
 ) -> dict[str, Any]:
     latest = [window.verdict for window in judged if window.verdict != "insufficient"][-config.among :]
     verdict: Verdict = "insufficient"
@@ -169,32 +175,34 @@ def _report(
         verdict = "drift"
     elif len(latest) - latest.count("drift") > config.among - config.alarms:
         verdict = "stable"  # whatever the windows that are missing would say
-    mine = windows.filter(pc.equal(windows["owner"], owner))
+    mine = windows.filter(pc.equal(windows["target_lang"], target_lang))
     return {
         "verdict": verdict,
         "reference": None if reference is None else reference.origin,
         "reference_documents": 0 if reference is None else int(reference.counts.sum()),
         "windows": [_window_as_json(window, _rows_of(mine, window.start), reference) for window in judged],
-        "notes": _notes(owner, judged, reference, verdict, config),
+        "notes": _notes(target_lang, judged, reference, verdict, config),
     }
 
 
 def _notes(
-    owner: str, judged: Sequence[Judged], reference: Reference | None, verdict: Verdict, config: MonitorConfig
+    target_lang: str, judged: Sequence[Judged], reference: Reference | None, verdict: Verdict, config: MonitorConfig
 ) -> list[str]:
     if reference is None:
-        return [f"nothing is known of former usage in '{owner}': curate with some of it as a source of role target"]
+        return [
+            f"nothing is known of reference usage in '{target_lang}': curate with some of it as a source of role usage"
+        ]
     before = int(reference.counts.sum())
     if before < config.min_reference:
         return [
-            f"{before} documents of former usage are too few to tell a change from chance: at least "
+            f"{before} documents of reference usage are too few to tell a change from chance: at least "
             f"{config.min_reference} (monitor.min_reference) are needed"
         ]
     if not judged:
-        return [f"no new usage in '{owner}'"]
+        return [f"no new usage in '{target_lang}'"]
     notes = []
     if any(window.change is not None and window.separation is None for window in judged):
-        notes.append("former usage has left no vectors, so that clusters alone are compared: see docs/monitor.md")
+        notes.append("reference usage has left no vectors, so that clusters alone are compared: see docs/monitor.md")
     small = [window for window in judged if window.verdict == "insufficient"]
     if small:
         notes.append(

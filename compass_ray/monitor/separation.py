@@ -1,4 +1,4 @@
-"""Can new usage be told from former usage? A classifier of their vectors says what clusters are too coarse for.
+"""Can new usage be told from reference usage? A classifier of their vectors says what clusters are too coarse for.
 
 A few hundred documents over a hundred clusters are a few in each, and a divergence of the counts shows large changes
 only. A linear classifier looks at all dimensions of the vectors at once: trained on four fifths of both usages and
@@ -33,12 +33,12 @@ _Z = 1.959964
 
 @dataclass(frozen=True)
 class Separation:
-    """How well new usage can be told from former usage.
+    """How well new usage can be told from reference usage.
 
     Attributes
     ----------
     auc, low, high : float
-        Of pairs of a new and a former document, how many the classifier puts in the right order, in [0, 1] (0.5 is
+        Of pairs of a new and a reference document, how many the classifier puts in the right order, in [0, 1] (0.5 is
         chance), with its 95 % interval.
     p_value : float
         Of the hypothesis that both are samples of one usage.

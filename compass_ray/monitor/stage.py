@@ -1,7 +1,7 @@
-"""Monitor: assignments of new usage -> documents by owner, window and cluster.
+"""Monitor: assignments of new usage -> documents by target language, window and cluster.
 
-Cost: texts and assignments are read once; a worker holds one shard, the driver what windows, owners and clusters there
-are.
+Cost: texts and assignments are read once; a worker holds one shard, the driver what windows, target languages and
+clusters there are.
 """
 
 from __future__ import annotations

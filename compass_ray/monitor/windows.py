@@ -16,7 +16,7 @@ from compass_ray.text import EXEMPLAR_CHARACTERS, shorten
 
 Counts = NDArray[np.int64]
 
-_KEYS = ["owner", "start", "cluster"]
+_KEYS = ["target_lang", "start", "cluster"]
 _MONDAY = 4
 """Days from the epoch, a Thursday, to the first Monday."""
 
@@ -77,7 +77,7 @@ def shard_windows(
     undated = np.asarray(pc.is_null(starts)) & (period != "all")
     counted = pa.table(
         {
-            "owner": rows["owner"],
+            "target_lang": rows["target_lang"],
             "start": starts,
             "cluster": pc.if_else(rows["outlier"], pa.scalar(n_clusters, pa.int32()), rows["cluster"]),
             "documents": pa.array(np.ones(rows.num_rows, dtype=np.int64)),

@@ -201,7 +201,7 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
                 f"adapt.run: {run.path} holds records of version {found}, this compass_ray reads version "
                 f"{records.SCHEMA_VERSION}; curate again with this one, or adapt with the one that made it"
             )
-        holdout = Holdout(sampled.identity["seed"], sampled.identity["target"]["holdout_fraction"])
+        holdout = Holdout(sampled.identity["seed"], sampled.identity["usage"]["holdout_fraction"])
         return TrainingData(documents, holdout, selection, run)
     plan = ingestion.plan(config.sources, config.ingest, config.embed.view, session.output)
     manifest = ingestion.ingest(plan, config.ingest, session)
@@ -210,12 +210,12 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     publish.write_quarantine(folder, quarantined)
     publish.write_ingest(folder, plan, manifest)
     ingestion.check_usable(manifest, config.ingest, ("current",), plan.sizes)
-    return TrainingData(plan.artifact, Holdout(config.seed, config.target.holdout_fraction))
+    return TrainingData(plan.artifact, Holdout(config.seed, config.usage.holdout_fraction))
 
 
 def _heldout_usage(trained_on: TrainingData, session: Session) -> Artifact | None:
     documents = trained_on.documents
-    keys = ingestion.shards_with(documents.manifest(), "target")
+    keys = ingestion.shards_with(documents.manifest(), "usage")
     return heldout_usage(documents, keys, trained_on.holdout, session)
 
 
@@ -243,7 +243,7 @@ def reference_files(
             files[VECTORS] = vectors.read_bytes(lang)
         if config.registry.store_text != "ids":  # names of clusters are words of usage
             gaps = trained_on.run.gaps
-            mine = gaps.filter(pc.equal(gaps["owner"], lang)).select(["owner", "cluster", "label"])
+            mine = gaps.filter(pc.equal(gaps["target_lang"], lang)).select(["target_lang", "cluster", "label"])
             files["reference/labels.parquet"] = to_parquet(mine)
     return files
 

@@ -93,24 +93,26 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
     quarantined = ingestion.quarantine(documents, session)
     publish.write_ingest(planned.run.path, planned.ingest, manifest)
     try:
-        ingestion.check_usable(manifest, config.ingest, ("pool", "target"), planned.ingest.sizes)
+        ingestion.check_usable(manifest, config.ingest, ("pool", "usage"), planned.ingest.sizes)
     except DataError:
         publish.write_quarantine(planned.run.path, quarantined)  # so that the user can see what is wrong
         raise
 
     embeddings = embed(documents, config.embed, session)
-    fitting = CodebookSpec(config.cluster, planned.space, config.seed, config.target.holdout_fraction, planned.device)
+    fitting = CodebookSpec(config.cluster, planned.space, config.seed, config.usage.holdout_fraction, planned.device)
     codebook = planned.frozen or fit_codebook(embeddings, fitting, session)
     copies = _fit_copies(config, session)
-    owners = {owner for role, owner, _ in ingestion.document_counts(manifest) if role == "target" and owner}
+    target_langs = {
+        target_lang for role, target_lang, _ in ingestion.document_counts(manifest) if role == "usage" and target_lang
+    }
     inputs = SampleInputs(
         documents=documents,
         embeddings=embeddings,
         assignments=assign(embeddings, codebook, session, planned.device),
-        owners=tuple(sorted(owners)),
+        target_langs=tuple(sorted(target_langs)),
         distance=centroid_distances(read_codebook(codebook).centroids),
         seed=config.seed,
-        holdout_fraction=config.target.holdout_fraction,
+        holdout_fraction=config.usage.holdout_fraction,
         copy_similarity=None if copies is None else copies.similarity,
         with_current=config.adapt is None or config.adapt.data == "union",
     )

@@ -23,7 +23,7 @@ from compass_ray.sample.stage import DRAW, certificate, sample
 
 @dataclass(frozen=True)
 class Compared:
-    """What one strategy selected for one owner.
+    """What one strategy selected for one target language.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class Compared:
     effective_languages : float
         Exponential of the entropy of those shares: the number of equally large languages with the same entropy.
     seconds : float
-        Of the strategy, for all owners together; 0 where its artifact existed.
+        Of the strategy, for all target languages together; 0 where its artifact existed.
     """
 
     strategy: str
-    owner: str
+    target_lang: str
     certificate: dict[str, Any]
     languages: dict[str, float]
     effective_languages: float
@@ -57,7 +57,7 @@ def compare(config: RunConfig, strategies: Sequence[str], display: Display | Non
     Returns
     -------
     list of Compared
-        Owners in order, and strategies as given.
+        Target languages in order, and strategies as given.
 
     Raises
     ------
@@ -70,23 +70,23 @@ def compare(config: RunConfig, strategies: Sequence[str], display: Display | Non
     with session(storage.absolute(config.output), config.ray, display, config.name) as opened:
         inputs = cluster_documents(config, plan(config), opened).inputs
         for name, chosen in configs:
-            sampled = sample(inputs, config.target, chosen, opened)
+            sampled = sample(inputs, config.usage, chosen, opened)
             rows += compared(name, sampled, opened.stages[-1])
-    return sorted(rows, key=lambda row: row.owner)
+    return sorted(rows, key=lambda row: row.target_lang)
 
 
 def compared(strategy: str, sampled: Artifact, record: StageRecord) -> list[Compared]:
-    """What a sample artifact holds for each owner."""
+    """What a sample artifact holds for each target language."""
     drawn = sampled.read(DRAW)
     rows = []
-    for owner, body in certificate(sampled).items():
-        counts = pc.value_counts(drawn.filter(pc.equal(drawn["owner"], owner))["lang"]).to_pylist()
+    for target_lang, body in certificate(sampled).items():
+        counts = pc.value_counts(drawn.filter(pc.equal(drawn["target_lang"], target_lang))["lang"]).to_pylist()
         counts.sort(key=lambda item: (-item["counts"], item["values"]))
         total = sum(item["counts"] for item in counts)
         shares = {item["values"]: item["counts"] / total for item in counts}
         weights = np.array(list(shares.values()))
         effective = float(np.exp(-(weights * np.log(weights)).sum())) if total else 0.0
-        rows.append(Compared(strategy, owner, body, shares, effective, 0.0 if record.reused else record.seconds))
+        rows.append(Compared(strategy, target_lang, body, shares, effective, 0.0 if record.reused else record.seconds))
     return rows
 
 

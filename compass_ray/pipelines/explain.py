@@ -40,12 +40,12 @@ class Explanation:
     text : str
         What is embedded; of a reject what the quarantine would show, of a near-duplicate its beginning.
     rows : list of dict
-        Every input row with this id: source, uri, row, role, owner, lang, and ``reject``, null for the one that
-        was kept.
+        Every input row with this id: source, uri, row, role, target language, lang, and ``reject``, null for the one
+        that was kept.
     assignment : dict or None
         Cluster, similarity and outlier; null for a reject.
     verdicts : list of SelectionVerdict
-        One for each owner; empty unless the document is in the pool.
+        One for each target language; empty unless the document is in the pool.
     """
 
     doc_id: str
@@ -181,7 +181,7 @@ class _Made:
     def _verdicts(
         self, key: str, assigned: list[dict[str, Any]], same: pa.Table
     ) -> dict[bytes, list[SelectionVerdict]]:
-        """One for each owner, by id: of pool documents alone."""
+        """One for each target language, by id: of pool documents alone."""
         rows = _with_ids(self.embeddings.read(key, ["doc_id", "vector"]), [row["doc_id"] for row in assigned])
         vectors = dict(zip(rows["doc_id"].to_pylist(), unit_rows(from_column(rows["vector"])), strict=True))
         codebook = read_codebook(open_artifact(self.codebook))
@@ -190,8 +190,10 @@ class _Made:
         def verdicts_on(row: dict[str, Any]) -> list[SelectionVerdict]:
             vector, threshold = vectors[row["doc_id"]], codebook.threshold(row["lang"])
             mine = near.filter(pc.equal(near["doc_id"], pa.scalar(row["doc_id"], records.ID)))
-            owners = self.drawing.owners
-            return [verdict(row, vector, same, mine, threshold, owner, self.drawing) for owner in owners]
+            target_langs = self.drawing.target_langs
+            return [
+                verdict(row, vector, same, mine, threshold, target_lang, self.drawing) for target_lang in target_langs
+            ]
 
         return {row["doc_id"]: verdicts_on(row) for row in assigned}
 
@@ -217,6 +219,6 @@ def _text(row: Mapping[str, Any]) -> str:
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("source", "uri", "row", "role", "owner", "lang")
+    names = ("source", "uri", "row", "role", "target_lang", "lang")
     reject = row["reject"]
     return {**{name: row[name] for name in names}, "reject": reject and {k: reject[k] for k in ("reason", "message")}}

@@ -22,8 +22,8 @@ from compass_ray.monitor.judge import comparable, judge
 from compass_ray.monitor.stage import count_windows
 from compass_ray.monitor.vectors import compare_usage
 from compass_ray.pipelines import publish
-from compass_ray.pipelines.former_usage import FormerUsage, former_usage
 from compass_ray.pipelines.monitored import RECORD, WINDOWS, MonitoredRun
+from compass_ray.pipelines.reference_usage import ReferenceUsage, reference_usage
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import Session, session
 
@@ -62,7 +62,7 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
     from compass_ray.runtime.cluster import cluster_gpus
 
     run = MonitoredRun(storage.join(session.output, "runs", config.name, "monitor"))
-    former = former_usage(config, section.reference, session)
+    known = reference_usage(config, section.reference, session)
     device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
 
     ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
@@ -70,29 +70,29 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
     manifest = ingestion.ingest(plan, ingest, session)
     publish.write_quarantine(run.path, ingestion.quarantine(plan.artifact, session))
     publish.write_ingest(run.path, plan, manifest)
-    ingestion.check_usable(manifest, ingest, ("target",), plan.sizes)
+    ingestion.check_usable(manifest, ingest, ("usage",), plan.sizes)
 
     embeddings = embed(plan.artifact, config.embed, session)
     counted = []
     left_out: Counter[str] = Counter()
-    for usage in former:
+    for usage in known:
         assignments = assign(embeddings, usage.codebook, session, device)
         windows, left_out = count_windows(
             plan.artifact, assignments, usage.n_clusters, section.period, section.as_of, session
         )
-        counted.append(_of_owners(windows, usage, former))
+        counted.append(_judged_over(windows, usage, known))
     _check_dated(sum(table.num_rows for table in counted), left_out, section)
     windows = pa.concat_tables(counted)
-    owners = {owner: reference for usage in former for owner, reference in usage.owners.items()}
-    vectors = {owner: kept for usage in former for owner, kept in usage.vectors.items()}
-    enough = {key: count for key, count in comparable(windows, owners, section).items() if key[0] in vectors}
+    references = {lang: reference for usage in known for lang, reference in usage.references.items()}
+    vectors = {lang: kept for usage in known for lang, kept in usage.vectors.items()}
+    enough = {key: count for key, count in comparable(windows, references, section).items() if key[0] in vectors}
     separations = compare_usage(
         plan.artifact, embeddings, vectors, enough, section.period, section.as_of, config.seed, session
     )
     body = {
         "reference": section.reference,
         "period": section.period,
-        "owners": judge(windows, owners, section, config.seed, separations),
+        "target_langs": judge(windows, references, section, config.seed, separations),
         "as_of": None if section.as_of is None else section.as_of.isoformat(),
         **{name: left_out[name] for name in ("undated", "later")},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -106,12 +106,12 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
     return run
 
 
-def _of_owners(windows: pa.Table, usage: FormerUsage, former: list[FormerUsage]) -> pa.Table:
-    """The windows of those whose former usage lies over this codebook; the first takes those that have none."""
-    known = {owner for each in former for owner in each.owners}
-    mine = pc.is_in(windows["owner"], pa.array(sorted(usage.owners), pa.string()))
-    if usage is former[0]:
-        mine = pc.or_(mine, pc.invert(pc.is_in(windows["owner"], pa.array(sorted(known), pa.string()))))
+def _judged_over(windows: pa.Table, usage: ReferenceUsage, known: list[ReferenceUsage]) -> pa.Table:
+    """The windows of those whose reference usage lies over this codebook; the first takes those that have none."""
+    langs = {lang for each in known for lang in each.references}
+    mine = pc.is_in(windows["target_lang"], pa.array(sorted(usage.references), pa.string()))
+    if usage is known[0]:
+        mine = pc.or_(mine, pc.invert(pc.is_in(windows["target_lang"], pa.array(sorted(langs), pa.string()))))
     return windows.filter(mine)
 
 

@@ -30,25 +30,27 @@ class MonitoredRun:
 
     @property
     def record(self) -> dict[str, Any]:
-        """``drift.json``: the verdict on each owner, its windows, and where its former usage is from."""
+        """``drift.json``: the verdict on each target language, its windows, and where its reference usage is from."""
         body: dict[str, Any] = json.loads(self._bytes(RECORD))
         return body
 
     @property
     def verdicts(self) -> dict[str, str]:
-        """``drift``, ``stable`` or ``insufficient`` by owner."""
-        return {owner: body["verdict"] for owner, body in self.record["owners"].items()}
+        """``drift``, ``stable`` or ``insufficient`` by target language."""
+        return {target_lang: body["verdict"] for target_lang, body in self.record["target_langs"].items()}
 
     @property
     def drifted(self) -> list[str]:
-        """Owners whose usage has drifted."""
-        return [owner for owner, verdict in self.verdicts.items() if verdict == "drift"]
+        """Target languages whose usage has drifted."""
+        return [target_lang for target_lang, verdict in self.verdicts.items() if verdict == "drift"]
 
     @property
     def unknown(self) -> list[str]:
-        """Languages with new usage, of whose former usage nothing is known: none of it can be judged."""
-        owners = self.record["owners"]
-        return [owner for owner, body in owners.items() if body["reference"] is None and body["windows"]]
+        """Languages with new usage, of whose reference usage nothing is known: none of it can be judged."""
+        target_langs = self.record["target_langs"]
+        return [
+            target_lang for target_lang, body in target_langs.items() if body["reference"] is None and body["windows"]
+        ]
 
     @property
     def exit_code(self) -> int:
@@ -64,7 +66,7 @@ class MonitoredRun:
 
     @property
     def windows(self) -> pa.Table:
-        """New usage by owner, window and cluster, schema ``records.WINDOW``."""
+        """New usage by target language, window and cluster, schema ``records.WINDOW``."""
         return from_parquet(self._bytes(WINDOWS))
 
     def _bytes(self, name: str) -> bytes:

@@ -112,7 +112,7 @@ class Preflight:
     @property
     def near(self) -> dict[str, list[str]]:
         """Languages that usage is selected for and the pool has under neighbouring tags alone, with these."""
-        wanted = {lang: None for one in self.surveys if one.role == "target" for lang in one.target_langs}
+        wanted = {lang: None for one in self.surveys if one.role == "usage" for lang in one.target_langs}
         present = {lang: None for one in self.surveys if one.role == "pool" for lang in one.languages}
         return only_near(list(wanted), list(present))
 
@@ -278,7 +278,7 @@ def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: i
     embedders = worthwhile(n_shards, rows, embedding.ROWS_EACH, room, config.embed.actors)
     fitters = worthwhile(n_shards, fitted, actors.ROWS_EACH, cpus, config.cluster.actors)
     workers = min(cpus, n_shards)
-    pool, usage = (_documents(config, surveys, role) for role in ("pool", "target"))
+    pool, usage = (_documents(config, surveys, role) for role in ("pool", "usage"))
     vectors_compared = config.sample is None or config.sample.near_duplicates != "off"
     towards_usage = config.sample is not None and config.sample.temperature is not None
 

@@ -29,7 +29,7 @@ from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import Session, session
 
 VERSION = 1
-_OWNER = "base"
+_TARGET_LANG = "base"
 _WEIGHTS = "model.safetensors"
 _SAMPLE = 20_000
 """Documents that the tokenizer learns from, at most; it sees the first of every shard, which a hash has shuffled."""
@@ -99,20 +99,20 @@ def _pretrain(recipe: BaseRecipe, final: Path, session: Session) -> Score | None
     manifest = ingestion.ingest(plan, recipe.ingest, session)
     ingestion.check_usable(manifest, recipe.ingest, (), plan.sizes)
     excluded = _excluded(recipe, {lang for _, _, lang in ingestion.document_counts(manifest)})
-    gathered = data.gather(plan.artifact, None, "union", session, owner_of_all=_OWNER, without=excluded)
+    gathered = data.gather(plan.artifact, None, "union", session, target_lang_of_all=_TARGET_LANG, without=excluded)
 
     folder = Path(recipe.output) / f"work-{_fingerprint(recipe, gathered)}"
     _write_untrained(folder, recipe, gathered)
     source = TokenizerSource(_as_adapt(recipe, folder), None)
-    tokens = data.tokenize(gathered, [_OWNER], source, recipe.seed, session)
+    tokens = data.tokenize(gathered, [_TARGET_LANG], source, recipe.seed, session)
     training = recipe.training
-    packs = data.counts_of(tokens, _OWNER)["packs"]
+    packs = data.counts_of(tokens, _TARGET_LANG)["packs"]
     schedule = Schedule(packs, training.batch_size, training.epochs, training.max_steps, recipe.seed)
     with watched(session.display, "pretrain", schedule.steps, "updates") as tally, ray_errors():
         loop = {
             "folder": str(folder),
             "checkpoints": str(folder / "checkpoints"),
-            "owner": _OWNER,
+            "target_lang": _TARGET_LANG,
             "tokens": tokens,
             "seed": recipe.seed,
             "dtype": recipe.dtype,

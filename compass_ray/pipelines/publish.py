@@ -1,6 +1,6 @@
 """Publish: the artifacts of a run -> the folder that people and other tools read.
 
-Cost: the selection of one owner at a time is held in memory, ``run.json`` is written last.
+Cost: the selection of one target language at a time is held in memory, ``run.json`` is written last.
 """
 
 from __future__ import annotations
@@ -137,15 +137,17 @@ def write_run(
     run = planned.run
     if not _describes(run, selected):
         storage.delete(storage.join(run.path, "run.json"))
-    owners = certificate(sampled)
-    rows = {owner: _write_selection(run, owner, sampled, selected) for owner in sorted(owners)}
-    languages = {owner: body["languages"] for owner, body in owners.items()}
+    target_langs = certificate(sampled)
+    rows = {target_lang: _write_selection(run, target_lang, sampled, selected) for target_lang in sorted(target_langs)}
+    languages = {target_lang: body["languages"] for target_lang, body in target_langs.items()}
     _put(run.path, "selection/README.md", _card(rows, languages, config).encode())
-    _remove_others(run, {"selection/README.md", *(name for owner in rows for name in _files(owner, rows[owner]))})
+    _remove_others(
+        run, {"selection/README.md", *(name for target_lang in rows for name in _files(target_lang, rows[target_lang]))}
+    )
     _put(run.path, "gaps.parquet", to_parquet(sampled.read(GAPS)))
     _put(run.path, "unmet.parquet", to_parquet(unmet(sampled.read(GAPS))))
     _put(run.path, "histograms.parquet", to_parquet(sampled.read(HISTOGRAMS)))
-    _put(run.path, "certificate.json", canonical_json(owners).encode())
+    _put(run.path, "certificate.json", canonical_json(target_langs).encode())
     write_quarantine(run.path, clustered.quarantined)
     embeddings = clustered.embeddings
     body = {
@@ -167,9 +169,7 @@ def write_run(
 
 def unmet(gaps: pa.Table) -> pa.Table:
     """What usage asks for and the pool lacks, schema UNMET: by target language, most first."""
-    found = gaps.filter(pc.greater(gaps["unmet"], 0)).rename_columns(
-        [{"owner": "target_lang", "p_target": "usage"}.get(name, name) for name in gaps.column_names]
-    )
+    found = gaps.filter(pc.greater(gaps["unmet"], 0))
     order = [("target_lang", "ascending"), ("unmet", "descending"), ("cluster", "ascending")]
     return found.select(records.UNMET.names).sort_by(order).cast(records.UNMET)
 
@@ -205,32 +205,32 @@ def _embedding_faults(embeddings: Artifact) -> dict[str, int]:
     return {**counted, "unknown": sum(sum(summary["unknown"].values()) for summary in summaries)}
 
 
-def _write_selection(run: CurationRun, owner: str, sampled: Artifact, selected: Artifact) -> int:
+def _write_selection(run: CurationRun, target_lang: str, sampled: Artifact, selected: Artifact) -> int:
     drawn = sampled.read(DRAW)
-    shards = set(drawn.filter(pc.equal(drawn["owner"], owner))["shard"].to_pylist())
+    shards = set(drawn.filter(pc.equal(drawn["target_lang"], target_lang))["shard"].to_pylist())
     keys = [key for key in selected.manifest().receipts if int(key) in shards]
-    parts = (rows.filter(pc.equal(rows["selected_for"], owner)) for rows in selected.read_all(keys))
+    parts = (rows.filter(pc.equal(rows["selected_for"], target_lang)) for rows in selected.read_all(keys))
     table = pa.concat_tables([records.SELECTION.empty_table(), *parts]).sort_by(
         [("cluster", "ascending"), ("rank", "ascending")]
     )
-    for piece, name in enumerate(_files(owner, table.num_rows)):
+    for piece, name in enumerate(_files(target_lang, table.num_rows)):
         _put(run.path, name, to_parquet(_for_people(table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE))))
     return int(table.num_rows)
 
 
-def _files(owner: str, rows: int) -> list[str]:
+def _files(target_lang: str, rows: int) -> list[str]:
     pieces = max(1, -(-rows // ROWS_PER_FILE))
-    return [f"selection/{owner}/train-{piece:05d}-of-{pieces:05d}.parquet" for piece in range(pieces)]
+    return [f"selection/{target_lang}/train-{piece:05d}-of-{pieces:05d}.parquet" for piece in range(pieces)]
 
 
 def _for_people(rows: pa.Table) -> pa.Table:
     """Ids in hex, and without the columns that only stages need."""
     hexed = pa.array([value.hex() for value in rows["doc_id"].to_pylist()], pa.string())
-    return rows.set_column(0, "doc_id", hexed).drop_columns(["content_id", "owner"])
+    return rows.set_column(0, "doc_id", hexed).drop_columns(["content_id", "target_lang"])
 
 
 _COLUMNS = """\
-| `doc_id` | of role, owner, language and content |
+| `doc_id` | of role, target language, language and content |
 | `role`, `source`, `uri`, `row` | where the row is from; `role` is the source's |
 | `lang`, `source_lang` | the language, as BCP-47 and as the source writes it |
 | `text` | what was compared: all of a plain text, of a chat its prompt (or what `embed.view` says) |
@@ -250,20 +250,20 @@ _COLUMNS = """\
 def _card(rows: dict[str, int], languages: Mapping[str, Mapping[str, int]], config: RunConfig) -> str:
     """The dataset card: its header tells ``datasets.load_dataset`` where each language is."""
     configs = "".join(
-        f'- config_name: "{owner}"\n  data_files:\n  - split: train\n    path: "{owner}/train-*.parquet"\n'
-        for owner in rows
+        f'- config_name: "{target_lang}"\n  data_files:\n  - split: train\n    path: "{target_lang}/train-*.parquet"\n'
+        for target_lang in rows
     )
     strategy = None if config.sample is None else config.sample.strategy
     lines = "".join(
-        f"| {owner} | {language_name(owner)} | {count:,} | {language_mix(languages[owner])} |\n"
-        for owner, count in rows.items()
+        f"| {target_lang} | {language_name(target_lang)} | {count:,} | {language_mix(languages[target_lang])} |\n"
+        for target_lang, count in rows.items()
     )
     return (
         f"---\nconfigs:\n{configs}---\n\n# Selection of run `{config.name}`\n\n"
         f"Chosen by compass_ray {compass_ray.__version__}, strategy `{strategy}`, seed {config.seed}. "
         "Every row says in `reason` why it is here; `gaps.parquet` and `certificate.json` beside this folder hold "
         "the numbers. The texts keep the licences of their sources.\n\n"
-        f"| owner | language | documents | of which |\n|---|---|---|---|\n{lines}\n"
+        f"| target language | language | documents | of which |\n|---|---|---|---|\n{lines}\n"
         f"| column | what |\n|---|---|\n{_COLUMNS}"
     )
 

@@ -38,7 +38,7 @@ class CurationRun:
 
     @property
     def gaps(self) -> pa.Table:
-        """The gap table, schema ``records.GAP``: owners in order, largest deficit first."""
+        """The gap table, schema ``records.GAP``: target languages in order, largest deficit first."""
         return self._table("gaps")
 
     @property
@@ -48,7 +48,7 @@ class CurationRun:
 
     @property
     def histograms(self) -> pa.Table:
-        """Documents and tokens by owner, role, language and cluster, schema ``records.HISTOGRAM``."""
+        """Documents and tokens by target language, role, language and cluster, schema ``records.HISTOGRAM``."""
         return self._table("histograms")
 
     @property
@@ -73,7 +73,7 @@ class CurationRun:
 
     @property
     def certificate(self) -> dict[str, Any]:
-        """Divergence from held-out usage before, after and at random, by owner."""
+        """Divergence from held-out usage before, after and at random, by target language."""
         body: dict[str, Any] = json.loads(self._bytes("certificate.json"))
         return body
 
@@ -97,11 +97,11 @@ class CurationRun:
 
     @property
     def languages(self) -> list[str]:
-        """The owners that have a selection."""
+        """The target languages that have a selection."""
         return sorted(self.certificate)
 
     def selection(self, lang: str) -> ray.data.Dataset:
-        """The selected documents of one owner as a Ray Dataset.
+        """The selected documents of one target language as a Ray Dataset.
 
         Raises
         ------

@@ -23,8 +23,8 @@ def usage_vectors(run: CurationRun, session: Session) -> Artifact:
         If the run has not finished, or its embeddings are no longer in its cache.
     """
     histograms = run.histograms
-    usage = histograms.filter(pc.is_in(histograms["role"], pa.array(["target", "heldout"])))
-    counts = usage.group_by("owner", use_threads=False).aggregate([("documents", "sum")]).to_pylist()
+    usage = histograms.filter(pc.is_in(histograms["role"], pa.array(["usage", "heldout"])))
+    counts = usage.group_by("target_lang", use_threads=False).aggregate([("documents", "sum")]).to_pylist()
     documents, embeddings = run.artifacts("ingest", "embed")
-    by_lang = {row["owner"]: row["documents_sum"] for row in counts if row["documents_sum"]}
+    by_lang = {row["target_lang"]: row["documents_sum"] for row in counts if row["documents_sum"]}
     return keep_usage(documents, embeddings, by_lang, run.record["seed"], session)

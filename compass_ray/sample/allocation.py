@@ -13,8 +13,8 @@ Counts = NDArray[np.int64]
 _NUMPY_POPULATION = 10**9
 
 
-def kl_quotas(mass: Vector, present: Vector, capacity: Counts, budget: int) -> Counts:
-    r"""The integers that bring ``present + quotas`` closest to ``mass``.
+def kl_quotas(usage: Vector, present: Vector, capacity: Counts, budget: int) -> Counts:
+    r"""The integers that bring ``present + quotas`` closest to ``usage``.
 
     Minimises :math:`\mathrm{KL}(p \,\|\, (n+q)/(N+B))` over integers with :math:`0 \le q \le c` and
     :math:`\sum q = B`. The objective is separable and concave in each q, so the exact optimum takes the
@@ -24,8 +24,8 @@ def kl_quotas(mass: Vector, present: Vector, capacity: Counts, budget: int) -> C
 
     Parameters
     ----------
-    mass : ndarray of shape (n_clusters,), float64
-        Target mass p, positive where capacity is.
+    usage : ndarray of shape (n_clusters,), float64
+        share of usage p, positive where capacity is.
     present : ndarray of shape (n_clusters,), float64
         Documents n that are trained on anyway; 0.5 is added to keep gains finite.
     capacity : ndarray of shape (n_clusters,), int64
@@ -37,27 +37,27 @@ def kl_quotas(mass: Vector, present: Vector, capacity: Counts, budget: int) -> C
     ndarray of shape (n_clusters,), int64
         Cost O(K log(1/ε) + K log K).
     """
-    quotas = np.zeros(len(mass), dtype=np.int64)
-    wanted = (mass > 0) & (capacity > 0)
+    quotas = np.zeros(len(usage), dtype=np.int64)
+    wanted = (usage > 0) & (capacity > 0)
     room = int(capacity[wanted].sum())
     if budget < room:
-        quotas[wanted] = _kl_optimum(mass[wanted], present[wanted] + 0.5, capacity[wanted], budget)
+        quotas[wanted] = _kl_optimum(usage[wanted], present[wanted] + 0.5, capacity[wanted], budget)
         return quotas
     quotas[wanted] = capacity[wanted]
-    unwanted = capacity - quotas  # mass zero: any of them is as good, so as the pool has them
+    unwanted = capacity - quotas  # usage zero: any of them is as good, so as the pool has them
     return quotas + proportional_quotas(unwanted.astype(np.float64), unwanted, budget - room)
 
 
-def _kl_optimum(mass: Vector, n: Vector, capacity: Counts, budget: int) -> Counts:
-    """The exact optimum where all mass and capacity are positive and the budget is below the total capacity."""
+def _kl_optimum(usage: Vector, n: Vector, capacity: Counts, budget: int) -> Counts:
+    """The exact optimum where all usage and capacity are positive and the budget is below the total capacity."""
 
     def taken(theta: float) -> Counts:
         with np.errstate(over="ignore", divide="ignore"):
-            units = np.floor(1.0 / np.expm1(theta / mass) - n) + 1
+            units = np.floor(1.0 / np.expm1(theta / usage) - n) + 1
         clipped: Counts = np.clip(units, 0, capacity).astype(np.int64)
         return clipped
 
-    high = float((mass * np.log1p(1 / n)).max()) * 2
+    high = float((usage * np.log1p(1 / n)).max()) * 2
     low = float(np.finfo(float).tiny)
     quotas = taken(high)
     for _ in range(200):
@@ -69,14 +69,14 @@ def _kl_optimum(mass: Vector, n: Vector, capacity: Counts, budget: int) -> Count
             high, quotas = middle, attempt
         else:
             low = middle
-    return _take_rest(quotas, mass, n, capacity, budget)
+    return _take_rest(quotas, usage, n, capacity, budget)
 
 
-def _take_rest(quotas: Counts, mass: Vector, n: Vector, capacity: Counts, budget: int) -> Counts:
+def _take_rest(quotas: Counts, usage: Vector, n: Vector, capacity: Counts, budget: int) -> Counts:
     quotas = quotas.copy()
 
     def offer(cluster: int) -> tuple[float, int]:
-        return (-float(mass[cluster] * np.log1p(1 / (n[cluster] + quotas[cluster]))), cluster)
+        return (-float(usage[cluster] * np.log1p(1 / (n[cluster] + quotas[cluster]))), cluster)
 
     heap = [offer(int(cluster)) for cluster in np.flatnonzero(quotas < capacity)]
     heapq.heapify(heap)

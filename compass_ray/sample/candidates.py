@@ -23,34 +23,34 @@ def candidates(shard: Shard, requests: pa.Table, scorer: Scorer, known: Mapping[
     requests : Table
         Schema QUOTA, and ``nearest``: whether rows come nearest to usage first, without noise.
     known : mapping
-        What the scorer has found out, by owner.
+        What the scorer has found out, by target language.
 
     Returns
     -------
     Table of schema CANDIDATE
     """
     parts = [records.CANDIDATE.empty_table()]
-    for owner in pc.unique(requests["owner"]).to_pylist():
-        wanted = requests.filter(pc.equal(requests["owner"], owner))
-        positions = shard.pool(owner)
-        rows = _without_keys(shard, positions, owner)
+    for target_lang in pc.unique(requests["target_lang"]).to_pylist():
+        wanted = requests.filter(pc.equal(requests["target_lang"], target_lang))
+        positions = shard.pool(target_lang)
+        rows = _without_keys(shard, positions, target_lang)
         inside = Cells(wanted).of(rows) >= 0
         positions, rows = positions[inside], rows.filter(pa.array(inside))
         if wanted["nearest"][0].as_py():
-            keys = scorer.nearness(shard, positions, known.get(owner))
+            keys = scorer.nearness(shard, positions, known.get(target_lang))
         else:
-            keys = scorer.keys(shard, positions, owner, known.get(owner))
+            keys = scorer.keys(shard, positions, target_lang, known.get(target_lang))
         rows = rows.set_column(rows.schema.get_field_index("key"), "key", pa.array(keys, pa.float64()))
         parts.append(keep_best(rows.filter(pa.array(keys > -np.inf)), wanted, unit))
     return pa.concat_tables(parts)
 
 
-def _without_keys(shard: Shard, positions: Positions, owner: str) -> pa.Table:
+def _without_keys(shard: Shard, positions: Positions, target_lang: str) -> pa.Table:
     """The rows as candidates whose keys are null still: scorers look only at rows that a cell asks for."""
     rows = shard.assignments.take(pa.array(positions))
     count = rows.num_rows
     columns = {
-        "owner": pa.array([owner] * count, pa.string()),
+        "target_lang": pa.array([target_lang] * count, pa.string()),
         "cluster": rows["cluster"],
         "lang": rows["lang"],
         "key": pa.nulls(count, pa.float64()),

@@ -32,7 +32,7 @@ class CellDraw:
 
     Parameters
     ----------
-    owner : str
+    target_lang : str
         The target language.
     unit : {"documents", "tokens"}
     sameness : Sameness
@@ -46,7 +46,7 @@ class CellDraw:
 
     def __init__(
         self,
-        owner: str,
+        target_lang: str,
         unit: Unit,
         sameness: Sameness,
         tier: Mapping[str, int],
@@ -54,7 +54,13 @@ class CellDraw:
         nearest: bool = False,
         kept: pa.Table | None = None,
     ) -> None:
-        self._owner, self._unit, self._sameness, self._tier, self._nearest = owner, unit, sameness, tier, nearest
+        self._target_lang, self._unit, self._sameness, self._tier, self._nearest = (
+            target_lang,
+            unit,
+            sameness,
+            tier,
+            nearest,
+        )
         self._kept = records.CANDIDATE.empty_table() if kept is None else kept
         self._wanted: dict[Cell, int] = {}
         self._depth: dict[Cell, int] = {}  # how many candidates of a cell have been asked for
@@ -199,6 +205,6 @@ class CellDraw:
 
     def _table(self, cells: dict[Cell, int]) -> pa.Table:
         clusters, langs = [cell[0] for cell in cells], [cell[1] for cell in cells]
-        owner = [self._owner] * len(cells)
-        columns = {"owner": owner, "cluster": clusters, "lang": langs, "quota": list(cells.values())}
+        target_lang = [self._target_lang] * len(cells)
+        columns = {"target_lang": target_lang, "cluster": clusters, "lang": langs, "quota": list(cells.values())}
         return pa.table(columns, schema=QUOTA)

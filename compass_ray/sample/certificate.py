@@ -1,6 +1,6 @@
 """The certificate: how far training data are from usage, before and after, on usage nobody has used.
 
-Divergences compare the held-out target documents of an owner with what will be trained on, over
+Divergences compare the held-out usage documents of a target language with what will be trained on, over
 clusters and the outlier bin. The training data are known exactly, the held-out documents are a sample:
 estimates are corrected for its bias, and intervals hold what usages that it could be a sample of would give.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.divergence import jsd
-from compass_ray.mass import concentration, positive, shrunk_mass
 from compass_ray.sample.allocation import hypergeometric_quotas
+from compass_ray.usage_shares import concentration, positive, shrunk_shares
 
 FEWEST_HELDOUT = 5
 """Of fewer held-out documents nothing is estimated: intervals that hold the truth would hold almost everything."""
@@ -51,7 +51,7 @@ class HeldOut:
     """Held-out documents by cluster, shape (n_bins,), and the number of independent ones that they are worth.
 
     Copies of one question are counted as often as they were asked, and tell no more than one: see
-    :func:`~compass_ray.mass.effective_number`.
+    :func:`~compass_ray.usage_shares.effective_number`.
     """
 
     counts: Counts
@@ -146,7 +146,7 @@ def _plausible(heldout: HeldOut, like: Sequence[Vector]) -> Iterator[Vector]:
     unseen = max(single, 1 - _TAILS[0] ** (1 / heldout.effective))
     for towards in (_uniform(observed), *like):
         base = positive(towards)
-        yield shrunk_mass(counts, base, concentration(counts, base, within=_PLAUSIBLE))
+        yield shrunk_shares(counts, base, concentration(counts, base, within=_PLAUSIBLE))
         yield (1 - unseen) * observed + unseen * base
 
 
@@ -164,7 +164,7 @@ def _errors(heldout: HeldOut, statistic: Statistic, usage: Vector, rng: np.rando
 
 def _bias(heldout: HeldOut, statistic: Statistic, rng: np.random.Generator) -> float:
     counts, uniform = heldout.worth, _uniform(heldout.shares)
-    shrunk = shrunk_mass(counts, uniform, concentration(counts, uniform))
+    shrunk = shrunk_shares(counts, uniform, concentration(counts, uniform))
     return float(_errors(heldout, statistic, (heldout.shares + shrunk) / 2, rng).mean())
 
 
@@ -205,7 +205,7 @@ def over_random(
 def certify(
     heldout: HeldOut, current: Counts, selected: Counts, capacity: Counts, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """The certificate of one owner as plain JSON.
+    """The certificate of one target language as plain JSON.
 
     All arrays have shape (n_bins,): clusters, then the outlier bin. ``before`` and ``reduction`` (before to after) are
     null without current data, and all estimates are null with fewer than :data:`FEWEST_HELDOUT` held-out documents,
@@ -227,12 +227,12 @@ def certify(
         "reduction_over_random": None,
     }
     if not heldout.counts.sum():
-        notes.append("no held-out target documents: raise target.holdout_fraction or add target data")
+        notes.append("no held-out usage documents: raise usage.holdout_fraction or add usage")
     elif heldout.effective < FEWEST_HELDOUT:
         worth = "" if heldout.effective == heldout.counts.sum() else f", worth {heldout.effective:.1f} without copies"
         notes.append(
-            f"insufficient: {int(heldout.counts.sum()):,} held-out target documents{worth}, and at least "
-            f"{FEWEST_HELDOUT} are needed to estimate anything; raise target.holdout_fraction or add target data"
+            f"insufficient: {int(heldout.counts.sum()):,} held-out usage documents{worth}, and at least "
+            f"{FEWEST_HELDOUT} are needed to estimate anything; raise usage.holdout_fraction or add usage"
         )
     elif selected.sum():
         if current.sum():

@@ -1,4 +1,4 @@
-"""What is selected, and against what: ``target`` and ``sample`` in the config."""
+"""What is selected, and against what: ``usage`` and ``sample`` in the config."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ONLY_WITH_CLUSTER_QUOTAS = (
 )
 
 _TEMPERATURE = 0.35
-"""Chosen on other topics and owners than published figures are of: lower ones draw fewer distinct texts."""
+"""Chosen on other topics and target languages than published figures are of: lower ones draw fewer distinct texts."""
 
 
 def _yaml_off(value: Any) -> Any:
@@ -69,14 +69,14 @@ def _fractions(value: Fractions) -> dict[str, float]:
     return value if isinstance(value, dict) else {} if value is None else {"": value}
 
 
-class TargetConfig(Config):
-    """How target usage is used."""
+class UsageConfig(Config):
+    """How usage is used."""
 
     holdout_fraction: float = Field(
         default=0.3,
         ge=0,
         lt=1,
-        description="Share of target documents that the certificate measures on and nothing is chosen by",
+        description="Share of usage documents that the certificate measures on and nothing is chosen by",
     )
 
 

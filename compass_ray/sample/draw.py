@@ -1,6 +1,6 @@
 """Which documents fill the quotas: the highest keys of each cell.
 
-A cell is all that one quota asks for: an owner's documents of one cluster and language, of one language, or of
+A cell is all that one quota asks for: a target language's documents of one cluster and language, of one language, or of
 the whole pool. A document's key does not depend on other documents, so the best of a union of shards are the best of
 their bests: candidates merge in any order and grouping.
 """
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 
-QUOTA = pa.schema([("owner", pa.string()), ("cluster", pa.int32()), ("lang", pa.string()), ("quota", pa.int64())])
-"""``cluster`` and ``lang`` are null where a quota does not mind; alike in all quotas of an owner."""
+QUOTA = pa.schema([("target_lang", pa.string()), ("cluster", pa.int32()), ("lang", pa.string()), ("quota", pa.int64())])
+"""``cluster`` and ``lang`` are null where a quota does not mind; alike in all quotas of a target language."""
 
 Unit = Literal["documents", "tokens"]
 
 
-def quota_table(owner: str, languages: Sequence[str], quotas: NDArray[np.int64]) -> pa.Table:
+def quota_table(target_lang: str, languages: Sequence[str], quotas: NDArray[np.int64]) -> pa.Table:
     """The cells with a quota above zero.
 
     Parameters
@@ -37,7 +37,7 @@ def quota_table(owner: str, languages: Sequence[str], quotas: NDArray[np.int64])
     langs = [languages[column] for column in positions[-1].tolist()] if by_language else [None] * count
     return pa.table(
         {
-            "owner": pa.array([owner] * count, pa.string()),
+            "target_lang": pa.array([target_lang] * count, pa.string()),
             "cluster": pa.array(positions[0], pa.int32()) if by_cluster else pa.nulls(count, pa.int32()),
             "lang": pa.array(langs, pa.string()),
             "quota": pa.array(np.atleast_1d(quotas)[positions], pa.int64()),
@@ -51,16 +51,16 @@ class Cells:
 
     def __init__(self, quotas: pa.Table) -> None:
         self.limits: NDArray[np.int64] = quotas["quota"].to_numpy()
-        self._owners = pc.unique(quotas["owner"])
+        self._target_langs = pc.unique(quotas["target_lang"])
         self._langs = pc.unique(quotas["lang"])
         self._clusters = pc.unique(quotas["cluster"])
-        owner, cluster, lang = self._codes(quotas)
-        count = len(self._owners)
+        target_lang, cluster, lang = self._codes(quotas)
+        count = len(self._target_langs)
         self._any_cluster = np.zeros(count, dtype=bool)
         self._any_lang = np.zeros(count, dtype=bool)
-        self._any_cluster[owner] = np.asarray(quotas["cluster"].is_null())
-        self._any_lang[owner] = np.asarray(quotas["lang"].is_null())
-        names = self._names(owner, cluster, lang)
+        self._any_cluster[target_lang] = np.asarray(quotas["cluster"].is_null())
+        self._any_lang[target_lang] = np.asarray(quotas["lang"].is_null())
+        names = self._names(target_lang, cluster, lang)
         self._order = np.argsort(names, kind="stable")
         self._sorted = names[self._order]
 
@@ -68,27 +68,27 @@ class Cells:
         """Number of each row's cell, -1 where no quota asks for it, shape (n,)."""
         if not len(self._sorted):
             return np.full(rows.num_rows, -1, dtype=np.int64)
-        owner, cluster, lang = self._codes(rows)
-        known = owner >= 0
-        names = self._names(np.where(known, owner, 0), cluster, lang)
+        target_lang, cluster, lang = self._codes(rows)
+        known = target_lang >= 0
+        names = self._names(np.where(known, target_lang, 0), cluster, lang)
         place = np.minimum(np.searchsorted(self._sorted, names), len(self._sorted) - 1)
         found = known & (self._sorted[place] == names)
         return np.where(found, self._order[place], -1)
 
     def _codes(self, rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         return (
-            _code(rows["owner"], self._owners),
+            _code(rows["target_lang"], self._target_langs),
             _code(rows["cluster"], self._clusters),
             _code(rows["lang"], self._langs),
         )
 
     def _names(
-        self, owner: NDArray[np.int64], cluster: NDArray[np.int64], lang: NDArray[np.int64]
+        self, target_lang: NDArray[np.int64], cluster: NDArray[np.int64], lang: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """One number for each (owner, cluster, language), where the owner minds them; 0 is unknown or any."""
-        cluster = np.where(self._any_cluster[owner], 0, cluster + 1)
-        lang = np.where(self._any_lang[owner], 0, lang + 1)
-        name: NDArray[np.int64] = (owner * (len(self._clusters) + 1) + cluster) * (len(self._langs) + 1) + lang
+        """One number for each (target language, cluster, language), where its quotas mind them; 0 is unknown or any."""
+        cluster = np.where(self._any_cluster[target_lang], 0, cluster + 1)
+        lang = np.where(self._any_lang[target_lang], 0, lang + 1)
+        name: NDArray[np.int64] = (target_lang * (len(self._clusters) + 1) + cluster) * (len(self._langs) + 1) + lang
         return name
 
 
@@ -154,7 +154,7 @@ def by_key(rows: pa.Table, group: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def in_rank_order(drawn: pa.Table) -> NDArray[np.int64]:
-    """Positions of drawn documents by cluster, then tier, falling key and id; all of one owner."""
+    """Positions of drawn documents by cluster, then tier, falling key and id; all of one target language."""
     words = records.ids_to_words(records.ids_to_numpy(drawn["doc_id"]))
     keys = (drawn["tier"].to_numpy(), drawn["cluster"].to_numpy())
     order: NDArray[np.int64] = np.lexsort((words[:, 1], words[:, 0], -drawn["key"].to_numpy(), *keys))
@@ -162,7 +162,7 @@ def in_rank_order(drawn: pa.Table) -> NDArray[np.int64]:
 
 
 def ranks(drawn: pa.Table) -> pa.Table:
-    """Number the drawn documents of an owner from 1 within their cluster, as column ``rank`` in place of ``tier``."""
+    """Number one target language's drawn documents from 1 within their cluster: ``rank`` in place of ``tier``."""
     ordered = drawn.take(pa.array(in_rank_order(drawn)))
     position = rank_in_run(ordered["cluster"].to_numpy())
     return ordered.drop_columns(["tier"]).append_column("rank", pa.array(position + 1))

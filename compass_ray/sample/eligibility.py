@@ -27,7 +27,7 @@ _BLOCK_ROWS = 1 << 14
 
 
 def find_near_usage(
-    documents: Artifact, embeddings: Artifact, owners: Sequence[str], config: SampleConfig, session: Session
+    documents: Artifact, embeddings: Artifact, target_langs: Sequence[str], config: SampleConfig, session: Session
 ) -> Artifact:
     """Find the pool rows that nearly repeat usage, schema NEAR_USAGE, one key per shard.
 
@@ -42,7 +42,7 @@ def find_near_usage(
     }
     out = artifact(session.output, "near_usage", body)
     keys = list(embeddings.manifest().receipts)
-    session.complete(out, keys, lambda missing: _find(missing, documents, embeddings, owners, similarity, out))
+    session.complete(out, keys, lambda missing: _find(missing, documents, embeddings, target_langs, similarity, out))
     return out
 
 
@@ -50,15 +50,15 @@ def _find(
     missing: list[str],
     documents: Artifact,
     embeddings: Artifact,
-    owners: Sequence[str],
+    target_langs: Sequence[str],
     similarity: float | None,
     out: Artifact,
 ) -> Iterator[Receipt]:
     import ray
 
     task = ray.remote(num_cpus=1, max_retries=5)(_usage_of_shards)
-    blocks = [task.remote(keys, documents, embeddings, owners) for keys in _blocks(documents)]
-    yield from map_keys(_near_usage_of_shard, missing, documents, embeddings, blocks, owners, similarity, out)
+    blocks = [task.remote(keys, documents, embeddings, target_langs) for keys in _blocks(documents)]
+    yield from map_keys(_near_usage_of_shard, missing, documents, embeddings, blocks, target_langs, similarity, out)
 
 
 def _blocks(documents: Artifact) -> Iterator[list[str]]:
@@ -66,7 +66,7 @@ def _blocks(documents: Artifact) -> Iterator[list[str]]:
     keys: list[str] = []
     size = 0
     for key, receipt in documents.manifest().receipts.items():
-        rows = sum(count for role, _, _, count in receipt.summary["documents"] if role == "target")
+        rows = sum(count for role, _, _, count in receipt.summary["documents"] if role == "usage")
         if keys and size + rows > _BLOCK_ROWS:
             yield keys
             keys, size = [], 0
@@ -76,9 +76,11 @@ def _blocks(documents: Artifact) -> Iterator[list[str]]:
         yield keys
 
 
-def _usage_of_shards(keys: Sequence[str], documents: Artifact, embeddings: Artifact, owners: Sequence[str]) -> Usage:
+def _usage_of_shards(
+    keys: Sequence[str], documents: Artifact, embeddings: Artifact, target_langs: Sequence[str]
+) -> Usage:
     set_threads(1)
-    return Usage.joined([Usage.of(*_rows(key, "target", documents, embeddings), owners) for key in keys])
+    return Usage.joined([Usage.of(*_rows(key, "usage", documents, embeddings), target_langs) for key in keys])
 
 
 def _near_usage_of_shard(
@@ -86,7 +88,7 @@ def _near_usage_of_shard(
     documents: Artifact,
     embeddings: Artifact,
     blocks: Sequence[Any],
-    owners: Sequence[str],
+    target_langs: Sequence[str],
     similarity: float | None,
     out: Artifact,
 ) -> Receipt:
@@ -94,10 +96,10 @@ def _near_usage_of_shard(
 
     set_threads(1)
     pool = Compared.of(*_rows(key, "pool", documents, embeddings))
-    return out.write(key, near_usage(pool, map(ray.get, blocks), owners, similarity))
+    return out.write(key, near_usage(pool, map(ray.get, blocks), target_langs, similarity))
 
 
 def _rows(key: str, role: str, documents: Artifact, embeddings: Artifact) -> tuple[pa.Table, pa.Table]:
     """A shard's documents of a role, and the vectors of all."""
-    rows = records.documents_only(documents.read(key, ["doc_id", "role", "owner", "text", "reject"]))
+    rows = records.documents_only(documents.read(key, ["doc_id", "role", "target_lang", "text", "reject"]))
     return rows.filter(pc.equal(rows["role"], role)), embeddings.read(key, ["doc_id", "vector"])

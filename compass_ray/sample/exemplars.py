@@ -1,4 +1,4 @@
-"""Documents that stand for a cluster: candidates by shard, texts by shard, names by owner.
+"""Documents that stand for a cluster: candidates by shard, texts by shard, names by target language.
 
 Shards are random parts of the corpus, so labels look at the first few of them only; their cost does
 not grow with the corpus.
@@ -26,12 +26,12 @@ SHARDS = 64
 FALLBACK_LANGUAGE = "en"
 _MIN_DOCUMENTS = 3
 
-_COLUMNS = ["doc_id", "cluster", "lang", "owner", "role", "similarity"]
+_COLUMNS = ["doc_id", "cluster", "lang", "target_lang", "role", "similarity"]
 
 
 @dataclass(frozen=True)
 class ClusterName:
-    """How a cluster is shown to one owner."""
+    """How a cluster is shown to one target language."""
 
     label: str
     exemplar: str | None
@@ -68,23 +68,25 @@ def keep_nearest(parts: Iterable[pa.Table]) -> pa.Table:
     return rows.set_column(0, "doc_id", rows["doc_id"].cast(records.ID))
 
 
-def wanted_documents(nearest: pa.Table, owners: Sequence[str]) -> pa.Table:
-    """Of the nearest documents, those whose text some owner's label or exemplar may need.
+def wanted_documents(nearest: pa.Table, target_langs: Sequence[str]) -> pa.Table:
+    """Of the nearest documents, those whose text some target language's label or exemplar may need.
 
-    For each cluster: documents in the owners' languages, in the fallback language, and the nearest of any.
+    For each cluster: documents in the target languages, in the fallback language, and the nearest of any.
     """
-    shown = pc.is_in(nearest["lang"], value_set=pa.array([*owners, FALLBACK_LANGUAGE]))
+    shown = pc.is_in(nearest["lang"], value_set=pa.array([*target_langs, FALLBACK_LANGUAGE]))
     any_language = keep_nearest([nearest.set_column(2, "lang", pa.array([""] * nearest.num_rows, pa.string()))])
     wanted = pc.or_(shown, pc.is_in(nearest["doc_id"], value_set=any_language["doc_id"].combine_chunks()))
     return nearest.filter(wanted)
 
 
-def name_clusters(documents: pa.Table, owners: Sequence[str], n_clusters: int) -> dict[tuple[str, int], ClusterName]:
-    """Label and exemplar of each cluster for each owner.
+def name_clusters(
+    documents: pa.Table, target_langs: Sequence[str], n_clusters: int
+) -> dict[tuple[str, int], ClusterName]:
+    """Label and exemplar of each cluster for each target language.
 
-    Terms come from documents in the owner's language; in clusters with few of them from the fallback language, if that
-    has more; without either, from whatever language the cluster has most of. The exemplar is the owner's usage nearest
-    to the centroid, else the nearest document.
+    Terms come from documents in the target language; in clusters with few of them from the fallback language, if that
+    has more; without either, from whatever language the cluster has most of. The exemplar is the target language's
+    usage nearest to the centroid, else the nearest document.
 
     Parameters
     ----------
@@ -93,27 +95,27 @@ def name_clusters(documents: pa.Table, owners: Sequence[str], n_clusters: int) -
     """
     texts: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     best: dict[tuple[str, int], tuple[tuple[bool, bool, float], str]] = {}
-    names = ("cluster", "lang", "owner", "role", "similarity", "text")
+    names = ("cluster", "lang", "target_lang", "role", "similarity", "text")
     for cluster, lang, of, role, similarity, text in zip(*(documents[n].to_pylist() for n in names), strict=True):
         texts[lang][cluster].append(text)
-        for owner in owners:
-            rank = (role == "target" and of == owner, lang == owner, similarity)
-            if (owner, cluster) not in best or rank > best[owner, cluster][0]:
-                best[owner, cluster] = (rank, text)
+        for target_lang in target_langs:
+            rank = (role == "usage" and of == target_lang, lang == target_lang, similarity)
+            if (target_lang, cluster) not in best or rank > best[target_lang, cluster][0]:
+                best[target_lang, cluster] = (rank, text)
     terms = {lang: class_terms(members, lang) for lang, members in texts.items()}
     result = {}
-    for owner, cluster in product(owners, range(n_clusters)):
-        found = (terms[lang].get(cluster, []) for lang in _languages_for(cluster, owner, texts))
+    for target_lang, cluster in product(target_langs, range(n_clusters)):
+        found = (terms[lang].get(cluster, []) for lang in _languages_for(cluster, target_lang, texts))
         label = " · ".join(next(filter(None, found), []))
-        exemplar = best.get((owner, cluster))
+        exemplar = best.get((target_lang, cluster))
         shown = None if exemplar is None else shorten(exemplar[1], EXEMPLAR_CHARACTERS)
-        result[owner, cluster] = ClusterName(label or f"cluster {cluster}", shown)
+        result[target_lang, cluster] = ClusterName(label or f"cluster {cluster}", shown)
     return result
 
 
-def _languages_for(cluster: int, owner: str, texts: dict[str, dict[int, list[str]]]) -> list[str]:
+def _languages_for(cluster: int, target_lang: str, texts: dict[str, dict[int, list[str]]]) -> list[str]:
     """Whose terms may name a cluster, best first."""
     sizes = {lang: len(members[cluster]) for lang, members in texts.items() if cluster in members}
-    known = [lang for lang in (owner, FALLBACK_LANGUAGE) if lang in sizes]
+    known = [lang for lang in (target_lang, FALLBACK_LANGUAGE) if lang in sizes]
     enough = [lang for lang in known if sizes[lang] >= _MIN_DOCUMENTS]
     return [*enough, *known, *sorted(sizes, key=lambda lang: (-sizes[lang], lang))]

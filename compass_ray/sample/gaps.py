@@ -1,4 +1,4 @@
-"""Target mass, deficits and the gap table of one owner."""
+"""Shares of usage, deficits and the gap table of one target language."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from compass_ray import records
-from compass_ray.mass import estimate_usage, mass_interval
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
+from compass_ray.usage_shares import estimate_usage, share_interval
 
 Vector = NDArray[np.float64]
 
@@ -19,30 +19,30 @@ _BALANCE = ("asked", "moved_out", "moved_in", "unmet")
 
 
 @dataclass(frozen=True)
-class OwnerMass:
-    """What an owner's usage asks of each cluster; all arrays of shape (n_clusters,)."""
+class Shares:
+    """What a target language's usage asks of each cluster; all arrays of shape (n_clusters,)."""
 
-    target: Vector  # shrunk, sums to one; zero where unreachable, unless what a cluster lacks may come from others
+    usage: Vector  # shrunk, sums to one; zero where unreachable, unless what a cluster lacks may come from others
     low: Vector
     high: Vector
     current: Vector | None  # None without current data
     alpha: float
-    unreachable: float  # target mass of clusters with neither current nor pool documents
+    unreachable: float  # share of usage of clusters with neither current nor pool documents
 
-    def in_tokens(self, problem: OwnerProblem) -> OwnerMass:
-        """Masses as shares of tokens: a document of a cluster counts by the mean length of usage there.
+    def in_tokens(self, problem: Problem) -> Shares:
+        """Tell shares of tokens: a document of a cluster counts by the mean length of usage there.
 
         Shrinkage and intervals come from documents, which are what was sampled. A cluster without usage has the mean
         length of all usage.
         """
-        documents = (problem.target + np.append(problem.other_targets, 0))[:-1]
+        documents = (problem.usage + np.append(problem.other_usage, 0))[:-1]
         overall = problem.usage_tokens.sum() / max(1, documents.sum())
         length = np.where(documents > 0, problem.usage_tokens / np.maximum(1, documents), overall)
-        scale = length / (self.target @ length)
+        scale = length / (self.usage @ length)
         current = problem.current_tokens[:-1]
         return replace(
             self,
-            target=self.target * scale,
+            usage=self.usage * scale,
             low=self.low * scale,
             high=np.minimum(1.0, self.high * scale),
             current=current / current.sum() if current.sum() else None,
@@ -50,59 +50,59 @@ class OwnerMass:
 
     @property
     def deficit(self) -> Vector:
-        """``max(0, target - current)``."""
-        return self.target if self.current is None else np.maximum(0.0, self.target - self.current)
+        """``max(0, usage - current)``."""
+        return self.usage if self.current is None else np.maximum(0.0, self.usage - self.current)
 
 
-def owner_mass(problem: OwnerProblem, *, transports: bool = False) -> OwnerMass:
+def shares_of(problem: Problem, *, transports: bool = False) -> Shares:
     """Shrink the observed shares, and set aside what no document could ever serve.
 
     With ``transports`` nothing is set aside: what a cluster lacks is taken from near clusters, or stated as unmet.
     """
-    counts = problem.target[:-1]
+    counts = problem.usage[:-1]
     capacity = problem.cluster_capacity
-    mass, alpha = estimate_usage(problem.observed, problem.current_worth)
-    low, high = mass_interval(counts * (problem.target_effective / max(1, problem.target.sum())), mass)
+    usage, alpha = estimate_usage(problem.observed, problem.current_worth)
+    low, high = share_interval(counts * (problem.usage_effective / max(1, problem.usage.sum())), usage)
     current = problem.current[:-1]
     reachable = (current > 0) | (capacity > 0)
-    unreachable = float(mass[~reachable].sum())
-    scale = np.ones(len(mass)) if transports else np.where(reachable, 1.0 / max(1e-12, 1.0 - unreachable), 0.0)
-    shares = current / current.sum() if current.sum() else None
-    return OwnerMass(mass * scale, low * scale, np.minimum(1.0, high * scale), shares, alpha, unreachable)
+    unreachable = float(usage[~reachable].sum())
+    scale = np.ones(len(usage)) if transports else np.where(reachable, 1.0 / max(1e-12, 1.0 - unreachable), 0.0)
+    current_shares = current / current.sum() if current.sum() else None
+    return Shares(usage * scale, low * scale, np.minimum(1.0, high * scale), current_shares, alpha, unreachable)
 
 
 def gap_table(
-    problem: OwnerProblem,
-    mass: OwnerMass,
+    problem: Problem,
+    shares: Shares,
     quota: NDArray[np.int64],
     drawn: NDArray[np.int64],
     balance: Mapping[str, NDArray[np.int64]],
 ) -> pa.Table:
-    """The gaps of one owner, labels not yet filled in: largest deficit first.
+    """The gaps of one target language, labels not yet filled in: largest deficit first.
 
     Parameters
     ----------
-    problem : OwnerProblem
+    problem : Problem
         In the unit of the budget, as all of the arguments.
     quota, drawn : ndarray of shape (n_clusters,), int64
         What each cluster was to give and what came out. The same for a strategy without quotas by cluster.
     balance : mapping of column to ndarray of shape (n_clusters,)
         What clusters ask for and how that is met; empty without cluster quotas.
     """
-    n_clusters = len(mass.target)
-    current = [None] * n_clusters if mass.current is None else mass.current.tolist()
-    order = np.lexsort((np.arange(n_clusters), -mass.target, -mass.deficit))
+    n_clusters = len(shares.usage)
+    current = [None] * n_clusters if shares.current is None else shares.current.tolist()
+    order = np.lexsort((np.arange(n_clusters), -shares.usage, -shares.deficit))
     table = pa.table(
         {
-            "owner": [problem.owner] * n_clusters,
+            "target_lang": [problem.target_lang] * n_clusters,
             "cluster": np.arange(n_clusters, dtype=np.int32),
             "label": pa.nulls(n_clusters, pa.string()),
             "exemplar": pa.nulls(n_clusters, pa.string()),
-            "p_target": mass.target,
-            "p_target_low": mass.low,
-            "p_target_high": mass.high,
+            "p_usage": shares.usage,
+            "p_usage_low": shares.low,
+            "p_usage_high": shares.high,
             "p_current": pa.array(current, pa.float64()),
-            "deficit": mass.deficit,
+            "deficit": shares.deficit,
             "capacity": problem.cluster_capacity,
             **{name: pa.array(balance.get(name, [None] * n_clusters), pa.int64()) for name in _BALANCE},
             "quota": quota,

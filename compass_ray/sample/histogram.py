@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.holdout import heldout_mask
-from compass_ray.mass import soft_counts
+from compass_ray.usage_shares import soft_counts
 
 SOFT_COUNT_UNIT = 2.0**-20
 """Documents that one unit of :func:`shard_spread` is."""
 
-_KEYS = ["owner", "role", "lang", "cluster"]
+_KEYS = ["target_lang", "role", "lang", "cluster"]
 _COUNTS = ["documents", "tokens", "squares"]
 
 
 def pool_mask(assignments: pa.Table) -> NDArray[np.bool_]:
-    """Pool rows that are no outliers, whether or not an owner may have them."""
+    """Pool rows that are no outliers, whether or not a target language may have them."""
     inside: NDArray[np.bool_] = np.asarray(
         pc.and_(pc.equal(assignments["role"], "pool"), pc.invert(assignments["outlier"]))
     )
     return inside
 
 
-def eligible_mask(assignments: pa.Table, near_usage: pa.Table, owner: str) -> NDArray[np.bool_]:
-    """Pool rows of a shard that may be drawn for an owner.
+def eligible_mask(assignments: pa.Table, near_usage: pa.Table, target_lang: str) -> NDArray[np.bool_]:
+    """Pool rows of a shard that may be drawn for a target language.
 
     Outliers may not; nor may a row that would be trained on twice, or leak usage into training: one whose content
-    equals a current row of this owner or any target row, held out or not, and one that nearly repeats a target row of
-    this owner.
+    equals a current row of this target language or any usage row, held out or not, and one that nearly repeats a usage
+    row of this target language.
 
     Parameters
     ----------
@@ -42,30 +42,30 @@ def eligible_mask(assignments: pa.Table, near_usage: pa.Table, owner: str) -> ND
     near_usage : Table of schema NEAR_USAGE
         Of the same shard.
     """
-    return pool_mask(assignments) & ~_repeats(assignments, owner) & ~_near(assignments, near_usage, owner)
+    return pool_mask(assignments) & ~_repeats(assignments, target_lang) & ~_near(assignments, near_usage, target_lang)
 
 
-def _repeats(assignments: pa.Table, owner: str) -> NDArray[np.bool_]:
-    """Rows with the content of a target row or of the owner's current rows; equal content is always in one shard."""
+def _repeats(assignments: pa.Table, target_lang: str) -> NDArray[np.bool_]:
+    """Rows with the content of usage or of the target language's current rows; equal content is always in one shard."""
     role = assignments["role"]
     seen = pc.or_(
-        pc.equal(role, "target"),
-        pc.and_(pc.equal(role, "current"), pc.fill_null(pc.equal(assignments["owner"], owner), False)),
+        pc.equal(role, "usage"),
+        pc.and_(pc.equal(role, "current"), pc.fill_null(pc.equal(assignments["target_lang"], target_lang), False)),
     )
     known = pc.unique(assignments["content_id"].filter(seen))
     return np.asarray(pc.is_in(assignments["content_id"], value_set=known))
 
 
-def _near(assignments: pa.Table, near_usage: pa.Table, owner: str) -> NDArray[np.bool_]:
-    """Rows that nearly repeat usage of the owner."""
-    of_owner = near_usage.filter(pc.equal(near_usage["owner"], owner))
-    return np.asarray(pc.is_in(assignments["doc_id"], value_set=of_owner["doc_id"].combine_chunks()))
+def _near(assignments: pa.Table, near_usage: pa.Table, target_lang: str) -> NDArray[np.bool_]:
+    """Rows that nearly repeat usage of the target language."""
+    of_target_lang = near_usage.filter(pc.equal(near_usage["target_lang"], target_lang))
+    return np.asarray(pc.is_in(assignments["doc_id"], value_set=of_target_lang["doc_id"].combine_chunks()))
 
 
 def shard_histogram(
     assignments: pa.Table,
     near_usage: pa.Table,
-    owners: Sequence[str],
+    target_langs: Sequence[str],
     n_clusters: int,
     seed: int,
     holdout_fraction: float,
@@ -81,15 +81,15 @@ def shard_histogram(
     Returns
     -------
     Table of schema HISTOGRAM
-        Target rows that are held out count as role ``heldout``; pool rows that an owner may not draw count again, with
-        that owner: those that repeat rows exactly as role ``ineligible``, other near copies of its usage as
-        ``near_usage``. Cluster ``n_clusters`` is the outlier bin.
+        Usage rows that are held out count as role ``heldout``; pool rows that a target language may not draw count
+        again, with that target language: those that repeat rows exactly as role ``ineligible``, other near copies of
+        its usage as ``near_usage``. Cluster ``n_clusters`` is the outlier bin.
     """
     heldout = pa.array(heldout_mask(assignments, seed, holdout_fraction))
     bin_number = pc.if_else(assignments["outlier"], pa.scalar(n_clusters, pa.int32()), assignments["cluster"])
     rows = pa.table(
         {
-            "owner": assignments["owner"],
+            "target_lang": assignments["target_lang"],
             "role": pc.if_else(heldout, "heldout", assignments["role"]),
             "lang": assignments["lang"],
             "cluster": bin_number,
@@ -100,19 +100,21 @@ def shard_histogram(
     )
     inside = pool_mask(assignments)
     parts = [rows]
-    for owner in owners:
-        repeats = _repeats(assignments, owner)
-        near = _near(assignments, near_usage, owner) & ~repeats
+    for target_lang in target_langs:
+        repeats = _repeats(assignments, target_lang)
+        near = _near(assignments, near_usage, target_lang) & ~repeats
         for role, mask in (("ineligible", repeats), ("near_usage", near)):
             barred = rows.filter(pa.array(inside & mask))
-            barred = barred.set_column(0, "owner", pa.array([owner] * barred.num_rows, pa.string()))
+            barred = barred.set_column(0, "target_lang", pa.array([target_lang] * barred.num_rows, pa.string()))
             parts.append(barred.set_column(1, "role", pa.array([role] * barred.num_rows, pa.string())))
     return merge(parts)
 
 
 def _copies(assignments: pa.Table) -> NDArray[np.int64]:
-    """How often the text of each row is there for its role and owner; copies are always in one shard."""
-    keys = (assignments[name].combine_chunks().dictionary_encode("encode") for name in ("role", "owner", "content_id"))
+    """How often the text of each row is there for its role and target language; copies are always in one shard."""
+    keys = (
+        assignments[name].combine_chunks().dictionary_encode("encode") for name in ("role", "target_lang", "content_id")
+    )
     code = np.zeros(assignments.num_rows, dtype=np.int64)
     for key in keys:
         code = code * max(1, len(key.dictionary)) + key.indices.to_numpy()
@@ -123,34 +125,34 @@ def _copies(assignments: pa.Table) -> NDArray[np.int64]:
 def shard_spread(
     assignments: pa.Table, weights: NDArray[np.float64], seed: int, holdout_fraction: float
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
-    """Target documents of a shard, each shared among near and common clusters, in units of ``2^-20`` documents.
+    """Usage documents of a shard, each shared among near and common clusters, in units of ``2^-20`` documents.
 
     Held-out rows and outliers stay out. Whole numbers, so that sums are the same in any order.
 
     Parameters
     ----------
     assignments : Table
-        Columns content_id, role, owner, cluster, outlier and similarities of schema ASSIGNMENT.
+        Columns content_id, role, target language, cluster, outlier and similarities of schema ASSIGNMENT.
     weights : ndarray of shape (n_clusters,), float64
-        From :func:`compass_ray.mass.cluster_weights`.
+        From :func:`compass_ray.usage_shares.cluster_weights`.
 
     Returns
     -------
     soft_counts : ndarray of shape (n_clusters,), int64
-        Of all owners.
-    own : mapping of owner to ndarray of shape (n_clusters,), int64
+        Of all target languages.
+    own : mapping of target language to ndarray of shape (n_clusters,), int64
         What its documents of a cluster add there, each as often as there are copies of it.
     """
-    known = np.asarray(pc.equal(assignments["role"], "target")) & ~np.asarray(assignments["outlier"])
+    known = np.asarray(pc.equal(assignments["role"], "usage")) & ~np.asarray(assignments["outlier"])
     rows = assignments.filter(pa.array(known & ~heldout_mask(assignments, seed, holdout_fraction)))
     similarity = rows["similarities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     shares = soft_counts(similarity.reshape(rows.num_rows, len(weights)), weights)
     clusters = rows["cluster"].to_numpy()
     here = _copies(rows) * shares[np.arange(rows.num_rows), clusters]
-    owners = np.array(rows["owner"].to_pylist(), dtype=np.str_)
+    target_langs = np.array(rows["target_lang"].to_pylist(), dtype=np.str_)
     own = {
-        str(owner): _units(np.bincount(clusters, here * (owners == owner), minlength=len(weights)))
-        for owner in np.unique(owners)
+        str(target_lang): _units(np.bincount(clusters, here * (target_langs == target_lang), minlength=len(weights)))
+        for target_lang in np.unique(target_langs)
     }
     return _units(shares.sum(axis=0)), own
 

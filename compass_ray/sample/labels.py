@@ -1,4 +1,4 @@
-"""Names for clusters that a reader of the owner's language can check.
+"""Names for clusters that a reader of the target language can check.
 
 Terms are scored by class TF-IDF (Grootendorst, 2022): a cluster's documents are one class, and a term counts
 by how often it occurs there against how often elsewhere. Where a script has no spaces, terms are runs of kanji or

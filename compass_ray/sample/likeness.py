@@ -87,22 +87,22 @@ class Usage:
     Attributes
     ----------
     rows : Compared
-    owner : ndarray of shape (n,), int64
+    target_lang : ndarray of shape (n,), int64
         The target language of each as a number.
     axes : ndarray of shape (at most _AXES, d), float32
         Directions along which they lie most, at right angles to one another.
     """
 
     rows: Compared
-    owner: NDArray[np.int64]
+    target_lang: NDArray[np.int64]
     axes: NDArray[np.float32]
 
     @classmethod
-    def of(cls, documents: pa.Table, embeddings: pa.Table, owners: Sequence[str]) -> Usage:
-        """Reduce usage to what it is compared by; ``documents`` has a column owner too."""
+    def of(cls, documents: pa.Table, embeddings: pa.Table, target_langs: Sequence[str]) -> Usage:
+        """Reduce usage to what it is compared by; ``documents`` has a column target language too."""
         rows = Compared.of(documents, embeddings)
         place = pc.index_in(records.numpy_to_ids(rows.ids), value_set=documents["doc_id"].combine_chunks())
-        number = pc.index_in(documents["owner"].take(place), value_set=pa.array(owners, pa.string()))
+        number = pc.index_in(documents["target_lang"].take(place), value_set=pa.array(target_langs, pa.string()))
         return cls(rows, number.to_numpy().astype(np.int64), _main_axes(rows))
 
     @classmethod
@@ -113,29 +113,31 @@ class Usage:
         order = np.lexsort(records.ids_to_words(ids).T[::-1])
         columns = ([getattr(one, name) for one in rows] for name in ("words", "has_words", "vectors"))
         together = Compared(ids[order], *(np.concatenate(column)[order] for column in columns))
-        return cls(together, np.concatenate([part.owner for part in parts])[order], _main_axes(together))
+        return cls(together, np.concatenate([part.target_lang for part in parts])[order], _main_axes(together))
 
 
 class _Pairs(NamedTuple):
     """Pool rows and usage that they are near to; arrays of shape (n_pairs,)."""
 
     pool: Positions
-    owner: NDArray[np.int64]
+    target_lang: NDArray[np.int64]
     same_words: NDArray[np.bool_]
     usage: NDArray[np.uint8]  # (n_pairs, 16), ids
 
     def lowest(self) -> _Pairs:
-        """One pair for each pool row and owner: of the same words if there is one, then of the lowest id."""
+        """One pair for each pool row and target language: of the same words if there is one, then of the lowest id."""
         high, low = records.ids_to_words(self.usage).T
-        order = np.lexsort((low, high, ~self.same_words, self.owner, self.pool))
-        pool, owner = self.pool[order], self.owner[order]
+        order = np.lexsort((low, high, ~self.same_words, self.target_lang, self.pool))
+        pool, target_lang = self.pool[order], self.target_lang[order]
         first = np.ones(len(order), dtype=bool)
-        first[1:] = (pool[1:] != pool[:-1]) | (owner[1:] != owner[:-1])
+        first[1:] = (pool[1:] != pool[:-1]) | (target_lang[1:] != target_lang[:-1])
         rows = order[first]
-        return _Pairs(self.pool[rows], self.owner[rows], self.same_words[rows], self.usage[rows])
+        return _Pairs(self.pool[rows], self.target_lang[rows], self.same_words[rows], self.usage[rows])
 
 
-def near_usage(pool: Compared, blocks: Iterable[Usage], owners: Sequence[str], similarity: float | None) -> pa.Table:
+def near_usage(
+    pool: Compared, blocks: Iterable[Usage], target_langs: Sequence[str], similarity: float | None
+) -> pa.Table:
     """Find the pool rows that nearly repeat usage of each target language.
 
     Parameters
@@ -143,7 +145,7 @@ def near_usage(pool: Compared, blocks: Iterable[Usage], owners: Sequence[str], s
     pool : Compared
     blocks : iterable of Usage
         All usage in blocks, of which one is looked at at a time.
-    owners : sequence of str
+    target_langs : sequence of str
         The target languages that the numbers mean.
     similarity : float, optional
         The cosine from which on a row is too near; without it words alone are compared.
@@ -164,7 +166,7 @@ def near_usage(pool: Compared, blocks: Iterable[Usage], owners: Sequence[str], s
         found = _joined(parts).lowest()
     columns = [
         records.numpy_to_ids(pool.ids[found.pool]),
-        pa.array([owners[number] for number in found.owner.tolist()], pa.string()),
+        pa.array([target_langs[number] for number in found.target_lang.tolist()], pa.string()),
         records.numpy_to_ids(found.usage),
         pa.array(found.same_words),
     ]
@@ -174,16 +176,16 @@ def near_usage(pool: Compared, blocks: Iterable[Usage], owners: Sequence[str], s
 def _joined(parts: Sequence[_Pairs]) -> _Pairs:
     return _Pairs(
         np.concatenate([np.zeros(0, np.intp), *(part.pool for part in parts)]),
-        np.concatenate([np.zeros(0, np.int64), *(part.owner for part in parts)]),
+        np.concatenate([np.zeros(0, np.int64), *(part.target_lang for part in parts)]),
         np.concatenate([np.zeros(0, np.bool_), *(part.same_words for part in parts)]),
         np.concatenate([np.zeros((0, 16), np.uint8), *(part.usage for part in parts)]),
     )
 
 
 def _same_words(pool: Compared, usage: Usage) -> _Pairs:
-    """Pool rows that say the words of a usage document, each with the first of an owner that does."""
+    """Pool rows that say the words of a usage document, each with the first of a target language that does."""
     rows = np.flatnonzero(usage.rows.has_words)
-    keys = np.stack([usage.rows.words[rows], usage.owner[rows].astype(np.uint64)], axis=1)
+    keys = np.stack([usage.rows.words[rows], usage.target_lang[rows].astype(np.uint64)], axis=1)
     keys, first = np.unique(keys, axis=0, return_index=True)  # rows are by id, so the first is the lowest
     rows, known = rows[first], keys[:, 0]
     asked = np.flatnonzero(pool.has_words)
@@ -192,11 +194,11 @@ def _same_words(pool: Compared, usage: Usage) -> _Pairs:
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     rows = rows[np.repeat(begins, counts) + within]
     same = np.ones(len(rows), dtype=bool)
-    return _Pairs(np.repeat(asked, counts), usage.owner[rows], same, usage.rows.ids[rows])
+    return _Pairs(np.repeat(asked, counts), usage.target_lang[rows], same, usage.rows.ids[rows])
 
 
 def _similar(units: NDArray[np.float32], usage: Usage, similarity: float) -> _Pairs:
-    """Pool rows that lie near to a usage document, each with the first of an owner that it lies near to."""
+    """Pool rows that lie near to a usage document, each with the first of a target language that it lies near to."""
     known = usage.rows.units()
     error = known.shape[1] * 2.0**-23  # of a product in float32, at most: nearer to the limit it is computed again
     bounds, known_bounds = _bounds(units, usage.axes), _bounds(known, usage.axes)
@@ -210,9 +212,11 @@ def _similar(units: NDArray[np.float32], usage: Usage, similarity: float) -> _Pa
             exact = products(known[near[unsure]], units[row].astype(np.float64))
             unsure[unsure] = exact < similarity
             near = near[~unsure]
-            owner, first = np.unique(usage.owner[near], return_index=True)
-            place = np.full(len(owner), row, dtype=np.intp)
-            found.append(_Pairs(place, owner, np.zeros(len(owner), dtype=bool), usage.rows.ids[near[first]]))
+            target_lang, first = np.unique(usage.target_lang[near], return_index=True)
+            place = np.full(len(target_lang), row, dtype=np.intp)
+            found.append(
+                _Pairs(place, target_lang, np.zeros(len(target_lang), dtype=bool), usage.rows.ids[near[first]])
+            )
     return _joined(found)
 
 

@@ -84,7 +84,7 @@ def group_codes(rows: pa.Table, sameness: Sameness) -> NDArray[np.int64]:
     rows : Table of schema CANDIDATE
     """
     codes = np.zeros(rows.num_rows, dtype=np.int64)
-    for name in ["owner"] if sameness.across else ["owner", "cluster", "lang"]:
+    for name in ["target_lang"] if sameness.across else ["target_lang", "cluster", "lang"]:
         values = rows[name].combine_chunks().dictionary_encode()
         codes = codes * (len(values.dictionary) + 1) + values.indices.to_numpy()
     return codes

@@ -51,14 +51,14 @@ def hashed_ngrams(texts: Sequence[str], *, buckets: int = BUCKETS) -> Any:
     return counts
 
 
-def importance(target: NDArray[np.int64], raw: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log ratio of a bucket's probability in the target and in the raw data, shape (buckets,).
+def importance(usage: NDArray[np.int64], raw: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Log ratio of a bucket's probability in the usage and in the raw data, shape (buckets,).
 
     Parameters
     ----------
-    target, raw : ndarray of shape (buckets,), int64
+    usage, raw : ndarray of shape (buckets,), int64
         Counts over all texts of either. A text's log weight is the product of its features with the ratios.
     """
-    p, q = (counts / max(1, counts.sum()) for counts in (target, raw))
+    p, q = (counts / max(1, counts.sum()) for counts in (usage, raw))
     ratio: NDArray[np.float64] = np.log(p + _SMOOTHING) - np.log(q + _SMOOTHING)
     return ratio

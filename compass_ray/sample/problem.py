@@ -1,4 +1,4 @@
-"""The selection problem of one owner, as arrays; built from a merged histogram."""
+"""The selection problem of one target language, as arrays; built from a merged histogram."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from compass_ray.mass import Observed, effective_number
+from compass_ray.usage_shares import Observed, effective_number
 
 
 @dataclass(frozen=True)
-class OwnerProblem:
-    """Counts that decide an owner's quotas: of documents, or of tokens in :meth:`in_tokens`.
+class Problem:
+    """Counts that decide a target language's quotas: of documents, or of tokens in :meth:`in_tokens`.
 
     K is the number of clusters, L the number of pool languages; index K of the (K + 1,) arrays is
     the outlier bin.
     """
 
-    owner: str
+    target_lang: str
     languages: tuple[str, ...]
-    target: NDArray[np.int64]  # (K + 1,), without the held-out part
+    usage: NDArray[np.int64]  # (K + 1,), without the held-out part
     heldout: NDArray[np.int64]  # (K + 1,)
     current: NDArray[np.int64]  # (K + 1,)
     capacity: NDArray[np.int64]  # (K, L), eligible pool documents
-    other_targets: NDArray[np.int64]  # (K,), target documents of all other owners, without the held-out part
-    soft_counts: NDArray[np.float64]  # (K,), those of all owners, each shared among clusters near and common
+    other_usage: NDArray[np.int64]  # (K,), usage documents of all other target languages, without the held-out part
+    soft_counts: NDArray[np.float64]  # (K,), those of all target languages, each shared among clusters near and common
     current_tokens: NDArray[np.int64]  # (K + 1,)
     capacity_tokens: NDArray[np.int64]  # (K, L)
-    own_soft_counts: NDArray[np.float64]  # (K,), what this owner's documents add to it: see mass.Observed
-    usage_tokens: NDArray[np.int64]  # (K,), tokens of all owners' target documents, without the held-out part
+    own_soft_counts: NDArray[np.float64]  # (K,), what this target language's documents add to it: see shares.Observed
+    usage_tokens: NDArray[np.int64]  # (K,), tokens of all target languages' usage documents, without the held-out part
     distance: NDArray[np.float64]  # (K, K), between centroids
     # Over distinct documents, of how often each is there; 0 where nobody counted.
-    target_squares: NDArray[np.int64] | int = 0  # (K + 1,)
+    usage_squares: NDArray[np.int64] | int = 0  # (K + 1,)
     heldout_squares: int = 0
     current_squares: int = 0
 
     @property
-    def target_effective(self) -> float:
-        """How many independent documents the target documents are worth, outliers included."""
-        return effective_number(self.target, int(np.sum(self.target_squares)))
+    def usage_effective(self) -> float:
+        """How many independent documents the usage documents are worth, outliers included."""
+        return effective_number(self.usage, int(np.sum(self.usage_squares)))
 
     @property
     def observed(self) -> Observed:
-        """The target documents, without outliers, as the estimate of usage takes them."""
-        squares = np.broadcast_to(self.target_squares, self.target.shape)[:-1]
-        return Observed(self.target[:-1], squares, self.soft_counts, self.own_soft_counts)
+        """The usage documents, without outliers, as the estimate of usage takes them."""
+        squares = np.broadcast_to(self.usage_squares, self.usage.shape)[:-1]
+        return Observed(self.usage[:-1], squares, self.soft_counts, self.own_soft_counts)
 
     @property
     def current_worth(self) -> NDArray[np.float64]:
@@ -69,14 +69,14 @@ class OwnerProblem:
 
     @property
     def own(self) -> NDArray[np.bool_]:
-        """Which of the pool's languages is the owner's, shape (L,); none if the pool lacks it."""
-        return np.array([lang == self.owner for lang in self.languages], dtype=bool)
+        """Which of the pool's languages is the target language's, shape (L,); none if the pool lacks it."""
+        return np.array([lang == self.target_lang for lang in self.languages], dtype=bool)
 
-    def in_tokens(self) -> OwnerProblem:
-        """The same with current data and capacities in tokens; target and held-out documents stay documents."""
+    def in_tokens(self) -> Problem:
+        """The same with current data and capacities in tokens; usage and held-out documents stay documents."""
         return replace(self, current=self.current_tokens, capacity=self.capacity_tokens)
 
-    def with_capacity(self, capacity: NDArray[np.int64]) -> OwnerProblem:
+    def with_capacity(self, capacity: NDArray[np.int64]) -> Problem:
         """The same with less to draw from."""
         return replace(self, capacity=capacity)
 
@@ -86,66 +86,69 @@ def build_problems(
     soft_counts: NDArray[np.float64],
     own_soft_counts: Mapping[str, NDArray[np.float64]],
     distance: NDArray[np.float64],
-) -> list[OwnerProblem]:
-    """One problem for each owner with target documents, in alphabetical order.
+) -> list[Problem]:
+    """One problem for each target language with usage documents, in alphabetical order.
 
     Parameters
     ----------
     histogram : Table of schema HISTOGRAM
         Merged over all shards.
     soft_counts : ndarray of shape (n_clusters,), float64
-        Target documents of all owners, shared among clusters; see :func:`compass_ray.mass.soft_counts`.
-    own_soft_counts : mapping of owner to ndarray of shape (n_clusters,), float64
-        See :class:`compass_ray.mass.Observed`; owners without target documents may be missing.
+        Usage documents of all target languages, shared among clusters; see
+        :func:`compass_ray.usage_shares.soft_counts`.
+    own_soft_counts : mapping of target language to ndarray of shape (n_clusters,), float64
+        See :class:`compass_ray.usage_shares.Observed`; target languages without usage documents may be missing.
     distance : ndarray of shape (n_clusters, n_clusters), float64
         Between centroids; see :func:`compass_ray.sample.transport.centroid_distances`.
     """
     n_clusters = len(distance)
-    targets = _where(histogram, role="target")
+    usage = _where(histogram, role="usage")
     heldout = _where(histogram, role="heldout")
-    owners = sorted({*targets["owner"].to_pylist(), *heldout["owner"].to_pylist()})
+    target_langs = sorted({*usage["target_lang"].to_pylist(), *heldout["target_lang"].to_pylist()})
     pool = _where(histogram, role="pool")
     languages = tuple(sorted(set(pool["lang"].to_pylist())))
-    by_owner = {owner: _counts(_where(targets, owner=owner), n_clusters) for owner in owners}
-    all_targets = _counts(targets, n_clusters)
+    by_target_lang = {
+        target_lang: _counts(_where(usage, target_lang=target_lang), n_clusters) for target_lang in target_langs
+    }
+    all_usage = _counts(usage, n_clusters)
 
-    def eligible(owner: str, measure: str) -> NDArray[np.int64]:
+    def eligible(target_lang: str, measure: str) -> NDArray[np.int64]:
         left = _by_language(pool, n_clusters, languages, measure)
         for role in ("ineligible", "near_usage"):
-            left -= _by_language(_where(histogram, role=role, owner=owner), n_clusters, languages, measure)
+            left -= _by_language(_where(histogram, role=role, target_lang=target_lang), n_clusters, languages, measure)
         return left
 
     return [
-        OwnerProblem(
-            owner=owner,
+        Problem(
+            target_lang=target_lang,
             languages=languages,
-            target=by_owner[owner],
-            heldout=_counts(_where(heldout, owner=owner), n_clusters),
-            current=_counts(_where(histogram, role="current", owner=owner), n_clusters),
-            capacity=eligible(owner, "documents"),
-            other_targets=(all_targets - by_owner[owner])[:n_clusters],
+            usage=by_target_lang[target_lang],
+            heldout=_counts(_where(heldout, target_lang=target_lang), n_clusters),
+            current=_counts(_where(histogram, role="current", target_lang=target_lang), n_clusters),
+            capacity=eligible(target_lang, "documents"),
+            other_usage=(all_usage - by_target_lang[target_lang])[:n_clusters],
             soft_counts=soft_counts,
-            own_soft_counts=own_soft_counts.get(owner, np.zeros(n_clusters)),
-            current_tokens=_counts(_where(histogram, role="current", owner=owner), n_clusters, "tokens"),
-            capacity_tokens=eligible(owner, "tokens"),
-            usage_tokens=_counts(targets, n_clusters, "tokens")[:n_clusters],
+            own_soft_counts=own_soft_counts.get(target_lang, np.zeros(n_clusters)),
+            current_tokens=_counts(_where(histogram, role="current", target_lang=target_lang), n_clusters, "tokens"),
+            capacity_tokens=eligible(target_lang, "tokens"),
+            usage_tokens=_counts(usage, n_clusters, "tokens")[:n_clusters],
             distance=distance,
-            target_squares=_counts(_where(targets, owner=owner), n_clusters, "squares"),
-            heldout_squares=_squares(_where(heldout, owner=owner)),
-            current_squares=_squares(_where(histogram, role="current", owner=owner)),
+            usage_squares=_counts(_where(usage, target_lang=target_lang), n_clusters, "squares"),
+            heldout_squares=_squares(_where(heldout, target_lang=target_lang)),
+            current_squares=_squares(_where(histogram, role="current", target_lang=target_lang)),
         )
-        for owner in owners
+        for target_lang in target_langs
     ]
 
 
 def role_counts(histogram: pa.Table, role: str, n_clusters: int) -> NDArray[np.int64]:
-    """Documents of a role by cluster, of all owners and without outliers, shape (n_clusters,)."""
+    """Documents of a role by cluster, of all target languages and without outliers, shape (n_clusters,)."""
     return _counts(_where(histogram, role=role), n_clusters)[:n_clusters]
 
 
-def near_usage_count(histogram: pa.Table, owner: str) -> int:
-    """Count the pool documents that an owner may not have because they nearly repeat its usage, and for that alone."""
-    return int(pc.sum(_where(histogram, role="near_usage", owner=owner)["documents"]).as_py() or 0)
+def near_usage_count(histogram: pa.Table, target_lang: str) -> int:
+    """Count the pool documents that a target language may not have only because they nearly repeat its usage."""
+    return int(pc.sum(_where(histogram, role="near_usage", target_lang=target_lang)["documents"]).as_py() or 0)
 
 
 def _where(table: pa.Table, **values: str) -> pa.Table:

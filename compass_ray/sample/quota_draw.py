@@ -17,13 +17,13 @@ from compass_ray.sample.cell_draw import Cell, CellDraw
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.draw import in_rank_order, quota_table, sum_in_run
 from compass_ray.sample.near_duplicates import Sameness
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.strategies.clusters import moves_behind
 from compass_ray.sample.transport import Moves
 
 MAX_SOLUTIONS = 10
 
-Solve = Callable[[OwnerProblem], NDArray[np.int64]]
+Solve = Callable[[Problem], NDArray[np.int64]]
 """Quotas for what there is; see :class:`compass_ray.sample.strategies.Strategy`."""
 
 
@@ -32,7 +32,7 @@ class QuotaDraw:
 
     Parameters
     ----------
-    problem : OwnerProblem
+    problem : Problem
         Its capacity is what may be drawn.
     solve : callable
     wanted : ndarray of shape (n_clusters,), int64, or None
@@ -46,7 +46,7 @@ class QuotaDraw:
 
     def __init__(
         self,
-        problem: OwnerProblem,
+        problem: Problem,
         solve: Solve,
         wanted: Counts | None,
         among: NDArray[np.bool_],
@@ -100,12 +100,12 @@ class QuotaDraw:
             self._moved = moves_behind(self.quotas.sum(axis=1), self._wanted, self.problem, self._config)
         return self._moved
 
-    def _solve(self, problem: OwnerProblem) -> None:
+    def _solve(self, problem: Problem) -> None:
         self._solutions += 1
         self.problem, self._moved = problem, None
         self.quotas = self._solver(problem)
         self._check(int(self.quotas.sum()))
-        table = quota_table(problem.owner, problem.languages, self.quotas)
+        table = quota_table(problem.target_lang, problem.languages, self.quotas)
         cells = zip(table["cluster"].to_pylist(), table["lang"].to_pylist(), strict=True)
         self.cells.want(dict(zip(cells, table["quota"].to_pylist(), strict=True)))
 
@@ -125,12 +125,12 @@ class QuotaDraw:
         return True
 
     def _check(self, total: int) -> None:
-        config, owner = self._config, self.problem.owner
+        config, target_lang = self._config, self.problem.target_lang
         if config.amount is None or config.on_shortfall != "refuse":
             return
         if total < config.amount:
             available = int(self.problem.capacity.sum())
-            what = "eligible (not outliers, not in its current or any target data, and no near copies of its usage)"
+            what = "eligible (not outliers, not in its current or any usage, and no near copies of its usage)"
             if self._solutions > 1:
                 what = (
                     f"eligible and say nothing again (near-duplicates: similarity {config.near_duplicate_similarity})"
@@ -138,13 +138,14 @@ class QuotaDraw:
             if available >= config.amount:
                 what += f", and the caps on languages leave room for {total}"
             raise InfeasibleBudget(
-                f"sample.budget: owner '{owner}' asks for {config.amount} {config.unit} but only {available} of the "
-                f"pool are {what}; lower the budget, add pool data, or take what there is with sample.shortfall=accept"
+                f"sample.budget: target language '{target_lang}' asks for {config.amount} {config.unit} but only "
+                f"{available} of the pool are {what}; lower the budget, add pool data, or take what there is with "
+                "sample.shortfall=accept"
             )
         if self._solutions > MAX_SOLUTIONS:
             raise InfeasibleBudget(
-                f"sample.near_duplicates: owner '{owner}': no quotas that the distinct documents fill were found in "
-                f"{MAX_SOLUTIONS} attempts; lower the budget, raise sample.near_duplicate_similarity or "
+                f"sample.near_duplicates: target language '{target_lang}': no quotas that the distinct documents fill "
+                f"were found in {MAX_SOLUTIONS} attempts; lower the budget, raise sample.near_duplicate_similarity or "
                 "sample.max_copies, or take what there is with sample.shortfall=accept"
             )
 

@@ -20,7 +20,7 @@ _SCORES = {
 def about(gap: Mapping[str, Any]) -> str:
     """A cluster's label, and what usage and current data have of it: from a row of the gap table."""
     current = "no current data" if gap["p_current"] is None else f"{gap['p_current']:.1%} of current"
-    return f"cluster “{gap['label']}”: {gap['p_target']:.1%} of usage, {current}"
+    return f"cluster “{gap['label']}”: {gap['p_usage']:.1%} of usage, {current}"
 
 
 def reason(gap: Mapping[str, Any], asking: Mapping[str, Any] | None, rank: int, config: SampleConfig) -> str:
@@ -43,7 +43,7 @@ def reason(gap: Mapping[str, Any], asking: Mapping[str, Any] | None, rank: int, 
     if not config.transports:
         return f"{cluster}; rank {rank} {of_quota}"
     if asking is None:
-        name = language_name(gap["owner"])
+        name = language_name(gap["target_lang"])
         return (
             f"fills the budget with {name}, nearest to its usage first; no quota asks for it ({cluster}; rank {rank})"
         )
@@ -54,7 +54,7 @@ def reason(gap: Mapping[str, Any], asking: Mapping[str, Any] | None, rank: int, 
     )
 
 
-def outranked(nearer: int | None, drawn: int, among: str, owner: str) -> str:
+def outranked(nearer: int | None, drawn: int, among: str, target_lang: str) -> str:
     """Why others of a cell were drawn and a document was not.
 
     Parameters
@@ -70,7 +70,7 @@ def outranked(nearer: int | None, drawn: int, among: str, owner: str) -> str:
     if nearer is None:
         drawn_before = amount(drawn, "documents")
         return f"outranked by chance: all documents {among} were drawn alike, and {drawn_before} before it"
-    usage = f"nearer to {language_name(owner)} usage"
+    usage = f"nearer to {language_name(target_lang)} usage"
     luckier = drawn - nearer
     were = "was luckier in the draw" if luckier == 1 else "were luckier in the draw"
     if not nearer:

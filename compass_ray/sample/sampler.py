@@ -1,7 +1,7 @@
 """The sampler actor: merges histograms, decides quotas, merges candidates, certifies.
 
 It is the only place that sees all shards, and what it sees are counts and a few times ``budget`` keys per
-owner. Everything it is sent adds up in any order.
+target language. Everything it is sent adds up in any order.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 
 from compass_ray import records, seeding
 from compass_ray.errors import EmptyInput, InfeasibleBudget
-from compass_ray.mass import cluster_weights
 from compass_ray.sample import exemplars
 from compass_ray.sample.certificate import HeldOut, certify
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.gaps import gap_table, owner_mass
+from compass_ray.sample.gaps import gap_table, shares_of
 from compass_ray.sample.histogram import SOFT_COUNT_UNIT, merge
 from compass_ray.sample.near_duplicates import Sameness
-from compass_ray.sample.owner_draw import OwnerDraw
-from compass_ray.sample.problem import OwnerProblem, build_problems, near_usage_count, role_counts
+from compass_ray.sample.problem import Problem, build_problems, near_usage_count, role_counts
 from compass_ray.sample.scorer import Question
 from compass_ray.sample.shortfall import languages_of, near_usage_notes, shortfall_notes, unused_budget
 from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.target_draw import TargetDraw
 from compass_ray.sample.usage_contrast import Direction, to_table
+from compass_ray.usage_shares import cluster_weights
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What tasks need to know for one pass over the shards, by owner: small, the same for all of them."""
+    """What tasks need to know for one pass over the shards, by target language: small, the same for all of them."""
 
     questions: dict[str, Question]
     known: dict[str, Any]
@@ -42,7 +42,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was drawn and passed over, towards what, gaps without labels, histogram, certificates by owner."""
+    """What was drawn and passed over, towards what, gaps without labels, histogram, certificates by target language."""
 
     drawn: pa.Table
     suppressed: pa.Table
@@ -71,8 +71,8 @@ class Sampler:
         self._soft_counts = np.zeros(self._n_clusters, dtype=np.int64)
         self._own_soft_counts: dict[str, NDArray[np.int64]] = {}
         self._nearest: pa.Table | None = None
-        self._problems: dict[str, OwnerProblem] = {}  # in documents
-        self._draws: dict[str, OwnerDraw] = {}
+        self._problems: dict[str, Problem] = {}  # in documents
+        self._draws: dict[str, TargetDraw] = {}
         self._known: dict[str, Any] = {}
         self._parts: dict[str, Any] = {}
 
@@ -97,97 +97,108 @@ class Sampler:
     def add_soft_counts(self, soft_counts: NDArray[np.int64], own: Mapping[str, NDArray[np.int64]]) -> None:
         """Take one shard's usage, shared among clusters."""
         self._soft_counts += soft_counts
-        for owner, part in own.items():
-            self._own_soft_counts[owner] = self._own_soft_counts.get(owner, 0) + part
+        for target_lang, part in own.items():
+            self._own_soft_counts[target_lang] = self._own_soft_counts.get(target_lang, 0) + part
 
     def label_documents(self) -> pa.Table | None:
         """The documents whose text is needed to name clusters."""
         if self._nearest is None:
             return None
-        owners = sorted(set(self._histogram.filter(self._histogram["owner"].is_valid())["owner"].to_pylist()))
-        return exemplars.wanted_documents(self._nearest, owners)
+        target_langs = sorted(
+            set(self._histogram.filter(self._histogram["target_lang"].is_valid())["target_lang"].to_pylist())
+        )
+        return exemplars.wanted_documents(self._nearest, target_langs)
 
     def allocate(self) -> None:
-        """Solve every owner's problem.
+        """Solve every target language's problem.
 
         Raises
         ------
         ConfigError
-            If bounds on languages contradict each other for an owner.
+            If bounds on languages contradict each other for a target language.
         InfeasibleBudget
-            Under ``refuse``, if an owner's eligible pool is smaller than the budget; otherwise if near copies of usage
-            are all that it holds.
+            Under ``refuse``, if a target language's eligible pool is smaller than the budget; otherwise if near copies
+            of usage are all that it holds.
         EmptyInput
-            If an owner has no target document outside the held-out part.
+            If a target language has no usage document outside the held-out part.
         """
-        own = {owner: part.astype(np.float64) * SOFT_COUNT_UNIT for owner, part in self._own_soft_counts.items()}
+        own = {
+            target_lang: part.astype(np.float64) * SOFT_COUNT_UNIT
+            for target_lang, part in self._own_soft_counts.items()
+        }
         soft_counts = self._soft_counts.astype(np.float64) * SOFT_COUNT_UNIT
         for problem in build_problems(self._trained_on(), soft_counts, own, self._distance):
-            self._config.check_floor(problem.owner)
-            if not problem.target[:-1].any():
+            self._config.check_floor(problem.target_lang)
+            if not problem.usage[:-1].any():
                 raise EmptyInput(
-                    f"owner '{problem.owner}': no target document is left outside the held-out part and the outliers; "
-                    "add target data or lower target.holdout_fraction"
+                    f"target language '{problem.target_lang}': no usage document is left outside the held-out part "
+                    "and the outliers; add usage or lower usage.holdout_fraction"
                 )
-            near_usage = near_usage_count(self._histogram, problem.owner)
+            near_usage = near_usage_count(self._histogram, problem.target_lang)
             if near_usage and not problem.capacity.any():
-                notes = near_usage_notes(near_usage, 0, problem.owner, self._config)
-                raise InfeasibleBudget(f"owner '{problem.owner}': {notes[0]}")
-            mass = owner_mass(problem, transports=self._config.transports)
+                notes = near_usage_notes(near_usage, 0, problem.target_lang, self._config)
+                raise InfeasibleBudget(f"target language '{problem.target_lang}': {notes[0]}")
+            shares = shares_of(problem, transports=self._config.transports)
             in_tokens = self._config.unit == "tokens"
-            self._problems[problem.owner] = problem
-            self._draws[problem.owner] = OwnerDraw(
+            self._problems[problem.target_lang] = problem
+            self._draws[problem.target_lang] = TargetDraw(
                 problem.in_tokens() if in_tokens else problem,
-                mass.in_tokens(problem) if in_tokens else mass,
+                shares.in_tokens(problem) if in_tokens else shares,
                 self._config,
                 self._sameness,
             )
 
     def requests(self) -> pa.Table:
-        """The cells of all owners whose candidates are wanted, and how many; schema QUOTA, empty if none are."""
+        """The cells of all target languages that want candidates, and how many; schema QUOTA, empty if none do."""
         return pa.concat_tables([draw.requests() for draw in self._draws.values()])
 
     def next_pass(self) -> Pass | None:
         """The pass over the shards that has to be made before documents have keys; None if none has."""
         questions = self._questions()
-        for owner, question in questions.items():
-            if owner not in self._known:
-                self._known[owner] = self._scorer.start(question)
-        asked = {owner: q for owner, q in questions.items() if self._scorer.missing(q, self._known[owner])}
+        for target_lang, question in questions.items():
+            if target_lang not in self._known:
+                self._known[target_lang] = self._scorer.start(question)
+        asked = {
+            target_lang: q for target_lang, q in questions.items() if self._scorer.missing(q, self._known[target_lang])
+        }
         self._parts = {}
-        return Pass(asked, {owner: self._known[owner] for owner in asked}) if asked else None
+        return Pass(asked, {target_lang: self._known[target_lang] for target_lang in asked}) if asked else None
 
     def add_part(self, part: dict[str, Any]) -> None:
         """Take one shard's part of a pass."""
-        for owner, value in part.items():
-            self._parts[owner] = self._scorer.merge(self._parts[owner], value) if owner in self._parts else value
+        for target_lang, value in part.items():
+            self._parts[target_lang] = (
+                self._scorer.merge(self._parts[target_lang], value) if target_lang in self._parts else value
+            )
 
     def conclude_pass(self) -> None:
         """All shards' parts are there."""
-        for owner, part in self._parts.items():
-            self._known[owner] = self._scorer.conclude(self._questions()[owner], self._known[owner], part)
+        for target_lang, part in self._parts.items():
+            self._known[target_lang] = self._scorer.conclude(
+                self._questions()[target_lang], self._known[target_lang], part
+            )
 
     def known(self) -> dict[str, Any]:
-        """What gives documents their keys, by owner."""
+        """What gives documents their keys, by target language."""
         return self._known
 
     def add_candidates(self, candidates: pa.Table) -> None:
         """Take one shard's best documents for the cells that were asked for."""
-        for owner in pc.unique(candidates["owner"]).to_pylist():
-            self._draws[owner].add(candidates.filter(pc.equal(candidates["owner"], owner)))
+        for target_lang in pc.unique(candidates["target_lang"]).to_pylist():
+            self._draws[target_lang].add(candidates.filter(pc.equal(candidates["target_lang"], target_lang)))
 
     def undecided(self) -> pa.Table:
-        """Candidates of all owners among which near-duplicates have to be looked for."""
+        """Candidates of all target languages among which near-duplicates have to be looked for."""
         return pa.concat_tables([draw.undecided() for draw in self._draws.values()])
 
     def decide(self, decisions: pa.Table) -> None:
-        """Take decisions: owner, position, duplicate_of."""
-        for owner in pc.unique(decisions["owner"]).to_pylist():
-            mine = decisions.filter(pc.equal(decisions["owner"], owner))
-            self._draws[owner].decide(mine["position"].to_numpy(), mine["duplicate_of"])
+        """Take decisions: target language, position, duplicate_of."""
+        for target_lang in pc.unique(decisions["target_lang"]).to_pylist():
+            mine = decisions.filter(pc.equal(decisions["target_lang"], target_lang))
+            self._draws[target_lang].decide(mine["position"].to_numpy(), mine["duplicate_of"])
 
     def settle(self) -> bool:
-        """Whether every owner's draw is complete; otherwise more candidates are wanted.
+        """Whether every target language's draw is complete; otherwise more candidates are wanted.
 
         Raises
         ------
@@ -205,10 +216,10 @@ class Sampler:
             If what usage asks for is nowhere near, and nothing at all is drawn.
         """
         gaps, certificate, drawn, suppressed = [], {}, [], []
-        for owner, draw in self._draws.items():
+        for target_lang, draw in self._draws.items():
             rows = draw.drawn()
-            gaps.append(self._gaps(owner, rows))
-            certificate[owner] = self._certify(owner, rows)
+            gaps.append(self._gaps(target_lang, rows))
+            certificate[target_lang] = self._certify(target_lang, rows)
             drawn.append(rows)
             suppressed.append(draw.suppressed())
         if self._config.transports and not any(rows.num_rows for rows in drawn):
@@ -220,38 +231,40 @@ class Sampler:
         return Outcome(
             pa.concat_tables(drawn),
             pa.concat_tables(suppressed),
-            to_table({owner: known for owner, known in self._known.items() if isinstance(known, Direction)}),
+            to_table(
+                {target_lang: known for target_lang, known in self._known.items() if isinstance(known, Direction)}
+            ),
             pa.concat_tables(gaps),
             self._histogram,
             certificate,
         )
 
-    def _gaps(self, owner: str, rows: pa.Table) -> pa.Table:
-        draw, problem = self._draws[owner], self._problems[owner]
+    def _gaps(self, target_lang: str, rows: pa.Table) -> pa.Table:
+        draw, problem = self._draws[target_lang], self._problems[target_lang]
         in_tokens = self._config.unit == "tokens"
         drawn = self._by_cluster(rows, rows["tokens"].to_numpy() if in_tokens else 1)
         quota = draw.quotas.sum(axis=1) if draw.quotas.ndim == 2 else drawn
         balance = draw.balance()
         weighed = {} if balance is None else vars(balance)
-        return gap_table(problem.in_tokens() if in_tokens else problem, draw.mass, quota, drawn, weighed)
+        return gap_table(problem.in_tokens() if in_tokens else problem, draw.shares, quota, drawn, weighed)
 
-    def _certify(self, owner: str, rows: pa.Table) -> dict[str, Any]:
+    def _certify(self, target_lang: str, rows: pa.Table) -> dict[str, Any]:
         """The certificate counts documents, whatever the budget counts: usage was sampled in documents."""
-        draw, problem = self._draws[owner], self._problems[owner]
+        draw, problem = self._draws[target_lang], self._problems[target_lang]
         body = certify(
             HeldOut(problem.heldout, problem.heldout_effective),
             problem.current,
             np.append(self._by_cluster(rows, 1), 0),
             np.append(problem.cluster_capacity, 0),
-            self._rng("certificate", owner),
+            self._rng("certificate", target_lang),
         )
-        targets = int(problem.target.sum())
+        usage = int(problem.usage.sum())
         tokens = int(pc.sum(rows["tokens"]).as_py() or 0)
         suppressed = draw.suppressed()
         copies = int(pc.sum(suppressed["copy"]).as_py() or 0)
         balance = draw.balance()
-        near_usage = near_usage_count(self._histogram, owner)
-        body["notes"] += near_usage_notes(near_usage, int(problem.capacity.sum()), owner, self._config)
+        near_usage = near_usage_count(self._histogram, target_lang)
+        body["notes"] += near_usage_notes(near_usage, int(problem.capacity.sum()), target_lang, self._config)
         body["notes"] += shortfall_notes(draw, rows, self._config)
         return body | {
             "strategy": self._config.strategy,
@@ -262,10 +275,10 @@ class Sampler:
             "near_duplicates": suppressed.num_rows - copies,
             "copies": copies,
             "unmet": None if balance is None else int(balance.unmet.sum()),
-            "target_documents": targets,
-            "target_outlier_fraction": round(int(problem.target[-1]) / targets, 6),
-            "unreachable_target_mass": round(draw.mass.unreachable, 6),
-            "shrinkage_alpha": round(draw.mass.alpha, 6),
+            "usage_documents": usage,
+            "usage_outlier_fraction": round(int(problem.usage[-1]) / usage, 6),
+            "unreachable_usage": round(draw.shares.unreachable, 6),
+            "shrinkage_alpha": round(draw.shares.alpha, 6),
         }
 
     def _by_cluster(self, rows: pa.Table, amount: NDArray[np.int64] | int) -> NDArray[np.int64]:
@@ -274,7 +287,9 @@ class Sampler:
         return counts
 
     def _questions(self) -> dict[str, Question]:
-        return {owner: Question(draw.problem, draw.mass, draw.depth) for owner, draw in self._draws.items()}
+        return {
+            target_lang: Question(draw.problem, draw.shares, draw.depth) for target_lang, draw in self._draws.items()
+        }
 
-    def _rng(self, purpose: str, owner: str) -> np.random.Generator:
-        return np.random.default_rng(seeding.child_seed(self._seed, purpose, owner))
+    def _rng(self, purpose: str, target_lang: str) -> np.random.Generator:
+        return np.random.default_rng(seeding.child_seed(self._seed, purpose, target_lang))

@@ -1,7 +1,7 @@
 """By what the documents of one cell compete: the interface of scorers, and the one that treats all alike.
 
 A scorer may first gather evidence from all shards, in as many passes as it asks for. It holds no state itself:
-evidence is kept by the sampler, by owner, and travels to the tasks.
+evidence is kept by the sampler, by target language, and travels to the tasks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray import seeding
-from compass_ray.sample.gaps import OwnerMass
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.gaps import Shares
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.shard import Positions, Shard
 
 Keys = NDArray[np.float64]
@@ -24,14 +24,14 @@ Keys = NDArray[np.float64]
 class Question:
     """What is asked of the shards: whose selection, and how many candidates it may need at most."""
 
-    problem: OwnerProblem
-    mass: OwnerMass
+    problem: Problem
+    shares: Shares
     depth: int
 
     @property
-    def owner(self) -> str:
+    def target_lang(self) -> str:
         """Whose selection."""
-        return self.problem.owner
+        return self.problem.target_lang
 
 
 class Scorer:
@@ -57,15 +57,15 @@ class Scorer:
         """What is known after a pass whose merged part is ``part``."""
         return part
 
-    def keys(self, shard: Shard, positions: Positions, owner: str, known: Any) -> Keys:
+    def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
         """One key a row, shape (n,); a row of key -inf is never drawn."""
-        return noise(shard, positions, owner)
+        return noise(shard, positions, target_lang)
 
     def nearness(self, shard: Shard, positions: Positions, known: Any) -> Keys:
         """How near each row is to usage, without noise, shape (n,); of scorers that rank by it."""
         raise NotImplementedError
 
 
-def noise(shard: Shard, positions: Positions, owner: str) -> Keys:
+def noise(shard: Shard, positions: Positions, target_lang: str) -> Keys:
     """Gumbel noise of each document: added to log weights, the highest are a weighted sample without replacement."""
-    return seeding.gumbel(shard.ids(positions), shard.seed, "draw", owner)
+    return seeding.gumbel(shard.ids(positions), shard.seed, "draw", target_lang)

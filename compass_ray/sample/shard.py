@@ -32,30 +32,30 @@ class Shard:
     seed: int
     holdout_fraction: float
     memo: dict[str, Any] = field(default_factory=dict, compare=False)
-    """What one owner's work found out and the next one's need not compute again."""
+    """What one target language's work found out and the next one's need not compute again."""
 
-    def pool(self, owner: str) -> Positions:
-        """Pool documents that may be drawn for an owner."""
-        return np.flatnonzero(eligible_mask(self.assignments, self.near_usage, owner))
+    def pool(self, target_lang: str) -> Positions:
+        """Pool documents that may be drawn for a target language."""
+        return np.flatnonzero(eligible_mask(self.assignments, self.near_usage, target_lang))
 
     def inside_pool(self) -> Positions:
-        """Pool documents that are no outliers, whether or not an owner may have them."""
+        """Pool documents that are no outliers, whether or not a target language may have them."""
         return np.flatnonzero(pool_mask(self.assignments))
 
-    def usage(self, owner: str) -> Positions:
-        """An owner's target documents that are neither held out nor outliers."""
+    def usage(self, target_lang: str) -> Positions:
+        """A target language's usage documents that are neither held out nor outliers."""
         return np.flatnonzero(
-            self._of(owner, "target") & ~heldout_mask(self.assignments, self.seed, self.holdout_fraction)
+            self._of(target_lang, "usage") & ~heldout_mask(self.assignments, self.seed, self.holdout_fraction)
         )
 
-    def current(self, owner: str) -> Positions:
-        """An owner's current documents that are no outliers."""
-        return np.flatnonzero(self._of(owner, "current"))
+    def current(self, target_lang: str) -> Positions:
+        """A target language's current documents that are no outliers."""
+        return np.flatnonzero(self._of(target_lang, "current"))
 
-    def _of(self, owner: str, role: str) -> NDArray[np.bool_]:
+    def _of(self, target_lang: str, role: str) -> NDArray[np.bool_]:
         rows = self.assignments
-        of_owner = pc.fill_null(pc.equal(rows["owner"], owner), False)
-        return np.asarray(pc.and_(pc.and_(pc.equal(rows["role"], role), of_owner), pc.invert(rows["outlier"])))
+        of_target_lang = pc.fill_null(pc.equal(rows["target_lang"], target_lang), False)
+        return np.asarray(pc.and_(pc.and_(pc.equal(rows["role"], role), of_target_lang), pc.invert(rows["outlier"])))
 
     def ids(self, positions: Positions) -> NDArray[np.uint8]:
         """Document ids, shape (n, 16)."""

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.owner_draw import OwnerDraw
 from compass_ray.sample.reasons import amount, likeness, times
+from compass_ray.sample.target_draw import TargetDraw
 
 
 def languages_of(rows: pa.Table) -> dict[str, int]:
@@ -18,13 +18,13 @@ def languages_of(rows: pa.Table) -> dict[str, int]:
     return {one["values"]: one["counts"] for one in sorted(counts, key=lambda one: (-one["counts"], one["values"]))}
 
 
-def shortfall_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
+def shortfall_notes(draw: TargetDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
     """Say what usage asks for and the pool lacks, which bounds on languages were not met or say nothing, and what is
     left of the budget.
 
     Parameters
     ----------
-    draw : OwnerDraw
+    draw : TargetDraw
         A settled one.
     rows : Table
         What it drew.
@@ -32,12 +32,12 @@ def shortfall_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> li
     return [*_unmet(draw, config), *_language_notes(draw, rows, config), *_budget_notes(draw, rows, config)]
 
 
-def near_usage_notes(count: int, left: int, owner: str, config: SampleConfig) -> list[str]:
+def near_usage_notes(count: int, left: int, target_lang: str, config: SampleConfig) -> list[str]:
     """Say how many pool documents are refused because they nearly repeat usage, and doubt it where few are left."""
     if not count:
         return []
     repeat = "repeats" if count == 1 else "repeat"
-    usage = f"{language_name(owner)} usage ({likeness(config)})"
+    usage = f"{language_name(target_lang)} usage ({likeness(config)})"
     note = f"{amount(count, 'documents')} of the pool nearly {repeat} {usage} and may not be drawn"
     if count > left and config.near_duplicates != "off":
         note += (
@@ -47,14 +47,14 @@ def near_usage_notes(count: int, left: int, owner: str, config: SampleConfig) ->
     return [note]
 
 
-def _unmet(draw: OwnerDraw, config: SampleConfig) -> list[str]:
+def _unmet(draw: TargetDraw, config: SampleConfig) -> list[str]:
     balance = draw.balance()
     if balance is None or not balance.unmet.any():
         return []
     lacking, unit = balance.unmet > 0, config.unit
     own, held, drawn = draw.problem.own, draw.problem.capacity[lacking], draw.quotas[lacking]
     passed_by = int((held - drawn)[:, ~own].sum()) if config.own_before_others else 0
-    name, share = language_name(draw.problem.owner), float(draw.mass.target[lacking].sum())
+    name, share = language_name(draw.problem.target_lang), float(draw.shares.usage[lacking].sum())
     near = f", {int(balance.moved_out[lacking].sum()):,} more come from near clusters" if config.transports else ""
     what = f"{int(held[:, own].sum()):,} distinct {name}" if passed_by else f"{int(held.sum()):,} distinct"
     note = (
@@ -71,8 +71,8 @@ def _unmet(draw: OwnerDraw, config: SampleConfig) -> list[str]:
     return [note]
 
 
-def _language_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
-    target_lang, pool = draw.problem.owner, draw.problem.languages
+def _language_notes(draw: TargetDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
+    target_lang, pool = draw.problem.target_lang, draw.problem.languages
     notes = []
     if config.has_cluster_quotas and config.language_prior != "none" and target_lang not in pool:
         notes.append(f"the pool holds no {language_name(target_lang)} documents: all rows are of other languages")
@@ -91,13 +91,13 @@ def _language_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> li
     return notes
 
 
-def _budget_notes(draw: OwnerDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
+def _budget_notes(draw: TargetDraw, rows: pa.Table, config: SampleConfig) -> list[str]:
     budget, unit, repeats, notes = config.amount, config.unit, draw.repeats, []
     if budget is None:
         return []
     unused = unused_budget(rows, config)
     if repeats:
-        name, epochs = language_name(draw.problem.owner), times(config.own_language_epochs)
+        name, epochs = language_name(draw.problem.target_lang), times(config.own_language_epochs)
         notes.append(
             f"{repeats:,} of the {budget:,} {unit} of the budget are left to {name} trained on again, up to {epochs}, "
             "and not given to other languages (sample.own_language_epochs; see adapt.training.epochs)"

@@ -5,7 +5,7 @@ wants to know, if anything; candidates to the sampler actor; the vectors of cand
 and, once it has drawn, the chosen rows out of the document shards. Cost: assignments are read three times and, where
 documents are drawn towards usage, five times, vectors three times then; vectors of the pool once more where languages
 are compared, and those of candidates where near-duplicates are passed over; documents in shards that name clusters or
-hold chosen rows. The driver sees counts and a few times ``budget`` keys per owner.
+hold chosen rows. The driver sees counts and a few times ``budget`` keys per target language.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from compass_ray.runtime.stage import Session, map_keys, shuffle
 from compass_ray.runtime.threads import set_threads
 from compass_ray.sample import exemplars, uriel
 from compass_ray.sample.candidates import candidates
-from compass_ray.sample.config import SampleConfig, TargetConfig
+from compass_ray.sample.config import SampleConfig, UsageConfig
 from compass_ray.sample.draw import Unit
 from compass_ray.sample.eligibility import find_near_usage
 from compass_ray.sample.histogram import shard_histogram, shard_spread
@@ -56,7 +56,7 @@ class SampleInputs:
     documents: Artifact
     embeddings: Artifact
     assignments: Artifact
-    owners: tuple[str, ...]
+    target_langs: tuple[str, ...]
     distance: NDArray[np.float64]  # (n_clusters, n_clusters), between centroids
     seed: int
     holdout_fraction: float
@@ -69,20 +69,20 @@ class SampleInputs:
         return len(self.distance)
 
 
-def sample(inputs: SampleInputs, target: TargetConfig, config: SampleConfig, session: Session) -> Artifact:
+def sample(inputs: SampleInputs, usage: UsageConfig, config: SampleConfig, session: Session) -> Artifact:
     """Decide what is selected: gaps, histograms, the drawn ids, and the certificate in the summary.
 
     Raises
     ------
     InfeasibleBudget, EmptyInput
     """
-    near_usage = find_near_usage(inputs.documents, inputs.embeddings, inputs.owners, config, session)
+    near_usage = find_near_usage(inputs.documents, inputs.embeddings, inputs.target_langs, config, session)
     body = {
         "version": VERSION,
         "assignments": inputs.assignments.fingerprint,
         "documents": inputs.documents.fingerprint,
         "near_usage": near_usage.fingerprint,
-        "target": identity(target),
+        "usage": identity(usage),
         "config": identity(config),
         "seed": inputs.seed,
         "copy_similarity": inputs.copy_similarity,
@@ -113,7 +113,7 @@ def select(inputs: SampleInputs, config: SampleConfig, sampled: Artifact, sessio
 
 
 def certificate(sampled: Artifact) -> dict[str, Any]:
-    """The certificate by owner."""
+    """The certificate by target language."""
     body: dict[str, Any] = sampled.manifest().receipts[GAPS].summary["certificate"]
     return body
 
@@ -167,7 +167,7 @@ def _count_shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> tuple[
     histogram = shard_histogram(
         assignments,
         near_usage.read(key),
-        inputs.owners,
+        inputs.target_langs,
         inputs.n_clusters,
         inputs.seed,
         inputs.holdout_fraction,
@@ -180,7 +180,7 @@ def _count_shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> tuple[
 def _soft_counts_of_shard(
     key: str, inputs: SampleInputs, common: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
-    columns = ["content_id", "role", "owner", "cluster", "outlier", "similarities"]
+    columns = ["content_id", "role", "target_lang", "cluster", "outlier", "similarities"]
     assignments = inputs.assignments.read(key, columns)
     return shard_spread(assignments, common, inputs.seed, inputs.holdout_fraction)
 
@@ -228,7 +228,7 @@ def _draw(
             ray.get([sampler.add_candidates.remote(table) for table in found])
         undecided = ray.get(sampler.undecided.remote())
         if undecided.num_rows:
-            parts = len(inputs.owners) if sameness.across else min(2 * cluster_cpus(), inputs.n_clusters)
+            parts = len(inputs.target_langs) if sameness.across else min(2 * cluster_cpus(), inputs.n_clusters)
             undecided = undecided.append_column("part", _parts(undecided, sameness, parts))
             shared = (inputs.embeddings, undecided, means, sameness, config.unit)
             decisions = shuffle(_vectors_of_shard, _keys_of(undecided), _decide, parts, *shared)
@@ -258,7 +258,10 @@ def _shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> Shard:
 def _gather(key: str, inputs: SampleInputs, near_usage: Artifact, scorer: Scorer, asked: Pass) -> dict[str, Any]:
     set_threads(1)
     shard = _shard(key, inputs, near_usage)
-    return {owner: scorer.gather(shard, question, asked.known[owner]) for owner, question in asked.questions.items()}
+    return {
+        target_lang: scorer.gather(shard, question, asked.known[target_lang])
+        for target_lang, question in asked.questions.items()
+    }
 
 
 def _candidates_of_shard(
@@ -277,7 +280,7 @@ def _candidates_of_shard(
 def _parts(undecided: pa.Table, sameness: Sameness, parts: int) -> pa.Array:
     """The task that compares each candidate: those that are compared with each other share one."""
     if sameness.across:
-        codes = undecided["owner"].combine_chunks().dictionary_encode().indices.to_numpy()
+        codes = undecided["target_lang"].combine_chunks().dictionary_encode().indices.to_numpy()
     else:
         codes = undecided["cluster"].to_numpy()
     return pa.array(codes % parts, pa.int32())
@@ -293,7 +296,9 @@ def _vectors_of_shard(
     unit: Unit,
 ) -> list[pa.Table]:
     """The vectors of a shard's candidates, by the part that will compare them."""
-    mine = undecided.filter(pc.equal(undecided["shard"], int(key))).select(["owner", "position", "part", "doc_id"])
+    mine = undecided.filter(pc.equal(undecided["shard"], int(key))).select(
+        ["target_lang", "position", "part", "doc_id"]
+    )
     table = embeddings.read(key, ["doc_id", "vector"])
     place = pc.index_in(mine["doc_id"].combine_chunks(), value_set=table["doc_id"].combine_chunks())
     rows = mine.append_column("vector", table["vector"].take(place)).drop_columns(["doc_id"])
@@ -311,15 +316,15 @@ def _decide(
     sameness: Sameness,
     unit: Unit,
 ) -> pa.Table:
-    """Which candidates of one part say again what a better one says: owner, position, duplicate_of."""
+    """Which candidates of one part say again what a better one says: target language, position, duplicate_of."""
     set_threads(1)
     rows = undecided.filter(pa.array(undecided["part"].to_numpy() == part))
-    order = [("owner", "ascending"), ("position", "ascending")]
+    order = [("target_lang", "ascending"), ("position", "ascending")]
     rows, vectors = rows.sort_by(order), pa.concat_tables(pieces).sort_by(order)
     if not rows.num_rows:
-        return rows.select(["owner", "position"]).append_column("duplicate_of", pa.nulls(0, records.ID))
+        return rows.select(["target_lang", "position"]).append_column("duplicate_of", pa.nulls(0, records.ID))
     found = duplicates(rows, unit_rows(from_column(vectors["vector"])), means, sameness, unit)
-    return rows.select(["owner", "position"]).append_column("duplicate_of", found)
+    return rows.select(["target_lang", "position"]).append_column("duplicate_of", found)
 
 
 def _named(inputs: SampleInputs, wanted: pa.Table | None) -> dict[tuple[str, int], exemplars.ClusterName]:
@@ -329,7 +334,7 @@ def _named(inputs: SampleInputs, wanted: pa.Table | None) -> dict[tuple[str, int
     documents = pa.concat_tables(parts).sort_by(
         [("cluster", "ascending"), ("lang", "ascending"), ("similarity", "descending"), ("doc_id", "ascending")]
     )
-    return exemplars.name_clusters(documents, inputs.owners, inputs.n_clusters)
+    return exemplars.name_clusters(documents, inputs.target_langs, inputs.n_clusters)
 
 
 def _texts_of_shard(key: str, documents: Artifact, wanted: pa.Table) -> pa.Table:
@@ -341,7 +346,7 @@ def _texts_of_shard(key: str, documents: Artifact, wanted: pa.Table) -> pa.Table
 
 
 def _with_names(gaps: pa.Table, names: Mapping[tuple[str, int], exemplars.ClusterName]) -> pa.Table:
-    cells = list(zip(gaps["owner"].to_pylist(), gaps["cluster"].to_pylist(), strict=True))
+    cells = list(zip(gaps["target_lang"].to_pylist(), gaps["cluster"].to_pylist(), strict=True))
     labels = [names[cell].label if cell in names else f"cluster {cell[1]}" for cell in cells]
     examples = [names[cell].exemplar if cell in names else None for cell in cells]
     position = {name: gaps.schema.get_field_index(name) for name in ("label", "exemplar")}
@@ -355,13 +360,13 @@ def _select_shard(
     mine = drawn.filter(pc.equal(drawn["shard"], int(key)))
     rows = records.documents_only(documents.read(key))
     chosen = rows.take(pc.index_in(mine["doc_id"], value_set=rows["doc_id"].combine_chunks()))
-    gap_of = {(gap["owner"], gap["cluster"]): gap for gap in gaps.to_pylist()}
-    owners = mine["owner"].to_pylist()
-    cells = [gap_of[cell] for cell in zip(owners, mine["cluster"].to_pylist(), strict=True)]
-    asking = [gap_of.get(cell) for cell in zip(owners, mine["asked_by"].to_pylist(), strict=True)]
+    gap_of = {(gap["target_lang"], gap["cluster"]): gap for gap in gaps.to_pylist()}
+    target_langs = mine["target_lang"].to_pylist()
+    cells = [gap_of[cell] for cell in zip(target_langs, mine["cluster"].to_pylist(), strict=True)]
+    asking = [gap_of.get(cell) for cell in zip(target_langs, mine["asked_by"].to_pylist(), strict=True)]
     texts = [reason(*row, config) for row in zip(cells, asking, mine["rank"].to_pylist(), strict=True)]
     added: dict[str, Any] = {
-        "selected_for": mine["owner"],
+        "selected_for": mine["target_lang"],
         "cluster": mine["cluster"],
         "asked_by": mine["asked_by"],
         "similarity": mine["similarity"],

@@ -35,12 +35,12 @@ class Uriel:
 
     tables: dict[str, tuple[dict[str, int], NDArray[np.float32]]]
 
-    def similarity(self, owner: str, languages: Sequence[str]) -> NDArray[np.float64]:
-        """How alike each language is to the owner's.
+    def similarity(self, target_lang: str, languages: Sequence[str]) -> NDArray[np.float64]:
+        """How alike each language is to the target language's.
 
         Parameters
         ----------
-        owner, languages : BCP-47 tags
+        target_lang, languages : BCP-47 tags
 
         Returns
         -------
@@ -48,7 +48,7 @@ class Uriel:
             Mean over the sets of the cosine over features known of both, in [0, 1]; NaN for a language of which
             nothing is known.
         """
-        return np.array([self._pair(owner, language) for language in languages], dtype=np.float64)
+        return np.array([self._pair(target_lang, language) for language in languages], dtype=np.float64)
 
     def _pair(self, one: str, other: str) -> float:
         if one == other:

@@ -1,7 +1,7 @@
-"""Documents of a cell that lie more towards the owner's usage than others do are likelier to be drawn.
+"""Documents of a cell that lie more towards the target language's usage than others do are likelier to be drawn.
 
-Cost: three passes that read all vectors, and for each owner a product of every pool document with one vector in two of
-them.
+Cost: three passes that read all vectors, and for each target language a product of every pool document with one vector
+in two of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TILE_ROWS = 4096
 
 @dataclass(frozen=True)
 class Means:
-    """What one pass finds: where an owner's usage lies from everything else.
+    """What one pass finds: where a target language's usage lies from everything else.
 
     Attributes
     ----------
@@ -55,8 +55,8 @@ class UsageContrast(Scorer):
     Were both normal with the same scatter, the log odds would be the projection on the line between their means, times
     the distance of the means over the variance along it (Fisher, 1936). So documents are importance-sampled inside a
     cell as clusters are by their quotas, for a cell holds what is asked for beside what is not. Everything else is half
-    pool and half current data, as in :func:`compass_ray.mass.cluster_weights`. All of an owner's usage makes the
-    direction: a cell has too little of it. Usage that cannot be told from the rest pulls nowhere.
+    pool and half current data, as in :func:`compass_ray.usage_shares.cluster_weights`. All of a target language's usage
+    makes the direction: a cell has too little of it. Usage that cannot be told from the rest pulls nowhere.
 
     What is known is first nothing, then :class:`Means`, then a :class:`Direction`.
 
@@ -80,8 +80,10 @@ class UsageContrast(Scorer):
         (3, d + 2), and then of the pool's squared deviations along the difference with their count, shape (2,).
         """
         if known is None:
-            current = shard.current(question.owner) if question.problem.current.any() else np.zeros(0, dtype=np.int64)
-            parts = [_sum_of(shard, rows) for rows in (shard.usage(question.owner), current)]
+            current = (
+                shard.current(question.target_lang) if question.problem.current.any() else np.zeros(0, dtype=np.int64)
+            )
+            parts = [_sum_of(shard, rows) for rows in (shard.usage(question.target_lang), current)]
             found = np.stack([parts[0], _sum_of_pool(shard), parts[1]])
             found[:, -1] *= shards.VECTOR_SUM_SCALE  # squares need twice the room, and stay whole numbers
             return _fixed(found)
@@ -101,11 +103,11 @@ class UsageContrast(Scorer):
         variance = total[0] / total[1] if total[1] else 0.0
         return Direction(known.difference * (known.distance_sq / variance if variance > 0 else 0.0))
 
-    def keys(self, shard: Shard, positions: Positions, owner: str, known: Direction) -> Keys:
+    def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Direction) -> Keys:
         """Gumbel noise, and the log odds over τ."""
         if self._temperature is None:
-            return noise(shard, positions, owner)
-        return noise(shard, positions, owner) + self.log_weights(shard.vectors(positions), known)
+            return noise(shard, positions, target_lang)
+        return noise(shard, positions, target_lang) + self.log_weights(shard.vectors(positions), known)
 
     def nearness(self, shard: Shard, positions: Positions, known: Direction) -> Keys:
         """The log odds alone: highest for what lies nearest to usage."""
@@ -182,14 +184,14 @@ def products(rows: NDArray[np.float32], vector: Vector) -> Vector:
 
 
 def to_table(directions: Mapping[str, Direction]) -> pa.Table:
-    """Directions by owner, as a table of schema DIRECTION."""
-    columns = {"owner": list(directions), "vector": [one.vector.tolist() for one in directions.values()]}
+    """Directions by target language, as a table of schema DIRECTION."""
+    columns = {"target_lang": list(directions), "vector": [one.vector.tolist() for one in directions.values()]}
     return pa.table(columns, schema=records.DIRECTION)
 
 
 def from_table(table: pa.Table) -> dict[str, Direction]:
     """What :func:`to_table` wrote."""
-    return {row["owner"]: Direction(np.array(row["vector"])) for row in table.to_pylist()}
+    return {row["target_lang"]: Direction(np.array(row["vector"])) for row in table.to_pylist()}
 
 
 def _sum_of(shard: Shard, positions: Positions) -> Vector:
@@ -199,7 +201,7 @@ def _sum_of(shard: Shard, positions: Positions) -> Vector:
 
 
 def _sum_of_pool(shard: Shard) -> Vector:
-    """That of a shard's pool documents without outliers: the same for all owners."""
+    """That of a shard's pool documents without outliers: the same for all target languages."""
     if "sum of pool" not in shard.memo:
         shard.memo["sum of pool"] = _sum_of(shard, shard.inside_pool())
     total: Vector = shard.memo["sum of pool"]

@@ -1,4 +1,4 @@
-"""Why a document was or was not drawn for an owner, found out after the fact from what the sample stage left."""
+"""Why a document was or was not drawn for a target language, found out from what the sample stage left."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class SelectionVerdict:
-    """Whether a document is in an owner's selection, and why."""
+    """Whether a document is in a target language's selection, and why."""
 
-    owner: str
+    target_lang: str
     selected: bool
     reason: str
 
@@ -42,14 +42,14 @@ class Drawing:
     drawn: pa.Table
     suppressed: pa.Table
     gaps: pa.Table
-    directions: Mapping[str, Direction]  # by owner; of draws towards usage only
+    directions: Mapping[str, Direction]  # by target language; of draws towards usage only
     config: SampleConfig
     seed: int
 
     @property
-    def owners(self) -> list[str]:
+    def target_langs(self) -> list[str]:
         """Who has a selection."""
-        return sorted(pc.unique(self.gaps["owner"]).to_pylist())
+        return sorted(pc.unique(self.gaps["target_lang"]).to_pylist())
 
 
 def verdict(
@@ -58,10 +58,10 @@ def verdict(
     same_content: pa.Table,
     near_usage: pa.Table,
     threshold: float,
-    owner: str,
+    target_lang: str,
     of: Drawing,
 ) -> SelectionVerdict:
-    """Why a pool document is or is not in an owner's selection.
+    """Why a pool document is or is not in a target language's selection.
 
     Parameters
     ----------
@@ -77,39 +77,39 @@ def verdict(
         Similarity below which a document of its language is an outlier.
     of : Drawing
     """
-    mine = pc.and_(pc.equal(of.drawn["owner"], owner), pc.equal(of.drawn["cluster"], assignment["cluster"]))
+    mine = pc.and_(pc.equal(of.drawn["target_lang"], target_lang), pc.equal(of.drawn["cluster"], assignment["cluster"]))
     cluster = of.drawn.filter(mine)
-    gaps = of.gaps.filter(pc.equal(of.gaps["owner"], owner)).to_pylist()
+    gaps = of.gaps.filter(pc.equal(of.gaps["target_lang"], target_lang)).to_pylist()
     gap = next(gap for gap in gaps if gap["cluster"] == assignment["cluster"])
     drawn = {row["doc_id"]: row for row in cluster.select(["doc_id", "rank", "asked_by"]).to_pylist()}
     if row := drawn.get(assignment["doc_id"]):
         asking = next((one for one in gaps if one["cluster"] == row["asked_by"]), None)
-        return SelectionVerdict(owner, True, reason(gap, asking, row["rank"], of.config))
+        return SelectionVerdict(target_lang, True, reason(gap, asking, row["rank"], of.config))
     why = (
-        _repeats(same_content, owner)
-        or _nearly_repeats_usage(near_usage, owner, of)
+        _repeats(same_content, target_lang)
+        or _nearly_repeats_usage(near_usage, target_lang, of)
         or _outlies(assignment, threshold)
-        or _nearly_repeats(assignment, owner, of)
-        or _is_outranked(assignment, vector, owner, gap, cluster, of)
+        or _nearly_repeats(assignment, target_lang, of)
+        or _is_outranked(assignment, vector, target_lang, gap, cluster, of)
     )
-    return SelectionVerdict(owner, False, why)
+    return SelectionVerdict(target_lang, False, why)
 
 
-def _repeats(same_content: pa.Table, owner: str) -> str | None:
+def _repeats(same_content: pa.Table, target_lang: str) -> str | None:
     for row in same_content.to_pylist():
-        if row["role"] == "target":
-            usage = f"usage of {language_name(row['owner'])}"
+        if row["role"] == "usage":
+            usage = f"usage of {language_name(row['target_lang'])}"
             return f"not eligible: the same text is {usage}; trained on, it would leak into training"
-        if row["role"] == "current" and row["owner"] == owner:
-            return "not eligible: the same text is in the owner's current data and is trained on anyway"
+        if row["role"] == "current" and row["target_lang"] == target_lang:
+            return "not eligible: the same text is in the target language's current data and is trained on anyway"
     return None
 
 
-def _nearly_repeats_usage(near_usage: pa.Table, owner: str, of: Drawing) -> str | None:
-    rows = near_usage.filter(pc.equal(near_usage["owner"], owner)).to_pylist()
+def _nearly_repeats_usage(near_usage: pa.Table, target_lang: str, of: Drawing) -> str | None:
+    rows = near_usage.filter(pc.equal(near_usage["target_lang"], target_lang)).to_pylist()
     if not rows:
         return None
-    usage = f"{language_name(owner)} usage (document {rows[0]['usage'].hex()})"
+    usage = f"{language_name(target_lang)} usage (document {rows[0]['usage'].hex()})"
     if rows[0]["same_words"]:
         why = f"but for case, punctuation or spelling it is {usage}"
     else:
@@ -126,8 +126,10 @@ def _outlies(assignment: Mapping[str, Any], threshold: float) -> str | None:
     )
 
 
-def _nearly_repeats(assignment: Mapping[str, Any], owner: str, of: Drawing) -> str | None:
-    mine = pc.and_(pc.equal(of.suppressed["owner"], owner), pc.equal(of.suppressed["doc_id"], assignment["doc_id"]))
+def _nearly_repeats(assignment: Mapping[str, Any], target_lang: str, of: Drawing) -> str | None:
+    mine = pc.and_(
+        pc.equal(of.suppressed["target_lang"], target_lang), pc.equal(of.suppressed["doc_id"], assignment["doc_id"])
+    )
     rows = of.suppressed.filter(mine).to_pylist()
     if not rows:
         return None
@@ -146,18 +148,18 @@ def _nearly_repeats(assignment: Mapping[str, Any], owner: str, of: Drawing) -> s
 def _is_outranked(
     assignment: Mapping[str, Any],
     vector: NDArray[np.float32],
-    owner: str,
+    target_lang: str,
     gap: Mapping[str, Any],
     cluster: pa.Table,
     of: Drawing,
 ) -> str:
-    if why := _fill_went_to_others(assignment, vector, owner, of):
+    if why := _fill_went_to_others(assignment, vector, target_lang, of):
         return why
-    rivals, among = _rivals(assignment, owner, cluster, of)
-    if not rivals.num_rows and _own_came_first(assignment["lang"], owner, gap, of):
+    rivals, among = _rivals(assignment, target_lang, cluster, of)
+    if not rivals.num_rows and _own_came_first(assignment["lang"], target_lang, gap, of):
         return (
-            f"not asked for: {language_name(owner)} of any cluster comes before other languages (sample.shortfall: "
-            f"own_language), and drawn or trained on up to {times(of.config.own_language_epochs)} "
+            f"not asked for: {language_name(target_lang)} of any cluster comes before other languages "
+            f"(sample.shortfall: own_language), and drawn or trained on up to {times(of.config.own_language_epochs)} "
             f"(sample.own_language_epochs) it left too little of the budget; {about(gap)}"
         )
     if of.config.has_cluster_quotas and not gap["quota"]:
@@ -169,24 +171,24 @@ def _is_outranked(
         quota = amount(gap["quota"], of.config.unit)
         return f"not asked for: {about(gap)}; {lang} got none of the cluster's quota of {quota}"
     lowest = float(pc.min(rivals["key"]).as_py())
-    key = key_of(assignment["doc_id"], vector, owner, of)
+    key = key_of(assignment["doc_id"], vector, target_lang, of)
     if key is None:
         return outranked_by_score(rivals.num_rows, lowest, of.config.strategy)
-    nearer = _nearer_to_usage(rivals, vector, owner, of)
+    nearer = _nearer_to_usage(rivals, vector, target_lang, of)
     keys = f"key {key:.4f}, the lowest drawn {lowest:.4f}"
-    return f"{outranked(nearer, rivals.num_rows, among, owner)} ({keys}); {about(gap)}"
+    return f"{outranked(nearer, rivals.num_rows, among, target_lang)} ({keys}); {about(gap)}"
 
 
 def _fill_went_to_others(
-    assignment: Mapping[str, Any], vector: NDArray[np.float32], owner: str, of: Drawing
+    assignment: Mapping[str, Any], vector: NDArray[np.float32], target_lang: str, of: Drawing
 ) -> str | None:
     """Why an own-language row does not even fill the budget; None for other rows, and where nothing was filled."""
-    if of.config.on_shortfall != "own_language" or assignment["lang"] != owner:
+    if of.config.on_shortfall != "own_language" or assignment["lang"] != target_lang:
         return None
-    fill = of.drawn.filter(pc.and_(pc.equal(of.drawn["owner"], owner), of.drawn["asked_by"].is_null()))
+    fill = of.drawn.filter(pc.and_(pc.equal(of.drawn["target_lang"], target_lang), of.drawn["asked_by"].is_null()))
     if not fill.num_rows:
         return None
-    name, own = language_name(owner), float(products(vector[None], of.directions[owner].vector)[0])
+    name, own = language_name(target_lang), float(products(vector[None], of.directions[target_lang].vector)[0])
     nearer = int((fill["key"].to_numpy() >= own).sum())
     return (
         f"outranked: no cluster quota took it, and {amount(nearer, 'documents')} in {name} that fill the budget lie "
@@ -194,42 +196,42 @@ def _fill_went_to_others(
     )
 
 
-def _own_came_first(lang: str, owner: str, gap: Mapping[str, Any], of: Drawing) -> bool:
+def _own_came_first(lang: str, target_lang: str, gap: Mapping[str, Any], of: Drawing) -> bool:
     """Whether own-language rows of other clusters took what a cluster asks for and other languages hold."""
-    if not of.config.own_before_others or lang == owner or not gap["unmet"]:
+    if not of.config.own_before_others or lang == target_lang or not gap["unmet"]:
         return False
-    mine = of.drawn.filter(pc.equal(of.drawn["owner"], owner))
-    return bool(pc.any(pc.equal(mine["lang"], owner)).as_py())
+    mine = of.drawn.filter(pc.equal(of.drawn["target_lang"], target_lang))
+    return bool(pc.any(pc.equal(mine["lang"], target_lang)).as_py())
 
 
-def _rivals(assignment: Mapping[str, Any], owner: str, cluster: pa.Table, of: Drawing) -> tuple[pa.Table, str]:
+def _rivals(assignment: Mapping[str, Any], target_lang: str, cluster: pa.Table, of: Drawing) -> tuple[pa.Table, str]:
     """What was drawn from the document's cell, and what a cell is, in words."""
     if of.config.has_cluster_quotas:
         mine = cluster.filter(pc.equal(cluster["lang"], assignment["lang"]))
         if of.config.transports:  # rows that fill the budget were not drawn from the cell
             mine = mine.filter(mine["asked_by"].is_valid())
         return mine, "of this cluster and language"
-    mine = of.drawn.filter(pc.equal(of.drawn["owner"], owner))
+    mine = of.drawn.filter(pc.equal(of.drawn["target_lang"], target_lang))
     if of.config.strategy in _BY_LANGUAGE:
         return mine.filter(pc.equal(mine["lang"], assignment["lang"])), "of this language"
     return mine, "of the pool"
 
 
-def _nearer_to_usage(rivals: pa.Table, vector: NDArray[np.float32], owner: str, of: Drawing) -> int | None:
+def _nearer_to_usage(rivals: pa.Table, vector: NDArray[np.float32], target_lang: str, of: Drawing) -> int | None:
     """How many of the drawn documents have higher log odds to be of usage; None where chance alone decides."""
     scorer = STRATEGIES[of.config.strategy].scorer(of.config)
     if not isinstance(scorer, UsageContrast) or of.config.temperature is None:
         return None
-    chance = seeding.gumbel(records.ids_to_numpy(rivals["doc_id"]), of.seed, "draw", owner)
-    own = scorer.log_weights(vector[None], of.directions[owner])[0]
+    chance = seeding.gumbel(records.ids_to_numpy(rivals["doc_id"]), of.seed, "draw", target_lang)
+    own = scorer.log_weights(vector[None], of.directions[target_lang])[0]
     return int((rivals["key"].to_numpy() - chance > own + _ROUNDING).sum())
 
 
-def key_of(doc_id: bytes, vector: NDArray[np.float32], owner: str, of: Drawing) -> float | None:
+def key_of(doc_id: bytes, vector: NDArray[np.float32], target_lang: str, of: Drawing) -> float | None:
     """The key that a document had in the draw; None where keys come from evidence that is not kept."""
     scorer = STRATEGIES[of.config.strategy].scorer(of.config)
     ids = np.frombuffer(doc_id, dtype=np.uint8)[None]
-    noise = float(seeding.gumbel(ids, of.seed, "draw", owner)[0])
+    noise = float(seeding.gumbel(ids, of.seed, "draw", target_lang)[0])
     if isinstance(scorer, UsageContrast) and of.config.temperature is not None:
-        return noise + float(scorer.log_weights(vector[None], of.directions[owner])[0])
+        return noise + float(scorer.log_weights(vector[None], of.directions[target_lang])[0])
     return noise if type(scorer) in (Scorer, UsageContrast) else None

@@ -52,10 +52,10 @@ def test_a_config_must_give_some_command_something_to_do() -> None:
             load_config({"output": "o", **raw})
         return str(caught.value)
 
-    target = {"usage": {"role": "target", "path": "u.csv", "lang": "sw"}}
-    assert "nothing to do: curate needs the section sample, adapt the section adapt" in complaint({"sources": target})
+    usage = {"usage": {"role": "target", "path": "u.csv", "lang": "sw"}}
+    assert "nothing to do: curate needs the section sample, adapt the section adapt" in complaint({"sources": usage})
     assert "nothing to train on; adapt needs a source with role current" in complaint(
-        {"sources": target, "adapt": {"base": "b"}}
+        {"sources": usage, "adapt": {"base": "b"}}
     )
     assert load_config({"output": "o", "adapt": {"base": "b", "run": "runs/one"}}).sources == {}
 

@@ -21,14 +21,16 @@ def _id(*parts: object) -> bytes:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
-def document(role: str, owner: str | None, text: str, messages: list[dict[str, str]] | None = None) -> dict[str, Any]:
-    lang = owner or "en"
+def document(
+    role: str, target_lang: str | None, text: str, messages: list[dict[str, str]] | None = None
+) -> dict[str, Any]:
+    lang = target_lang or "en"
     content = _id(text, messages)
     return {
-        "doc_id": _id(role, owner, content),
+        "doc_id": _id(role, target_lang, content),
         "content_id": _id(text),
         "role": role,
-        "owner": owner,
+        "target_lang": target_lang,
         "lang": lang,
         "text": text,
         "messages": messages,
@@ -49,7 +51,7 @@ def made(folder: Path, stage: str, shards: dict[str, pa.Table]) -> Artifact:
 
 @pytest.fixture
 def gathered(tmp_path: Path) -> Artifact:
-    """Two shards: current rows of two owners, pool and target rows, a reject, and a selection."""
+    """Two shards: current rows of two target languages, pool and usage rows, a reject, and a selection."""
     rows = [
         [document("current", "sw", f"habari namba {n} ya leo" + " na kesho" * n) for n in range(20)],
         [
@@ -57,7 +59,7 @@ def gathered(tmp_path: Path) -> Artifact:
             document("current", "sw", "bila jibu", chat("bila jibu", None)),
             document("current", "ta", "வணக்கம் உலகம்"),
             document("pool", None, "a pool row that is not selected"),
-            document("target", "sw", "matumizi halisi"),
+            document("usage", "sw", "matumizi halisi"),
         ],
     ]
     chosen = document("pool", None, "chosen for both")
@@ -67,7 +69,7 @@ def gathered(tmp_path: Path) -> Artifact:
         "00001": pa.Table.from_pylist([*rows[1], chosen], schema=records.INGESTED),
     }
     documents = made(tmp_path, "ingest", shards)
-    drawn = [{**chosen, "selected_for": owner, "cluster": 0, "rank": 1} for owner in ("sw", "ta")]
+    drawn = [{**chosen, "selected_for": target_lang, "cluster": 0, "rank": 1} for target_lang in ("sw", "ta")]
     selection = made(tmp_path, "select", {"00001": pa.Table.from_pylist(drawn, schema=records.SELECTION)})
     target = artifact(str(tmp_path), "gather", {"made": "by a test"})
     target.commit(
@@ -93,10 +95,10 @@ def tokenised(
     return target
 
 
-def test_current_rows_and_the_selection_are_gathered_for_their_owners(gathered: Artifact) -> None:
+def test_current_rows_and_the_selection_are_gathered_for_their_target_languages(gathered: Artifact) -> None:
     assert data.languages_of(gathered) == {"sw": 27, "ta": 2}
     rows = pa.concat_tables([gathered.read(key) for key in ("00000", "00001")]).to_pylist()
-    assert Counter((row["owner"], row["selected"]) for row in rows) == {
+    assert Counter((row["target_lang"], row["selected"]) for row in rows) == {
         ("sw", False): 26, ("ta", False): 1, ("sw", True): 1, ("ta", True): 1,
     }  # fmt: skip
     assert {row["text"] for row in rows if row["selected"]} == {"chosen for both"}

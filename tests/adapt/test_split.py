@@ -38,9 +38,9 @@ def test_equal_content_is_on_one_side_and_no_more_is_held_out_than_allowed(
     assert fraction > 0 or not held.any()
 
 
-def training_rows(owner: str, contents: list[int]) -> list[dict[str, Any]]:
+def training_rows(target_lang: str, contents: list[int]) -> list[dict[str, Any]]:
     return [
-        {**document("current", owner, f"text {content}"), "selected": False, "equals_usage": content % 7 == 0}
+        {**document("current", target_lang, f"text {content}"), "selected": False, "equals_usage": content % 7 == 0}
         for content in contents
     ]
 
@@ -92,10 +92,10 @@ def written(folder: Path, asked: list[str], *, repeated: bool = True, answered: 
     With ``repeated`` the current data of both languages hold all that was asked.
     """
     rows = [
-        document("target", "sw", text, chat(text, f"jibu la {text}") if answered and number % 2 else None)
+        document("usage", "sw", text, chat(text, f"jibu la {text}") if answered and number % 2 else None)
         for number, text in enumerate(asked)
     ]
-    rows += [document("target", "ta", f"தமிழ் கேள்வி {number}") for number in range(6)]
+    rows += [document("usage", "ta", f"தமிழ் கேள்வி {number}") for number in range(6)]
     for lang in ("sw", "ta"):
         rows += [document("current", lang, f"shared text number {number}") for number in range(40)]
         rows += [document("current", lang, f"of {lang} alone, number {number}") for number in range(30)]
@@ -118,12 +118,12 @@ def test_held_out_usage_is_what_the_certificate_measures_on(corpus: dict[str, An
     found = corpus["usage"].read("00000")
     assert 0 < found.num_rows < 18
     assert found["doc_id"].to_pylist() == expected["doc_id"].to_pylist()
-    assert found["target_lang"].to_pylist() == expected["owner"].to_pylist()
+    assert found["target_lang"].to_pylist() == expected["target_lang"].to_pylist()
 
 
 def test_a_shard_whose_usage_is_all_known_gives_an_empty_table(tmp_path: Path, corpus: dict[str, Any]) -> None:
-    target = artifact(str(tmp_path), "usage", {"fraction": 0})
-    receipt = usage._usage_shard("00000", corpus["documents"], Holdout(7, 1e-9), target)
+    usage = artifact(str(tmp_path), "usage", {"fraction": 0})
+    receipt = usage._usage_shard("00000", corpus["documents"], Holdout(7, 1e-9), usage)
     assert (receipt.rows, receipt.summary) == (0, {"documents": {}})
 
 

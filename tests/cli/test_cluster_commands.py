@@ -46,7 +46,7 @@ def raw(output: str, pool: str = str(DEMO / "pool" / "*.jsonl")) -> dict[str, An
         "output": output,
         "sources": {
             "web": {"role": "pool", "path": pool, "columns": {"lang": "lang", "text": "text"}},
-            "asked": {"role": "target", "path": str(DEMO / "usage.tsv.gz"), "lang": "sw"},
+            "asked": {"role": "usage", "path": str(DEMO / "usage.tsv.gz"), "lang": "sw"},
         },
         "sample": {"budget": 10},
     }

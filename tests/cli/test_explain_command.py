@@ -62,7 +62,7 @@ def test_json_has_the_fields_of_one_document_and_the_others_of_its_text(
     body = json.loads(explain(finished_demo, chosen["doc_id"], "--json"))
     assert list(body) == ["doc_id", "text", "rows", "assignment", "verdicts", "others", "more"]
     assert (body["doc_id"], body["others"], body["more"]) == (chosen["doc_id"], [], 0)
-    assert list(body["verdicts"][0]) == ["owner", "selected", "reason"]
+    assert list(body["verdicts"][0]) == ["target_lang", "selected", "reason"]
     assert json.loads(explain(finished_demo, "--text", chosen["text"], "--json")) == body
 
 

@@ -46,17 +46,19 @@ def test_usage_that_cannot_be_judged_is_no_drift(config: Path) -> None:
     told = CliRunner().invoke(app, arguments)
     assert told.exit_code == 0, told.output
     body = json.loads(told.stdout)
-    assert {owner: found["verdict"] for owner, found in body["owners"].items()} == dict.fromkeys(
+    assert {target_lang: found["verdict"] for target_lang, found in body["target_langs"].items()} == dict.fromkeys(
         ("hi", "sw", "ta"), "insufficient"
     )
-    assert body["owners"]["sw"]["notes"] == ["1 of 1 windows hold fewer than 61 documents (monitor.min_documents)"]
+    assert body["target_langs"]["sw"]["notes"] == [
+        "1 of 1 windows hold fewer than 61 documents (monitor.min_documents)"
+    ]
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_usage_in_a_language_of_which_nothing_is_known_exits_with_eleven_if_asked_to(config: Path) -> None:
     told = CliRunner().invoke(app, ["monitor", str(config), "--set", "monitor.usage.log.lang=pl", "--exit-code"])
     assert told.exit_code == 11, told.output
-    assert "nothing is known of former usage in 'pl'" in told.stdout
+    assert "nothing is known of reference usage in 'pl'" in told.stdout
 
 
 def test_a_config_without_the_section_says_what_to_give(tmp_path: Path) -> None:

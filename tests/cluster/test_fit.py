@@ -53,11 +53,11 @@ def fit_with(broadcast: Broadcast, *, n_clusters: int = N_CLUSTERS, seed: int = 
     return lloyd(broadcast, initial, max_iterations=50, tol=1e-6)
 
 
-def grouped(members: Sequence[ShardRows], owner_of: Sequence[int]) -> list[RowGroup]:
+def grouped(members: Sequence[ShardRows], target_lang_of: Sequence[int]) -> list[RowGroup]:
     """Groups by number; a shard goes to the group it is mapped to, in the order given."""
     return [
-        RowGroup([member for member, owner in zip(members, owner_of, strict=True) if owner == group])
-        for group in range(max(owner_of) + 1)
+        RowGroup([member for member, target_lang in zip(members, target_lang_of, strict=True) if target_lang == group])
+        for group in range(max(target_lang_of) + 1)
     ]
 
 
@@ -89,10 +89,10 @@ def test_several_groups_give_the_same_bytes_as_one(count: int) -> None:
 @settings(max_examples=30, deadline=None)
 @given(
     order=st.permutations(range(N_SHARDS)),
-    owner_of=st.lists(st.integers(0, 4), min_size=N_SHARDS, max_size=N_SHARDS),
+    target_lang_of=st.lists(st.integers(0, 4), min_size=N_SHARDS, max_size=N_SHARDS),
 )
-def test_any_grouping_and_order_of_shards_gives_the_same_bytes(order: list[int], owner_of: list[int]) -> None:
-    fit = fit_with(over(grouped([CORPUS[i] for i in order], owner_of)))  # some groups may be empty
+def test_any_grouping_and_order_of_shards_gives_the_same_bytes(order: list[int], target_lang_of: list[int]) -> None:
+    fit = fit_with(over(grouped([CORPUS[i] for i in order], target_lang_of)))  # some groups may be empty
     assert_same_bytes(fit, undisturbed())
 
 
@@ -264,8 +264,8 @@ def test_no_cluster_stays_empty_and_the_fit_is_the_same_for_any_grouping() -> No
     away = np.tile(-CORPUS[0].x[:1], (N_CLUSTERS - 1, 1))
     initial = np.vstack([CORPUS[0].x[:1], away])
     fits = [
-        lloyd(over(grouped(CORPUS, owner_of)), initial, max_iterations=50, tol=1e-6)
-        for owner_of in ([0] * 8, [0, 1, 2, 3, 0, 1, 2, 3])
+        lloyd(over(grouped(CORPUS, target_lang_of)), initial, max_iterations=50, tol=1e-6)
+        for target_lang_of in ([0] * 8, [0, 1, 2, 3, 0, 1, 2, 3])
     ]
     assert_same_bytes(*fits)
     assert fits[0].converged

@@ -84,7 +84,7 @@ def test_new_centroids_are_unit_and_a_sum_of_no_length_keeps_its_centroid() -> N
     assert moved.dtype == np.float32
 
 
-ROLE_MASS = {"pool": 0.5, "target": 0.25, "current": 0.25}
+ROLE_MASS = {"pool": 0.5, "usage": 0.25, "current": 0.25}
 GROUPS = st.dictionaries(
     st.tuples(st.sampled_from(sorted(ROLE_MASS)), st.sampled_from(["sw", "hi", "en", "zh"])),
     st.integers(0, 10**6),
@@ -100,17 +100,17 @@ def test_all_row_weights_sum_to_one(groups: dict[tuple[str, str], int]) -> None:
 
 
 def test_roles_have_their_mass_and_languages_share_it_by_the_root_of_their_count() -> None:
-    groups = {("pool", "en"): 900, ("pool", "sw"): 100, ("target", "sw"): 50, ("current", "sw"): 10}
+    groups = {("pool", "en"): 900, ("pool", "sw"): 100, ("usage", "sw"): 50, ("current", "sw"): 10}
     weights = kernels.row_weights(groups, ROLE_MASS)
     mass = {group: weights[group] * count for group, count in groups.items()}
     assert mass["pool", "en"] == pytest.approx(0.5 * 30 / 40)
     assert mass["pool", "sw"] == pytest.approx(0.5 * 10 / 40)
-    assert mass["target", "sw"] == mass["current", "sw"] == pytest.approx(0.25)
+    assert mass["usage", "sw"] == mass["current", "sw"] == pytest.approx(0.25)
 
 
 def test_absent_roles_give_their_mass_to_the_others_in_proportion() -> None:
-    weights = kernels.row_weights({("pool", "en"): 4, ("target", "sw"): 2, ("current", "sw"): 0}, ROLE_MASS)
-    assert weights == pytest.approx({("pool", "en"): 2 / 3 / 4, ("target", "sw"): 1 / 3 / 2})
+    weights = kernels.row_weights({("pool", "en"): 4, ("usage", "sw"): 2, ("current", "sw"): 0}, ROLE_MASS)
+    assert weights == pytest.approx({("pool", "en"): 2 / 3 / 4, ("usage", "sw"): 1 / 3 / 2})
 
 
 # --- left out -----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def counted(*shards: tuple[pa.Table, np.ndarray]) -> list[Counts]:
     return [count_similarities(*one) for one in shards]
 
 
-USAGE = shard("target", "sw", 0.8, 1000)
+USAGE = shard("usage", "sw", 0.8, 1000)
 
 
 def test_a_language_without_usage_is_held_against_its_own_pool_and_planted_outliers_stand_out() -> None:
@@ -38,13 +38,13 @@ def test_a_language_without_usage_is_held_against_its_own_pool_and_planted_outli
 def test_usage_and_current_come_before_the_pool_where_they_are_enough() -> None:
     own, _ = thresholds(counted(USAGE, shard("pool", "sw", 0.3, 1000)), CONFIG)
     assert own["sw"] == pytest.approx(np.quantile(USAGE[1], 0.01), abs=ONE_BIN)
-    few = shard("target", "sw", 0.8, 199)
+    few = shard("usage", "sw", 0.8, 199)
     own, everyone = thresholds(counted(few, shard("pool", "sw", 0.3, 1000)), CONFIG)
     assert own["sw"] < 0.31 < everyone
 
 
 def test_usage_and_current_count_together() -> None:
-    own, _ = thresholds(counted(shard("target", "sw", 0.8, 100), shard("current", "sw", 0.6, 100)), CONFIG)
+    own, _ = thresholds(counted(shard("usage", "sw", 0.8, 100), shard("current", "sw", 0.6, 100)), CONFIG)
     assert own["sw"] < 0.61
 
 

@@ -21,7 +21,7 @@ from compass_ray.cluster.stage import CodebookSpec
 from compass_ray.holdout import heldout_mask
 from compass_ray.vectors import to_column
 
-GROUPS = Counter({("pool", "en"): 9000, ("pool", "sw"): 900, ("current", "sw"): 300, ("target", "sw"): 60})
+GROUPS = Counter({("pool", "en"): 9000, ("pool", "sw"): 900, ("current", "sw"): 300, ("usage", "sw"): 60})
 
 
 def embeddings(groups: Counter[Group], seed: int = 0) -> pa.Table:
@@ -34,7 +34,7 @@ def embeddings(groups: Counter[Group], seed: int = 0) -> pa.Table:
             "doc_id": ids,
             "content_id": ids,
             "role": pa.array([role for role, _ in rows]),
-            "owner": pa.array([None if role == "pool" else lang for role, lang in rows], pa.string()),
+            "target_lang": pa.array([None if role == "pool" else lang for role, lang in rows], pa.string()),
             "lang": pa.array([lang for _, lang in rows]),
             "vector": to_column(rng.normal(size=(len(rows), 4)).astype(np.float32)),
         }
@@ -67,8 +67,8 @@ def test_a_small_sample_of_a_large_pool_holds_all_usage() -> None:
     table = embeddings(GROUPS)
     made = design_sample(GROUPS, rows=1000, seed=3)
     sample = sample_rows(table, made, LanguageMeans({}))
-    assert (sample.roles == "target").sum() == 60
-    assert (sample.owners == "sw")[sample.roles == "target"].all()
+    assert (sample.roles == "usage").sum() == 60
+    assert (sample.target_langs == "sw")[sample.roles == "usage"].all()
     assert len(sample.roles) == pytest.approx(1000, rel=0.1)
     assert sample.rows.weights[sample.roles == "pool"].sum() == pytest.approx(0.5, rel=0.1)
     kept = made.weights_of(table) > 0
@@ -99,10 +99,10 @@ def test_known_rows_have_a_vector_and_are_not_held_out_and_a_sample_of_them_keep
     assert known["doc_id"].equals(table.filter(pa.array(~held))["doc_id"].slice(1))
     fitting = CodebookSpec(ClusterConfig(), {}, 3, 0.3, "cpu")
     sample = sample_rows(known_rows(table, 3, 0.3), fitting.known_sample(GROUPS, 1000), LanguageMeans({}))
-    assert (sample.roles == "target").sum() == 60 - held.sum()
+    assert (sample.roles == "usage").sum() == 60 - held.sum()
     assert len(sample.roles) == pytest.approx(1000, rel=0.1)
     expected = 0.25 * (60 - held.sum()) / (0.7 * 60)
-    assert sample.rows.weights[sample.roles == "target"].sum() == pytest.approx(expected)
+    assert sample.rows.weights[sample.roles == "usage"].sum() == pytest.approx(expected)
 
 
 def test_a_design_survives_json() -> None:

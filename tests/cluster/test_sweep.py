@@ -11,7 +11,7 @@ from compass_ray.cluster.sampling import Sample, join
 from compass_ray.cluster.scores import simplified_silhouette, usage_gains
 from compass_ray.cluster.sweep import SweepRow, choose, starts, sweep_row, usable
 from compass_ray.errors import TooFewSamples
-from compass_ray.mass import soft_counts
+from compass_ray.usage_shares import soft_counts
 from compass_ray.vectors import unit_rows
 
 TOPICS = 6
@@ -27,7 +27,7 @@ def sample(rows: int = 600, seed: int = 0, *, usage: bool = True) -> Sample:
     made = Sample(
         ShardRows(ids, x, np.full(rows, 1 / rows)),
         np.full(rows, 0.5),
-        np.where(asked, "target", "pool"),
+        np.where(asked, "usage", "pool"),
         np.where(asked, "sw", ""),
         ids,
     )
@@ -47,7 +47,7 @@ def test_the_silhouette_is_that_of_distances_to_the_two_nearest_centroids() -> N
 
 
 def nothing(n_clusters: int) -> np.ndarray:
-    """No current data of the one owner."""
+    """No current data of the one target language."""
     return np.zeros((1, n_clusters), dtype=np.int64)
 
 
@@ -63,8 +63,8 @@ def one_hot(clusters: np.ndarray, n_clusters: int) -> np.ndarray:
 
 def test_usage_that_gathers_where_the_pool_is_thin_gains_about_log2_of_the_ratio() -> None:
     clusters, pool = np.zeros(2000, dtype=np.int32), np.array([100, 900])
-    owners, folds = np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5
-    gains = usage_gains(clusters, one_hot(clusters, 2), owners, once(2000), folds, pool, nothing(2))
+    target_langs, folds = np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5
+    gains = usage_gains(clusters, one_hot(clusters, 2), target_langs, once(2000), folds, pool, nothing(2))
     assert gains.mean() == pytest.approx(np.log2(10), abs=0.05)
 
 
@@ -73,12 +73,12 @@ def test_usage_like_the_pool_gains_nothing_and_scattered_usage_loses() -> None:
     pool = np.full(50, 100)
     clusters = rng.integers(0, 50, 2000).astype(np.int32)
     shares = soft_counts(0.2 * one_hot(clusters, 50) + rng.normal(size=(2000, 50)) * 0.1, np.full(50, 1 / 50))
-    owners, folds = np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5
-    gains = usage_gains(clusters, shares, owners, once(2000), folds, pool, nothing(50))
+    target_langs, folds = np.zeros(2000, dtype=np.int32), np.arange(2000, dtype=np.int32) % 5
+    gains = usage_gains(clusters, shares, target_langs, once(2000), folds, pool, nothing(50))
     assert gains.mean() == pytest.approx(0, abs=0.05)
     alone = np.arange(10, dtype=np.int32)  # ten documents in ten clusters foretell none of each other
-    owners, pool = np.zeros(10, dtype=np.int32), np.full(10, 100)
-    assert usage_gains(alone, one_hot(alone, 10), owners, once(10), alone % 5, pool, nothing(10)).mean() < 0
+    target_langs, pool = np.zeros(10, dtype=np.int32), np.full(10, 100)
+    assert usage_gains(alone, one_hot(alone, 10), target_langs, once(10), alone % 5, pool, nothing(10)).mean() < 0
 
 
 def test_a_cluster_without_pool_documents_gains_nothing() -> None:
@@ -129,7 +129,7 @@ def test_a_sample_joined_from_any_parts_is_the_same() -> None:
             ShardRows(rows.ids[index], rows.x[index], rows.weights[index]),
             whole.inclusion[index],
             whole.roles[index],
-            whole.owners[index],
+            whole.target_langs[index],
             whole.contents[index],
         )
 

@@ -282,7 +282,7 @@ def test_the_base_is_that_of_the_adapters_unless_another_is_given() -> None:
 
 def test_a_config_with_a_base_taken_from_adapt_loads_again_as_the_same() -> None:
     config = load_config(good(embed={"model": "base"}, adapt={"base": "owner/name", "revision": "0" * 40}))
-    again = load_config(config.model_dump(mode="json", by_alias=True))
+    again = load_config(config.model_dump(mode="json"))
     assert again.model_dump() == config.model_dump()
     assert identity(again) == identity(config)
     assert config.unexpanded["embed"] == {"model": "base"}

@@ -178,7 +178,7 @@ def tables(path: Path, bench: Evaluations, range_bytes: int = 1 << 20, **given: 
     return finish_shard(pa.concat_tables(read).select(records.INGESTED.names))
 
 
-@pytest.mark.parametrize(("role", "documents"), [("pool", 1), ("current", 2), ("target", 2)])
+@pytest.mark.parametrize(("role", "documents"), [("pool", 1), ("current", 2), ("usage", 2)])
 def test_only_the_pool_is_filtered(tmp_path: Path, bench: Evaluations, role: str, documents: int) -> None:
     path = written(tmp_path / "in.jsonl", [{"text": LATIN}, {"text": "clean"}])
     assert records.documents_only(tables(path, bench, role=role)).num_rows == documents
@@ -232,7 +232,7 @@ def test_rows_that_where_leaves_out_are_not_compared(tmp_path: Path) -> None:
 def planned(root: Path, on: bool = True, range_bytes: int = 1 << 20, **given: Any) -> IngestPlan:
     sources = {
         "web": SourceConfig(role="pool", path=f"{root}/pool.jsonl", lang="en"),
-        "usage": SourceConfig(role="target", path=f"{root}/usage.jsonl", lang="en"),
+        "usage": SourceConfig(role="usage", path=f"{root}/usage.jsonl", lang="en"),
     }
     section = {"evaluations": {"bench": {"path": f"{root}/bench"}, "quiz": {"path": f"{root}/quiz.jsonl"}}, **given}
     config = IngestConfig(shard_bytes=1 << 12, range_bytes=range_bytes, decontaminate=section if on else None)
@@ -293,7 +293,7 @@ def test_contaminated_rows_are_filtered_counted_and_shown_with_any_number_of_tas
         ("web", "contaminated"): 5,
         ("usage", "document"): 1,
     }
-    check_usable(manifests[0], IngestConfig(max_bad_fraction=0), ["pool", "target"])
+    check_usable(manifests[0], IngestConfig(max_bad_fraction=0), ["pool", "usage"])
     assert sum(table.num_rows for table in rejects.read_all(rejects.manifest().receipts)) == 5
     run = CurationRun(f"{root}/runs/clean")
     write_ingest(run.path, work, manifests[1])

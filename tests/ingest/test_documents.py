@@ -38,13 +38,13 @@ PINNED = [
     ),
     (
         {"text": " café\r\nnoir\u3000x "},
-        {"lang": "fr", "role": "target"},
+        {"lang": "fr", "role": "usage"},
         "6c48eefe5cdfcae3eadf56d9aaa4a3f9",
         "7dbbf9fd132f89d6d4767ebcedf9dd26",
     ),
     (
         {"text": "नमस्ते दुनिया क़"},
-        {"lang": "hin_Deva", "role": "current", "for": "de"},
+        {"lang": "hin_Deva", "role": "current", "target_lang": "de"},
         "cb6a58153344e79cc903c83f7baa3285",
         "72d4e5382c463dcb925ef1b850b595bc",
     ),
@@ -62,7 +62,7 @@ PINNED = [
                 {"role": "assistant", "content": "A\\"},
             ]
         },
-        {"columns": {"messages": "m"}, "lang": "zh-TW", "role": "target"},
+        {"columns": {"messages": "m"}, "lang": "zh-TW", "role": "usage"},
         "e99ec28f6f45d5a7cf7adad31d702c02",
         "1a00c4f72e589b1d67985e042cec3b26",
     ),
@@ -231,10 +231,10 @@ def test_who_says_what_is_part_of_the_content() -> None:
     assert len({text_hash("a"), *(chat_hash(*chat) for chat in chats)}) == 5
 
 
-def test_the_document_id_depends_on_role_owner_language_and_content_and_nothing_else() -> None:
+def test_the_document_id_depends_on_role_target_language_language_and_content_and_nothing_else() -> None:
     ids = {
-        hashes.doc_ids(role, [owner], [lang], [content])[0]
-        for role, owner in (("pool", None), ("target", "en"), ("target", "de"), ("current", "en"))
+        hashes.doc_ids(role, [target_lang], [lang], [content])[0]
+        for role, target_lang in (("pool", None), ("usage", "en"), ("usage", "de"), ("current", "en"))
         for lang in ("en", "de")
         for content in (b"1" * 16, b"2" * 16)
     }
@@ -257,8 +257,8 @@ def test_ids_are_those_of_every_run_before(
 
 def test_the_shard_is_a_function_of_the_content_for_every_role() -> None:
     texts = [{"text": f"text {index}"} for index in range(200)]
-    pool, target = (documents(texts, role=role, n_shards=16) for role in ("pool", "target"))
-    assert [row["shard"] for row in pool] == [row["shard"] for row in target]
+    pool, usage = (documents(texts, role=role, n_shards=16) for role in ("pool", "usage"))
+    assert [row["shard"] for row in pool] == [row["shard"] for row in usage]
     assert {row["shard"] for row in pool} == set(range(16))
     ids = records.numpy_to_ids(np.array([list(row["content_id"]) for row in pool], dtype="uint8"))
     assert shards.shard_of(records.ids_to_numpy(ids), 16).tolist() == [row["shard"] for row in pool]
@@ -269,24 +269,24 @@ def test_a_document_says_where_it_is_from() -> None:
     assert (first["source"], first["uri"], first["row"], second["row"]) == ("src", "sub/f.jsonl", 0, 10)
 
 
-# --- owner --------------------------------------------------------------------------------------
+# --- target language --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("role", "given", "owner"),
+    ("role", "given", "target_lang"),
     [
         ("pool", None, None),
-        ("target", None, "fr"),
+        ("usage", None, "fr"),
         ("current", None, "fr"),
-        ("target", "de", "de"),
+        ("usage", "de", "de"),
         ("current", "deu", "de"),
     ],
 )
-def test_rows_count_for_their_owner_their_own_language_by_default_and_pool_rows_for_none(
-    role: str, given: str | None, owner: str | None
+def test_rows_count_for_their_target_language_their_own_language_by_default_and_pool_rows_for_none(
+    role: str, given: str | None, target_lang: str | None
 ) -> None:
-    document = only([{"text": "a"}], role=role, lang="fra", **({"for": given} if given else {}))
-    assert (document["role"], document["owner"], document["lang"]) == (role, owner, "fr")
+    document = only([{"text": "a"}], role=role, lang="fra", target_lang=given or None)
+    assert (document["role"], document["target_lang"], document["lang"]) == (role, target_lang, "fr")
 
 
 # --- language -----------------------------------------------------------------------------------

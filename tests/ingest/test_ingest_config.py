@@ -30,15 +30,15 @@ def test_several_paths_stay_in_order() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"role": "extra"}, "Input should be 'pool', 'current' or 'target'"),
+        ({"role": "extra"}, "Input should be 'pool', 'current' or 'usage'"),
         ({"lang_map": {"x": "xx-unknown"}}, "'xx-unknown' is no known language"),
         ({"format": "xlsx"}, "Input should be 'auto', 'jsonl', 'json', 'parquet'"),
         ({"min_characters": 9, "max_characters": 8}, "max_characters 8 is below min_characters 9"),
-        ({"role": "target", "for": "detect"}, "'detect' is no known language"),
+        ({"role": "usage", "target_lang": "detect"}, "'detect' is no known language"),
         ({"lang": "klingonese"}, "'klingonese' is no known language"),
         ({"lang": "und"}, "'und' is no known language"),
-        ({"role": "target", "for": "xx-yy-zz"}, "'xx-yy-zz' is no known language"),
-        ({"for": "de"}, "pool rows belong to no owner; remove 'for'"),
+        ({"role": "usage", "target_lang": "xx-yy-zz"}, "'xx-yy-zz' is no known language"),
+        ({"target_lang": "de"}, "pool rows belong to no target language; remove 'target_lang'"),
         ({"lang": None}, "name exactly one of columns.lang, lang or lang_pattern; found none"),
         ({"columns": {"text": "t", "lang": "l"}}, "found ['lang', 'columns.lang']"),
         ({"lang_pattern": "(?P<lang>..)"}, "found ['lang', 'lang_pattern']"),
@@ -117,8 +117,8 @@ def test_all_columns_are_wanted_once_those_of_where_included() -> None:
 
 
 def test_languages_are_canonical_in_the_config() -> None:
-    config = source(role="target", lang="zho_Hans", **{"for": "deu"})
-    assert (config.lang, config.owner) == ("zh", "de")
+    config = source(role="usage", lang="zho_Hans", target_lang="deu")
+    assert (config.lang, config.target_lang) == ("zh", "de")
 
 
 def test_where_takes_one_value_or_several() -> None:

@@ -152,7 +152,7 @@ def document(number: int, role: str = "pool", messages: list[dict[str, str]] | N
 
 
 def test_what_is_left_out_becomes_a_reject_and_usage_stays() -> None:
-    rows = [document(1), document(2), document(3, role="target"), document(4)]
+    rows = [document(1), document(2), document(3, role="usage"), document(4)]
     shard = pa.Table.from_pylist(rows, schema=records.INGESTED)
     kept = without(shard, {bytes([2]) * 16: bytes([1]) * 16})
     assert [row["doc_id"][0] for row in records.documents_only(kept).to_pylist()] == [1, 3, 4]
@@ -182,7 +182,7 @@ FAMILIES, COPIES, ALONE = 12, 4, 40
 def planned(root: Path, shard_bytes: int = 1 << 10, **given: Any) -> IngestPlan:
     sources = {
         "web": SourceConfig(role="pool", path=f"{root}/pool.jsonl", columns={"text": "text", "lang": "lang"}),
-        "usage": SourceConfig(role="target", path=f"{root}/usage.jsonl", lang="en"),
+        "usage": SourceConfig(role="usage", path=f"{root}/usage.jsonl", lang="en"),
     }
     return plan(sources, IngestConfig(shard_bytes=shard_bytes, **given), "prompt", str(root / f"out{shard_bytes}"))
 
@@ -226,7 +226,7 @@ def test_one_of_each_family_stays_whatever_the_shards(local_ray: None, root: Pat
             ("web", "near_duplicate"): FAMILIES * (COPIES - 1),
             ("usage", "document"): COPIES,
         }
-        check_usable(manifest, IngestConfig(max_bad_fraction=0), ["pool", "target"])
+        check_usable(manifest, IngestConfig(max_bad_fraction=0), ["pool", "usage"])
         left.append(texts_of(work))
     assert [planned(root, size, minhash={}).near_duplicates.n_parts for size in (1 << 10, 1 << 20)] == [8, 1]
     assert left[0] == left[1]

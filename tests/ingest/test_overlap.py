@@ -16,7 +16,7 @@ from compass_ray.ingest.stage import plan
 
 def config(path: str | list[str], output: str, **fields: Any) -> dict[str, Any]:
     pool = {"role": "pool", "path": path, "lang": "sw"}
-    usage = {"role": "target", "path": "usage.jsonl", "lang": "sw"}
+    usage = {"role": "usage", "path": "usage.jsonl", "lang": "sw"}
     return {
         "name": "mine",
         "output": output,

@@ -61,12 +61,12 @@ def tuples_of(text: str, lengths: Lengths) -> list[tuple[str, ...]]:
 @settings(deadline=None)
 @given(st.lists(texts_of_parts, max_size=6), st.builds(Lengths, *[st.integers(1, 5)] * 3))
 def test_two_texts_share_a_hash_for_each_tuple_of_tokens_they_share(texts: list[str], lengths: Lengths) -> None:
-    hashes, owners = ngram_hashes(texts, lengths)
+    hashes, target_langs = ngram_hashes(texts, lengths)
     expected = [tuples_of(text, lengths) for text in texts]
-    assert np.bincount(owners, minlength=len(texts)).tolist() == [len(tuples) for tuples in expected]
+    assert np.bincount(target_langs, minlength=len(texts)).tolist() == [len(tuples) for tuples in expected]
     for one in range(len(texts)):
         for other in range(len(texts)):
-            shared = set(hashes[owners == one].tolist()) & set(hashes[owners == other].tolist())
+            shared = set(hashes[target_langs == one].tolist()) & set(hashes[target_langs == other].tolist())
             assert len(shared) == len(set(expected[one]) & set(expected[other]))
 
 
@@ -76,10 +76,10 @@ def test_what_a_text_gives_does_not_depend_on_the_others(texts: list[str]) -> No
     with pytest.MonkeyPatch.context() as patch:  # so that texts are cut, and blocks hold one or several
         patch.setattr(ngrams, "BLOCK", 24)
         patch.setattr(ngrams, "_OVERLAP", 8)
-        hashes, owners = ngram_hashes(texts, Lengths(3, 3, 4))
+        hashes, target_langs = ngram_hashes(texts, Lengths(3, 3, 4))
         for index, text in enumerate(texts):
             alone, _ = ngram_hashes([text], Lengths(3, 3, 4))
-            assert sorted(alone.tolist()) == sorted(hashes[owners == index].tolist())
+            assert sorted(alone.tolist()) == sorted(hashes[target_langs == index].tolist())
 
 
 @pytest.mark.parametrize("start", [0, 500_000, 524_270, 600_000])
@@ -87,9 +87,9 @@ def test_a_passage_is_found_anywhere_in_a_text_longer_than_a_block(start: int) -
     passage = " ".join(f"word{number}" for number in range(13))
     [wanted] = ngram_hashes([passage], Lengths())[0]
     long = "x " * (start // 2) + passage + " y" * 300_000
-    hashes, owners = ngram_hashes(["", long], Lengths())
+    hashes, target_langs = ngram_hashes(["", long], Lengths())
     assert wanted in hashes
-    assert set(owners.tolist()) == {1}
+    assert set(target_langs.tolist()) == {1}
 
 
 def test_60000_ngrams_over_few_words_have_as_many_hashes() -> None:

@@ -26,8 +26,8 @@ from compass_ray.ingest.stage import check_usable, read_unit
 SOURCES = {
     "pool": SourceConfig(role="pool", path="x", columns={"text": "text", "lang": "lang"}),
     "more": SourceConfig(role="pool", path="x", columns={"text": "text", "lang": "lang"}),
-    "usage": SourceConfig(role="target", path="x", columns={"text": "text", "lang": "lang"}),
-    "data": SourceConfig(role="current", path="x", columns={"text": "text", "lang": "lang"}, **{"for": "de"}),
+    "usage": SourceConfig(role="usage", path="x", columns={"text": "text", "lang": "lang"}),
+    "data": SourceConfig(role="current", path="x", columns={"text": "text", "lang": "lang"}, target_lang="de"),
 }
 
 
@@ -156,7 +156,7 @@ def test_the_summary_counts_rows_by_outcome_and_documents_by_group() -> None:
             ["current", "de", "en", 1],
             ["pool", None, "de", 1],
             ["pool", None, "en", 1],
-            ["target", "en", "en", 2],
+            ["usage", "en", "en", 2],
         ],
     }
 
@@ -182,7 +182,7 @@ def ingest(folder: Path, n_shards: int, range_bytes: int) -> tuple[dict[int, pa.
     (folder / "b.csv").write_text("text,lang\n" + "".join(f"text {i},en\n" for i in range(30)) + "only\n,en\n")
     sources = {
         "jl": SourceConfig(role="pool", path=f"{folder}/*.jsonl", columns={"text": "text", "lang": "lang"}),
-        "csv": SourceConfig(role="target", path=f"{folder}/*.csv", columns={"text": "text", "lang": "lang"}),
+        "csv": SourceConfig(role="usage", path=f"{folder}/*.csv", columns={"text": "text", "lang": "lang"}),
     }
     cache = HashCache(f"{folder}/cache.json")
     files = {name: cache.with_content(list_source(name, source).files) for name, source in sources.items()}
@@ -246,6 +246,6 @@ def test_filtered_rows_are_not_broken_rows() -> None:
 def test_a_role_that_lost_all_its_rows_stops_the_run() -> None:
     manifest = manifest_of(pa.concat_tables([rows_of("pool", [("a", "en")]), rows_of("usage", [("", "en")])]))
     with pytest.raises(
-        EmptyInput, match=r"^no target document is left of 2 rows \(.*'empty': 1.*\); check sources with"
+        EmptyInput, match=r"^no usage document is left of 2 rows \(.*'empty': 1.*\); check sources with"
     ):
-        check_usable(manifest, IngestConfig(), ["pool", "target"])
+        check_usable(manifest, IngestConfig(), ["pool", "usage"])

@@ -196,10 +196,10 @@ def test_a_dry_run_says_what_is_not_read_and_which_language_goes_by_another_tag(
     for number, name in enumerate(["train.jsonl", "test.jsonl", "b.tar"]):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(_lines(20 + number))
-    usage = next(name for name, source in body["sources"].items() if source["role"] == "target")
+    usage = next(name for name, source in body["sources"].items() if source["role"] == "usage")
     body["sources"] = {
         "pool": {"role": "pool", "path": str(tmp_path / "in"), "lang": "zh-Hant"},
-        usage: {"role": "target", "path": str(tmp_path / "in/train.jsonl"), "lang": "zh"},
+        usage: {"role": "usage", "path": str(tmp_path / "in/train.jsonl"), "lang": "zh"},
     }
     shown = CliRunner().invoke(app, ["curate", json.dumps(body), "--dry-run", "--json"])
     assert shown.exit_code == 0, shown.output

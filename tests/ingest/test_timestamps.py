@@ -338,7 +338,7 @@ NOTATIONS: dict[str, list[Any]] = {
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_five_years_are_five_windows_in_every_format(notation: str, kind: str, tmp_path: Path) -> None:
     rows = [{"text": f"row {number}", "t": value} for number, value in enumerate(NOTATIONS[notation])]
-    given = {**DATED, "role": "target", "format": kind}
+    given = {**DATED, "role": "usage", "format": kind}
     found = ingested(write(tmp_path, kind, rows), **given)
     assert found["reject"].null_count == len(YEARS)
     for period in ("day", "month"):

@@ -1,4 +1,4 @@
-"""When windows of usage make a drift: two keys, chance over all owners, and persistence over time."""
+"""When windows of usage make a drift: two keys, chance over all target languages, and persistence over time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from compass_ray.monitor.config import MonitorConfig
 from compass_ray.monitor.judge import Reference, comparable, judge
 from compass_ray.monitor.separation import Separation
 
-FORMER = np.array([400, 300, 200, 100, 0, 10])
+REFERENCE = np.array([400, 300, 200, 100, 0, 10])
 """Five clusters, of which usage leaves one empty, and the outlier bin."""
-SAME = FORMER // 5
+SAME = REFERENCE // 5
 ELSEWHERE = np.array([20, 20, 20, 20, 120, 2])
 FAR = np.array([70, 52, 34, 18, 0, 26])
 A_LITTLE = np.array([340, 340, 220, 100, 0, 10]) * 10
@@ -29,11 +29,11 @@ def config(**fields: Any) -> MonitorConfig:
     return MonitorConfig.model_validate({"usage": {"log": {"path": "usage.jsonl", "lang": "sw"}}, **fields})
 
 
-def windows(owner: str, *counts: Sequence[int] | np.ndarray, day: int = 0) -> pa.Table:
+def windows(target_lang: str, *counts: Sequence[int] | np.ndarray, day: int = 0) -> pa.Table:
     """One window for each histogram, a day apart; of ``day`` 0 the only one has no start."""
     rows = [
         {
-            "owner": owner,
+            "target_lang": target_lang,
             "start": datetime(2026, 11, day + number, tzinfo=UTC) if day else None,
             "cluster": cluster,
             "documents": int(documents),
@@ -48,13 +48,13 @@ def windows(owner: str, *counts: Sequence[int] | np.ndarray, day: int = 0) -> pa
 
 
 def verdict_of(*counts: Sequence[int] | np.ndarray, day: int = 0, **fields: Any) -> str:
-    judged = judge(windows("sw", *counts, day=day), {"sw": Reference("run", FORMER)}, config(**fields), 0)
+    judged = judge(windows("sw", *counts, day=day), {"sw": Reference("run", REFERENCE)}, config(**fields), 0)
     return str(judged["sw"]["verdict"])
 
 
 def test_the_same_usage_is_stable_and_another_a_drift_that_says_where() -> None:
     assert verdict_of(SAME) == "stable"
-    reference = Reference("runs/demo", FORMER, {4: "pesa · benki"})
+    reference = Reference("runs/demo", REFERENCE, {4: "pesa · benki"})
     told = judge(windows("sw", ELSEWHERE), {"sw": reference}, config(), 0)["sw"]
     assert (told["verdict"], told["reference"], told["reference_documents"]) == ("drift", "runs/demo", 1010)
     [window] = told["windows"]
@@ -66,7 +66,7 @@ def test_the_same_usage_is_stable_and_another_a_drift_that_says_where() -> None:
 
 
 def test_a_difference_that_is_certain_but_small_is_no_drift() -> None:
-    many = Reference("run", FORMER * 10)
+    many = Reference("run", REFERENCE * 10)
     [window] = judge(windows("sw", A_LITTLE), {"sw": many}, config(), 0)["sw"]["windows"]
     assert window["divergence"]["p_value"] < 0.001
     assert window["verdict"] == "stable"
@@ -78,7 +78,7 @@ def test_a_difference_that_may_be_chance_is_no_drift_however_low_the_floor() -> 
 
 
 def test_documents_far_from_every_cluster_are_a_drift_by_themselves() -> None:
-    told = judge(windows("sw", FAR), {"sw": Reference("run", FORMER)}, config(min_divergence=0.5), 0)["sw"]
+    told = judge(windows("sw", FAR), {"sw": Reference("run", REFERENCE)}, config(min_divergence=0.5), 0)["sw"]
     assert told["verdict"] == "drift"
     assert told["windows"][0]["novelty"]["low"] > 0.05
     assert told["windows"][0]["clusters"][0]["label"] == "far from every cluster"
@@ -87,33 +87,33 @@ def test_documents_far_from_every_cluster_are_a_drift_by_themselves() -> None:
 
 def test_few_documents_are_insufficient_and_never_stable() -> None:
     few = SAME // 10
-    told = judge(windows("sw", few), {"sw": Reference("run", FORMER)}, config(), 0)["sw"]
+    told = judge(windows("sw", few), {"sw": Reference("run", REFERENCE)}, config(), 0)["sw"]
     assert told["verdict"] == "insufficient"
     assert told["windows"][0]["divergence"] is None
     assert told["notes"] == ["1 of 1 windows hold fewer than 100 documents (monitor.min_documents)"]
     poor = judge(windows("sw", ELSEWHERE), {"sw": Reference("run", SAME // 2)}, config(), 0)["sw"]
     assert poor["verdict"] == "insufficient"
-    assert "101 documents of former usage are too few" in poor["notes"][0]
+    assert "101 documents of reference usage are too few" in poor["notes"][0]
 
 
-def test_owners_without_former_or_without_new_usage_are_insufficient_and_told_why() -> None:
-    judged = judge(windows("am", ELSEWHERE), {"sw": Reference("run", FORMER)}, config(), 0)
-    assert [judged[owner]["verdict"] for owner in ("am", "sw")] == ["insufficient", "insufficient"]
-    assert "nothing is known of former usage in 'am'" in judged["am"]["notes"][0]
+def test_target_languages_without_former_or_without_new_usage_are_insufficient_and_told_why() -> None:
+    judged = judge(windows("am", ELSEWHERE), {"sw": Reference("run", REFERENCE)}, config(), 0)
+    assert [judged[target_lang]["verdict"] for target_lang in ("am", "sw")] == ["insufficient", "insufficient"]
+    assert "nothing is known of reference usage in 'am'" in judged["am"]["notes"][0]
     assert judged["am"]["windows"][0]["documents"] == ELSEWHERE.sum()
     assert judged["sw"]["notes"] == ["no new usage in 'sw'"]
 
 
-def test_chance_is_reckoned_over_all_owners_of_a_window() -> None:
-    """One borderline owner alone is an alarm; beside forty that have not moved it is not."""
+def test_chance_is_reckoned_over_all_target_languages_of_a_window() -> None:
+    """One borderline target language alone is an alarm; beside forty that have not moved it is not."""
     borderline = np.array([105, 40, 34, 18, 0, 2])
-    alone = judge(windows("o0", borderline), {"o0": Reference("run", FORMER)}, config(min_divergence=0.0), 0)
+    alone = judge(windows("o0", borderline), {"o0": Reference("run", REFERENCE)}, config(min_divergence=0.0), 0)
     p_value = alone["o0"]["windows"][0]["divergence"]["p_value"]
     assert 0.005 < p_value <= 0.025
     assert alone["o0"]["verdict"] == "drift"
     names = [f"o{number}" for number in range(41)]
     table = pa.concat_tables([windows("o0", borderline), *(windows(name, SAME) for name in names[1:])])
-    references = dict.fromkeys(names, Reference("run", FORMER))
+    references = dict.fromkeys(names, Reference("run", REFERENCE))
     judged = judge(table, references, config(min_divergence=0.0), 0)
     assert judged["o0"]["windows"][0]["divergence"]["p_value"] == p_value
     assert {told["verdict"] for told in judged.values()} == {"stable"}
@@ -124,7 +124,7 @@ APART = Separation(auc=0.7, low=0.62, high=0.78, p_value=0.0002)
 
 def judged_with(found: Separation | None, **fields: Any) -> dict[str, Any]:
     separations = {} if found is None else {("sw", None): found}
-    return judge(windows("sw", SAME), {"sw": Reference("run", FORMER)}, config(**fields), 0, separations)["sw"]
+    return judge(windows("sw", SAME), {"sw": Reference("run", REFERENCE)}, config(**fields), 0, separations)["sw"]
 
 
 def test_usage_whose_vectors_can_be_told_apart_is_a_drift_though_its_clusters_are_the_same() -> None:
@@ -136,11 +136,11 @@ def test_usage_whose_vectors_can_be_told_apart_is_a_drift_though_its_clusters_ar
     assert judged_with(replace(APART, p_value=0.1))["verdict"] == "stable"
 
 
-def test_where_former_usage_has_left_no_vectors_that_is_said() -> None:
+def test_where_reference_usage_has_left_no_vectors_that_is_said() -> None:
     told = judged_with(None)
     assert (told["verdict"], told["windows"][0]["separation"]) == ("stable", None)
     assert told["notes"] == [
-        "former usage has left no vectors, so that clusters alone are compared: see docs/monitor.md"
+        "reference usage has left no vectors, so that clusters alone are compared: see docs/monitor.md"
     ]
 
 
@@ -148,11 +148,11 @@ def test_the_test_of_vectors_is_in_the_family_of_the_others() -> None:
     """Significant beside one other test that is, and not beside two that are not."""
     borderline = replace(APART, p_value=0.03)
     assert judged_with(borderline)["verdict"] == "stable"
-    elsewhere = judge(windows("sw", ELSEWHERE), {"sw": Reference("run", FORMER)}, config(min_divergence=0.9), 0)
+    elsewhere = judge(windows("sw", ELSEWHERE), {"sw": Reference("run", REFERENCE)}, config(min_divergence=0.9), 0)
     assert elsewhere["sw"]["verdict"] == "stable"
     both = judge(
         windows("sw", ELSEWHERE),
-        {"sw": Reference("run", FORMER)},
+        {"sw": Reference("run", REFERENCE)},
         config(min_divergence=0.9),
         0,
         {("sw", None): borderline},
@@ -162,7 +162,7 @@ def test_the_test_of_vectors_is_in_the_family_of_the_others() -> None:
 
 def test_windows_that_can_be_judged_are_those_with_enough_documents_on_both_sides() -> None:
     table = pa.concat_tables([windows("sw", SAME, SAME // 10, day=3), windows("am", SAME), windows("ta", SAME)])
-    references = {"sw": Reference("run", FORMER), "ta": Reference("run", SAME // 2)}
+    references = {"sw": Reference("run", REFERENCE), "ta": Reference("run", SAME // 2)}
     assert comparable(table, references, config()) == {("sw", datetime(2026, 11, 3, tzinfo=UTC)): SAME.sum()}
 
 
@@ -184,7 +184,7 @@ def test_two_alarms_among_the_latest_three_windows_that_could_be_judged_make_a_d
 
 
 def test_the_answer_follows_from_the_seed_and_not_from_who_else_is_there() -> None:
-    references = {"sw": Reference("run", FORMER), "ta": Reference("run", FORMER)}
+    references = {"sw": Reference("run", REFERENCE), "ta": Reference("run", REFERENCE)}
     both = pa.concat_tables([windows("ta", SAME), windows("sw", ELSEWHERE)])
     alone = judge(windows("sw", ELSEWHERE), references, config(), 0)
     assert judge(both, references, config(), 0)["sw"] == alone["sw"]
@@ -196,7 +196,7 @@ def test_the_answer_follows_from_the_seed_and_not_from_who_else_is_there() -> No
         ({"alarms": 3, "among": 2, "period": "day"}, "3 of the latest 2 windows"),
         ({"among": 2}, "set period to day, week or month"),
         ({"usage": {}}, "at least 1 item"),
-        ({"usage": {"log": {"path": "x", "lang": "sw", "role": "pool"}}}, "Input should be 'target'"),
+        ({"usage": {"log": {"path": "x", "lang": "sw", "role": "pool"}}}, "Input should be 'usage'"),
     ],
 )
 def test_a_config_that_can_never_give_an_answer_is_refused(fields: dict[str, Any], message: str) -> None:

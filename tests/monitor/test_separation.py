@@ -21,9 +21,9 @@ def usage(rng: np.random.Generator, documents: int, moved: float = 0.0) -> NDArr
     return unit_rows(x)
 
 
-def found(seed: int, former: int, new: int, moved: float = 0.0) -> Separation:
+def found(seed: int, reference: int, new: int, moved: float = 0.0) -> Separation:
     rng = np.random.default_rng(seed)
-    return separation(usage(rng, former), usage(rng, new, moved), rng)
+    return separation(usage(rng, reference), usage(rng, new, moved), rng)
 
 
 def test_where_nothing_has_moved_the_test_is_significant_as_often_as_it_says() -> None:
@@ -67,8 +67,8 @@ def test_usages_without_anything_in_common_are_told_apart_for_certain() -> None:
 
 
 def test_few_documents_and_lopsided_ones_give_an_answer() -> None:
-    for former, new in ((10, 10), (2000, 10), (10, 300)):
-        one = found(3, former, new)
+    for reference, new in ((10, 10), (2000, 10), (10, 300)):
+        one = found(3, reference, new)
         assert 0 < one.p_value <= 1
         assert np.isfinite([one.auc, one.low, one.high]).all()
 

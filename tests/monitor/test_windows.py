@@ -38,14 +38,14 @@ def test_windows_begin_at_midnight_on_mondays_and_on_the_first(
 
 
 def shard(*rows: tuple[str, str, int, float, bool, datetime | None]) -> tuple[pa.Table, pa.Table]:
-    """Documents and assignments: text, owner, cluster, similarity, outlier, moment."""
+    """Documents and assignments: text, target language, cluster, similarity, outlier, moment."""
     ids = pa.array([text.encode().ljust(16, b".") for text, *_ in rows], records.ID)
-    texts, owners, clusters, similarities, outliers, moments = map(list, zip(*rows, strict=True))
+    texts, target_langs, clusters, similarities, outliers, moments = map(list, zip(*rows, strict=True))
     documents = pa.table({"doc_id": ids, "text": texts, "timestamp": pa.array(moments, pa.timestamp("us", tz="UTC"))})
     assignments = pa.table(
         {
             "doc_id": ids,
-            "owner": owners,
+            "target_lang": target_langs,
             "cluster": pa.array(clusters, pa.int32()),
             "similarity": pa.array(similarities, pa.float32()),
             "outlier": outliers,
@@ -63,10 +63,10 @@ ROWS = [
 ]
 
 
-def test_documents_are_counted_by_owner_and_cluster_and_outliers_in_a_bin_of_their_own() -> None:
+def test_documents_are_counted_by_target_language_and_cluster_and_outliers_in_a_bin_of_their_own() -> None:
     windows, left_out = shard_windows(*shard(*ROWS), "all", 2)
     assert left_out == {"undated": 0, "later": 0}
-    found = [(row["owner"], row["start"], row["cluster"], row["documents"]) for row in windows.to_pylist()]
+    found = [(row["target_lang"], row["start"], row["cluster"], row["documents"]) for row in windows.to_pylist()]
     assert found == [("sw", None, 0, 1), ("sw", None, 1, 2), ("sw", None, 2, 1), ("ta", None, 0, 1)]
     assert windows["exemplar"].to_pylist() == ["undated", "nearer", "far", "other"]
 
@@ -74,7 +74,9 @@ def test_documents_are_counted_by_owner_and_cluster_and_outliers_in_a_bin_of_the
 def test_a_period_cuts_usage_and_leaves_out_what_has_no_timestamp() -> None:
     windows, left_out = shard_windows(*shard(*ROWS), "day", 2)
     assert left_out == {"undated": 1, "later": 0}
-    assert {(row["owner"], row["start"].day, row["cluster"]): row["documents"] for row in windows.to_pylist()} == {
+    assert {
+        (row["target_lang"], row["start"].day, row["cluster"]): row["documents"] for row in windows.to_pylist()
+    } == {
         ("sw", 29, 1): 1,
         ("sw", 30, 1): 1,
         ("sw", 30, 2): 1,

@@ -41,7 +41,7 @@ def adapted(
 @pytest.fixture(scope="module")
 def scored_on_usage(local_ray: None, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> AdaptedRun:
     """The same adapters, of a config that has usage too, though nothing is selected by it."""
-    usage = f'{{role: target, path: "{DEMO}/usage.tsv.gz", columns: {{text: question, lang: lang}}}}'
+    usage = f'{{role: usage, path: "{DEMO}/usage.tsv.gz", columns: {{text: question, lang: lang}}}}'
     return train_adapters(adapt_config(tmp_path_factory.mktemp("usage"), tiny_base, f"sources.usage={usage}"))
 
 
@@ -119,7 +119,7 @@ def test_usage_is_scored_as_plain_transformers_and_peft_score_it(
     documents = pa.concat_tables([pq.read_table(path) for path in sorted(ingested.glob("*.parquet"))])
     held = documents.filter(pa.array(heldout_mask(documents, 0, 0.3))).to_pylist()
     for lang in ("sw", "ta"):
-        texts = [row["text"] for row in held if row["owner"] == lang and row["reject"] is None]
+        texts = [row["text"] for row in held if row["target_lang"] == lang and row["reject"] is None]
         row = measured(scored_on_usage, lang, "usage")
         assert len(texts) == row["documents"] == row["in_language"] > 10
         Registry(str(output_of(scored_on_usage) / "registry")).open(f"{lang}@candidate").download(tmp_path / lang)

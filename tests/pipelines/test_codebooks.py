@@ -78,7 +78,7 @@ def test_centring_reuses_the_embeddings_and_fits_and_assigns_what_is_left_withou
     similarity = rows @ codebook.centroids.T.astype(np.float64)
     assigned = pa.concat_tables([assignments.read(key) for key in keys])
     assert assigned["doc_id"].equals(whole["doc_id"])
-    is_usage = np.array(whole["role"].to_pylist()) == "target"
+    is_usage = np.array(whole["role"].to_pylist()) == "usage"
     usage = (whole.filter(pa.array(is_usage)), rows[is_usage].astype(np.float32))
     of_usage = assigned["similarity"].to_numpy()[is_usage]
     np.testing.assert_allclose(codebook.nearest_leave_one_out(*usage)[1], of_usage, atol=1e-4)
@@ -96,9 +96,9 @@ def test_usage_is_assigned_as_if_the_codebook_had_been_fitted_without_it(finishe
     assigned = pa.concat_tables([assignments.read(key) for key in keys])
     x = unit_rows(from_column(whole["vector"])).astype(np.float64)
     groups = list(zip(whole["role"].to_pylist(), whole["lang"].to_pylist(), strict=True))
-    counts = {group: count * (0.7 if group[0] == "target" else 1) for group, count in Counter(groups).items()}
-    of_row = row_weights(counts, {"pool": 0.5, "target": 0.25, "current": 0.25})
-    is_usage = np.array([role == "target" for role, _ in groups])
+    counts = {group: count * (0.7 if group[0] == "usage" else 1) for group, count in Counter(groups).items()}
+    of_row = row_weights(counts, {"pool": 0.5, "usage": 0.25, "current": 0.25})
+    is_usage = np.array([role == "usage" for role, _ in groups])
     weights = np.where(heldout_mask(whole, 0, 0.3), 0.0, [of_row[group] for group in groups])
     centroids = read_codebook(_artifact(finished_demo, "codebook")).centroids.astype(np.float64)
     labels = (x @ centroids.T).argmax(axis=1)

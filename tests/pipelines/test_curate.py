@@ -96,16 +96,16 @@ def test_what_held_out_usage_says_changes_nothing_that_is_chosen_but_that_its_ne
     columns = ["doc_id", "role", "content_id"]
     documents = pa.concat_tables([pq.read_table(path, columns=columns) for path in cache.glob("*.parquet")])
     known = set(documents["doc_id"].to_pylist())
-    others = set(documents.filter(pc.not_equal(documents["role"], "target"))["content_id"].to_pylist())
+    others = set(documents.filter(pc.not_equal(documents["role"], "usage"))["content_id"].to_pylist())
 
     def id_of(lang: str, text: str) -> bytes:
-        return doc_ids("target", [lang], [lang], text_hashes([key_of(text).encode()]))[0]
+        return doc_ids("usage", [lang], [lang], text_hashes([key_of(text).encode()]))[0]
 
     def content_of(text: str) -> pa.Array:
         return pa.array(content_ids([key_of(text).encode()]), records.ID)
 
     def held_out(text: str) -> bool:
-        return bool(heldout_mask(pa.table({"content_id": content_of(text), "role": ["target"]}), 0, 0.3)[0])
+        return bool(heldout_mask(pa.table({"content_id": content_of(text), "role": ["usage"]}), 0, 0.3)[0])
 
     def in_pool(text: str) -> bool:
         """Then the pool row may not be drawn, and is drawn once the usage is another."""
@@ -129,7 +129,7 @@ def test_what_held_out_usage_says_changes_nothing_that_is_chosen_but_that_its_ne
         tables = [pq.read_table(file) for file in sorted(Path(run.path).glob("selection/*/*.parquet"))]
         # the last bits of a cosine follow the height of the matrix in which it is computed
         selections.append([table.drop_columns(["similarity"]).to_pylist() for table in tables])
-        refused.append({owner: body["near_usage"] for owner, body in run.certificate.items()})
+        refused.append({target_lang: body["near_usage"] for target_lang, body in run.certificate.items()})
         changed = 0
         for row in rows:
             lang, text = row["lang"], row["question"]
@@ -183,32 +183,32 @@ def test_the_quarantine_names_each_dirty_row(finished_demo: CurationRun) -> None
 
 def test_the_selection_fills_the_budget_and_explains_each_row(finished_demo: CurationRun) -> None:
     assert finished_demo.languages == ["hi", "sw", "ta"]
-    for owner in finished_demo.languages:
-        rows = finished_demo.selection(owner).take_all()
+    for target_lang in finished_demo.languages:
+        rows = finished_demo.selection(target_lang).take_all()
         assert len(rows) == 40
         assert len({row["doc_id"] for row in rows}) == 40
-        assert all(row["role"] == "pool" and row["selected_for"] == owner for row in rows)
+        assert all(row["role"] == "pool" and row["selected_for"] == target_lang for row in rows)
         assert all("of usage" in row["reason"] for row in rows)
         of_quotas = [row for row in rows if row["asked_by"] is not None]
         assert len(of_quotas) > 20
         assert all(f"rank {row['rank']} of quota" in row["reason"] for row in of_quotas)
         filled = [row for row in rows if row["asked_by"] is None]
-        assert all(row["lang"] == owner and "fills the budget" in row["reason"] for row in filled)
+        assert all(row["lang"] == target_lang and "fills the budget" in row["reason"] for row in filled)
 
 
 def test_gaps_certificate_and_selection_agree(finished_demo: CurationRun) -> None:
     gaps = finished_demo.gaps.to_pylist()
-    for owner in finished_demo.languages:
-        mine = [gap for gap in gaps if gap["owner"] == owner]
-        chosen = Counter(row["cluster"] for row in finished_demo.selection(owner).take_all())
+    for target_lang in finished_demo.languages:
+        mine = [gap for gap in gaps if gap["target_lang"] == target_lang]
+        chosen = Counter(row["cluster"] for row in finished_demo.selection(target_lang).take_all())
         assert {gap["cluster"]: gap["drawn"] for gap in mine if gap["drawn"]} == dict(chosen)
-        assert sum(gap["p_target"] for gap in mine) == pytest.approx(1)
-        assert all(gap["p_target_low"] <= gap["p_target_high"] for gap in mine)
-        assert finished_demo.certificate[owner]["selected_documents"] == 40
+        assert sum(gap["p_usage"] for gap in mine) == pytest.approx(1)
+        assert all(gap["p_usage_low"] <= gap["p_usage_high"] for gap in mine)
+        assert finished_demo.certificate[target_lang]["selected_documents"] == 40
     after, chance = (
         np.mean([body[name]["jsd"] for body in finished_demo.certificate.values()]) for name in ("after", "random")
     )
-    assert after < chance  # of the owners together: each has about twenty held-out documents
+    assert after < chance  # of the target languages together: each has about twenty held-out documents
 
 
 def test_load_dataset_opens_every_language(finished_demo: CurationRun, tmp_path: Path) -> None:
@@ -216,16 +216,16 @@ def test_load_dataset_opens_every_language(finished_demo: CurationRun, tmp_path:
 
     folder = f"{finished_demo.path}/selection"
     assert datasets.get_dataset_config_names(folder) == ["hi", "sw", "ta"]
-    for owner in finished_demo.languages:
-        loaded = datasets.load_dataset(folder, owner, cache_dir=str(tmp_path))
+    for target_lang in finished_demo.languages:
+        loaded = datasets.load_dataset(folder, target_lang, cache_dir=str(tmp_path))
         assert loaded["train"].num_rows == 40
 
 
-def test_documents_of_an_owner_never_repeat_what_it_trains_on_or_is_asked(finished_demo: CurationRun) -> None:
+def test_documents_of_a_target_language_never_repeat_what_it_trains_on_or_is_asked(finished_demo: CurationRun) -> None:
     usage = gzip.decompress((DEMO / "usage.tsv.gz").read_bytes()).decode()
     current = {json.loads(line)["text"] for line in (DEMO / "current.jsonl").read_bytes().splitlines()}
-    for owner in finished_demo.languages:
-        for row in finished_demo.selection(owner).take_all():
+    for target_lang in finished_demo.languages:
+        for row in finished_demo.selection(target_lang).take_all():
             assert row["text"] not in current
             assert f"\t{row['text']}\t" not in usage
 
@@ -240,8 +240,8 @@ def test_all_takes_the_eligible_pool(demo: Make) -> None:
     run = curate(demo("sample.strategy=all", "sample.budget=null"))
     capacity = Counter[str]()
     for gap in run.gaps.to_pylist():
-        capacity[gap["owner"]] += gap["capacity"]
-    assert {owner: body["selected_documents"] for owner, body in run.certificate.items()} == dict(capacity)
+        capacity[gap["target_lang"]] += gap["capacity"]
+    assert {target_lang: body["selected_documents"] for target_lang, body in run.certificate.items()} == dict(capacity)
 
 
 def test_another_config_under_the_same_name_is_refused(demo: Make) -> None:
@@ -277,7 +277,7 @@ def test_too_many_bad_rows_stop_the_run_after_all_that_was_found_is_written(
 
 def test_a_target_without_usable_rows_is_named(demo: Make, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text('{"question": "", "lang": "sw"}\n')
-    with pytest.raises(EmptyInput, match="no target document is left"):
+    with pytest.raises(EmptyInput, match="no usage document is left"):
         curate(demo(f"sources.usage.path={tmp_path}/empty.jsonl"))
 
 

@@ -51,7 +51,9 @@ def repeated(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Curat
 
 def test_a_document_is_the_same_by_id_by_text_and_by_row(finished_demo: CurationRun) -> None:
     rows = rows_of(finished_demo)
-    drawn = {(row["doc_id"], row["owner"]) for row in artifact_of(finished_demo, "sample").read("draw").to_pylist()}
+    drawn = {
+        (row["doc_id"], row["target_lang"]) for row in artifact_of(finished_demo, "sample").read("draw").to_pylist()
+    }
     chosen = {doc_id for doc_id, _ in drawn}
     for row in [*rows[::40], *(row for row in rows if row["reject"]), *(r for r in rows if r["doc_id"] in chosen)][
         :120
@@ -61,7 +63,7 @@ def test_a_document_is_the_same_by_id_by_text_and_by_row(finished_demo: Curation
         if row["text"]:
             assert found in explain_text(finished_demo, row["text"]).documents
         for verdict in found.verdicts:
-            assert verdict.selected == ((row["doc_id"], verdict.owner) in drawn)
+            assert verdict.selected == ((row["doc_id"], verdict.target_lang) in drawn)
         kept = any(shown["reject"] is None for shown in found.rows)  # of a duplicate, the first copy
         assert bool(found.verdicts) == (row["role"] == "pool" and kept)
 
@@ -108,7 +110,7 @@ def test_all_documents_with_a_text_are_found_and_ten_explained(repeated: Curatio
 def test_a_text_of_usage_is_found_in_the_pool_too_and_barred_there(repeated: CurationRun) -> None:
     question = explain_line(repeated, "many", 12, "more.jsonl").text
     found = explain_text(repeated, question).documents
-    assert sorted(document.rows[0]["role"] for document in found) == ["pool", "target"]
+    assert sorted(document.rows[0]["role"] for document in found) == ["pool", "usage"]
     (pool,) = [document for document in found if document.verdicts]
     assert all("the same text is usage of" in verdict.reason for verdict in pool.verdicts)
 

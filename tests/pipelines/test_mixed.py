@@ -62,8 +62,8 @@ def test_every_row_of_six_corpora_is_accounted_for(
     }
     outcomes = {outcome for _, outcome in counts}
     assert outcomes <= {"document", "duplicate", "filtered", "too_short", "empty"}  # nothing is broken
-    by_lang = {(role, owner, lang) for role, owner, lang in document_counts(manifest)}
-    assert {("target", "sw", "sw"), ("target", "ha", "ha"), ("current", "sw", "sw"), ("current", "ha", "ha")} <= by_lang
+    by_lang = {(role, target_lang, lang) for role, target_lang, lang in document_counts(manifest)}
+    assert {("usage", "sw", "sw"), ("usage", "ha", "ha"), ("current", "sw", "sw"), ("current", "ha", "ha")} <= by_lang
     assert {("pool", None, lang) for lang in ("pt", "zh-Hant", "bg", "vi", "mi", "ja")} <= by_lang
     shard = planned.artifact.read(next(iter(manifest.receipts)))
     dated = shard.filter(pc.and_(shard["reject"].is_null(), pc.is_in(shard["source"], DATED)))

@@ -52,7 +52,7 @@ def former(local_ray: None, halves: tuple[Path, Path], tmp_path_factory: pytest.
 
 
 def _sources(usage: Path) -> list[str]:
-    source = {"role": "target", "path": str(usage), "columns": {"text": "question", "lang": "lang"}}
+    source = {"role": "usage", "path": str(usage), "columns": {"text": "question", "lang": "lang"}}
     return [f"sources.usage={json.dumps(source)}"]
 
 
@@ -73,7 +73,7 @@ def watch(former: CurationRun, halves: tuple[Path, Path]) -> Watch:
 def test_other_questions_of_the_same_kind_are_stable(watch: Watch, halves: tuple[Path, Path]) -> None:
     run = watch(halves[1])
     assert run.verdicts == {"hi": "stable", "sw": "stable", "ta": "stable"}
-    for told in run.record["owners"].values():
+    for told in run.record["target_langs"].values():
         [window] = told["windows"]
         assert window["start"] is None
         assert window["divergence"]["p_value"] > 0.05
@@ -86,11 +86,11 @@ def test_questions_about_other_things_are_a_drift_that_says_where(watch: Watch, 
     rows = [{"lang": lang, "text": text} for lang in texts for text in texts[lang]]
     run = watch(write_rows(tmp_path / "log.jsonl", rows), "text")
     assert run.verdicts == {"hi": "insufficient", "sw": "drift", "ta": "drift"}
-    told = run.record["owners"]["sw"]
+    told = run.record["target_langs"]["sw"]
     [window] = told["windows"]
     assert window["documents"] == 60
     assert window["separation"]["low"] > 0.8
-    assert sum(row["documents"] for row in run.windows.to_pylist() if row["owner"] == "sw") == 60
+    assert sum(row["documents"] for row in run.windows.to_pylist() if row["target_lang"] == "sw") == 60
     grown = [row for row in window["clusters"] if row["share"] > row["share_before"]]
     assert sum(row["share"] - row["share_before"] for row in grown) > 1 / 3
     assert {row["exemplar"] for row in grown} <= set(texts["sw"])
@@ -100,7 +100,7 @@ def test_the_same_files_give_the_same_answer_and_finished_stages_are_reused(
     watch: Watch, halves: tuple[Path, Path]
 ) -> None:
     first, second = (watch(halves[1]).record for _ in range(2))
-    assert first["owners"] == second["owners"]
+    assert first["target_langs"] == second["target_langs"]
     assert all(stage["reused"] for stage in second["stages"].values())
 
 
@@ -125,11 +125,11 @@ def test_a_window_is_compared_by_vectors_of_its_own_documents_however_many_shard
     asked: dict[str, Any] = {"columns": {"timestamp": "at"}, "period": "day"}
     mixed = [row for pair in itertools.zip_longest(same, other) for row in pair if row]
     both = watch(write_rows(tmp_path / "both.jsonl", mixed), "text", "ingest.shard_bytes=1024", **asked)
-    found = [window["separation"] for window in both.record["owners"]["sw"]["windows"]]
+    found = [window["separation"] for window in both.record["target_langs"]["sw"]["windows"]]
     assert found[0]["p_value"] > 0.05 > found[1]["p_value"]
     for number, part in enumerate((same, other)):
         alone = watch(write_rows(tmp_path / f"{number}.jsonl", part), "text", **asked)
-        [window] = alone.record["owners"]["sw"]["windows"]
+        [window] = alone.record["target_langs"]["sw"]["windows"]
         assert window["separation"] == found[number]
 
 
@@ -143,13 +143,13 @@ def test_windows_follow_from_timestamps(watch: Watch, halves: tuple[Path, Path],
     path = write_rows(tmp_path / "log.jsonl", [*dated, {"lang": "sw", "text": "bila tarehe", "at": None}])
     asked: dict[str, Any] = {"columns": {"timestamp": "at"}, "period": "week", "min_documents": 10}
     run = watch(path, "text", alarms=2, among=3, **asked)
-    told = run.record["owners"]["sw"]
+    told = run.record["target_langs"]["sw"]
     assert [window["start"][:10] for window in told["windows"]] == [f"2026-11-{day:02}" for day in (2, 9, 16, 23)]
     assert [window["verdict"] for window in told["windows"]] == ["stable", "stable", "drift", "drift"]
     assert (run.verdicts["sw"], run.record["undated"]) == ("drift", 1)
     assert watch(path, "text", alarms=3, among=3, **asked).verdicts["sw"] == "stable"
     early = watch(path, "text", as_of="2026-11-17T00:00:00Z", **asked).record  # dates of tomorrow are no windows
-    assert [window["start"][:10] for window in early["owners"]["sw"]["windows"]] == [
+    assert [window["start"][:10] for window in early["target_langs"]["sw"]["windows"]] == [
         "2026-11-02",
         "2026-11-09",
         "2026-11-16",
@@ -186,7 +186,7 @@ def test_another_encoder_and_a_run_that_is_not_there_are_refused(watch: Watch, h
 
 def _roles(path: Path) -> dict[str, Any]:
     columns = {"text": "question", "lang": "lang"}
-    return {role: {"role": role, "path": str(path), "columns": columns} for role in ("pool", "target")}
+    return {role: {"role": role, "path": str(path), "columns": columns} for role in ("pool", "usage")}
 
 
 def test_a_registry_without_such_an_adapter_is_refused(watch: Watch, halves: tuple[Path, Path]) -> None:
@@ -216,15 +216,15 @@ def test_an_adapter_remembers_the_usage_it_was_made_for_without_the_cache(
     more = {"reference/labels.parquet", "reference/vectors.parquet"}
     assert set(registry.open("sw@champion").lineage.files) - set(told_less.lineage.files) == more
     path = write_rows(tmp_path / "log.jsonl", [{"lang": "sw", "text": TEMPLATES["sw"].format(n)} for n in range(60)])
-    by_run = watch(path, "text").record["owners"]
+    by_run = watch(path, "text").record["target_langs"]
     shutil.rmtree(output / "cache" / former.record["stages"]["codebook"]["artifact"])
-    by_champion = watch(path, "text", reference="champion").record["owners"]
+    by_champion = watch(path, "text", reference="champion").record["target_langs"]
     assert set(by_champion) == {"sw"}  # Tamil's adapter is a candidate yet
     assert by_champion["sw"]["reference"] == str(registry.open("sw@champion"))
     assert by_champion["sw"]["windows"] == by_run["sw"]["windows"]
     assert by_champion["sw"]["windows"][0]["separation"] is not None
     assert by_champion["sw"]["verdict"] == "drift"
-    by_counts = watch(path, "text", quiet, reference="candidate").record["owners"]["sw"]
+    by_counts = watch(path, "text", quiet, reference="candidate").record["target_langs"]["sw"]
     assert by_counts["windows"][0]["separation"] is None
-    assert by_counts["notes"][0].startswith("former usage has left no vectors")
+    assert by_counts["notes"][0].startswith("reference usage has left no vectors")
     assert by_counts["verdict"] == "drift"

@@ -71,14 +71,14 @@ def planted(folder: Path) -> list[str]:
     return [json.loads(line)["text"] for line in (folder / "copies.jsonl").read_text().splitlines()]
 
 
-def test_near_copies_of_usage_known_and_held_out_are_drawn_for_no_owner_of_it(
+def test_near_copies_of_usage_known_and_held_out_are_drawn_for_no_target_language_of_it(
     folder: Path, copied: CurationRun
 ) -> None:
     ids = {row["doc_id"]: row["text"] for row in table_of(copied, "ingest").to_pylist() if row["source"] == "copies"}
     near = table_of(copied, "near_usage").to_pylist()
     by_words = {ids[row["doc_id"]] for row in near if row["doc_id"] in ids and row["same_words"]}
     assert by_words == {text for text in planted(folder) if not text.endswith("ndiyo")}
-    assert {row["owner"] for row in near if row["doc_id"] in ids} == {"sw"}
+    assert {row["target_lang"] for row in near if row["doc_id"] in ids} == {"sw"}
     assert sum(row["doc_id"] in ids and not row["same_words"] for row in near) >= 5  # with one more word
     documents = table_of(copied, "ingest").select(["doc_id", "content_id", "role"])
     held = heldout_mask(documents, 0, 0.3)
@@ -86,27 +86,27 @@ def test_near_copies_of_usage_known_and_held_out_are_drawn_for_no_owner_of_it(
     assert (repeated & held).sum() >= 2
     assert (repeated & ~held).sum() >= 2
     drawn = {(row["doc_id"], row["selected_for"]) for row in table_of(copied, "select").to_pylist()}
-    assert not drawn & {(row["doc_id"], row["owner"]) for row in near}
+    assert not drawn & {(row["doc_id"], row["target_lang"]) for row in near}
     assert drawn & {(doc_id, "hi") for doc_id in ids}
 
 
 def test_what_is_near_is_what_every_pair_of_rows_says(copied: CurationRun) -> None:
     rows = table_of(copied, "embed")
     x = unit_rows(from_column(rows["vector"])).astype(np.float64)
-    is_pool, is_usage = (np.asarray(pc.equal(rows["role"], role)) for role in ("pool", "target"))
-    ids, owners = rows["doc_id"].to_pylist(), rows["owner"].to_pylist()
+    is_pool, is_usage = (np.asarray(pc.equal(rows["role"], role)) for role in ("pool", "usage"))
+    ids, target_langs = rows["doc_id"].to_pylist(), rows["target_lang"].to_pylist()
     close = np.argwhere(x[is_pool] @ x[is_usage].T >= LIMIT)
     pool, known = np.flatnonzero(is_pool)[close[:, 0]], np.flatnonzero(is_usage)[close[:, 1]]
-    pairs = {(ids[one], owners[other]) for one, other in zip(pool, known, strict=True)}
+    pairs = {(ids[one], target_langs[other]) for one, other in zip(pool, known, strict=True)}
     near = table_of(copied, "near_usage").to_pylist()
     assert len(pairs) > EACH
-    assert pairs <= {(row["doc_id"], row["owner"]) for row in near}
-    assert pairs >= {(row["doc_id"], row["owner"]) for row in near if not row["same_words"]}
+    assert pairs <= {(row["doc_id"], row["target_lang"]) for row in near}
+    assert pairs >= {(row["doc_id"], row["target_lang"]) for row in near if not row["same_words"]}
 
 
 def test_they_are_counted_in_the_certificate_and_the_histograms_and_said(copied: CurationRun) -> None:
     assigned = table_of(copied, "assign").select(["doc_id", "content_id", "role", "outlier"]).to_pylist()
-    usage_contents = {row["content_id"] for row in assigned if row["role"] == "target"}
+    usage_contents = {row["content_id"] for row in assigned if row["role"] == "usage"}
     inside = {
         row["doc_id"]
         for row in assigned
@@ -114,9 +114,9 @@ def test_they_are_counted_in_the_certificate_and_the_histograms_and_said(copied:
     }
     near = [row for row in table_of(copied, "near_usage").to_pylist() if row["doc_id"] in inside]
     histogram = copied.histograms
-    for owner, body in copied.certificate.items():
-        expected = sum(row["owner"] == owner for row in near)
-        mine = pc.and_(pc.equal(histogram["owner"], owner), pc.equal(histogram["role"], "near_usage"))
+    for target_lang, body in copied.certificate.items():
+        expected = sum(row["target_lang"] == target_lang for row in near)
+        mine = pc.and_(pc.equal(histogram["target_lang"], target_lang), pc.equal(histogram["role"], "near_usage"))
         assert body["near_usage"] == (pc.sum(histogram.filter(mine)["documents"]).as_py() or 0) == expected
         said = [note for note in body["notes"] if "may not be drawn" in note]
         assert len(said) == (expected > 0)
@@ -126,7 +126,7 @@ def test_they_are_counted_in_the_certificate_and_the_histograms_and_said(copied:
 
 def test_explain_says_which_usage_a_row_nearly_repeats(folder: Path, copied: CurationRun) -> None:
     [document] = explain_text(copied, planted(folder)[0]).documents
-    verdicts = {verdict.owner: verdict for verdict in document.verdicts}
+    verdicts = {verdict.target_lang: verdict for verdict in document.verdicts}
     why = "not eligible: but for case, punctuation or spelling it is Swahili usage (document "
     assert verdicts["sw"].reason.startswith(why)
     assert (verdicts["sw"].selected, verdicts["hi"].selected) == (False, True)
@@ -145,6 +145,6 @@ def test_two_shards_or_many_find_the_same(folder: Path, copied: CurationRun) -> 
     run = curated(folder, "coarse", f"sample.near_duplicate_similarity={LIMIT}", "ingest.shard_bytes=10000000")
 
     def found(one: CurationRun) -> list[dict[str, Any]]:
-        return sorted(table_of(one, "near_usage").to_pylist(), key=lambda row: (row["doc_id"], row["owner"]))
+        return sorted(table_of(one, "near_usage").to_pylist(), key=lambda row: (row["doc_id"], row["target_lang"]))
 
     assert found(run) == found(copied)

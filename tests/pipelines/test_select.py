@@ -39,8 +39,8 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def by_strategy(rows: list[Compared], owner: str) -> dict[str, Compared]:
-    return {row.strategy: row for row in rows if row.owner == owner}
+def by_strategy(rows: list[Compared], target_lang: str) -> dict[str, Compared]:
+    return {row.strategy: row for row in rows if row.target_lang == target_lang}
 
 
 @pytest.mark.slow
@@ -51,9 +51,9 @@ def test_every_strategy_fills_the_same_budget_from_one_set_of_artifacts(demo: Ma
         "dsir",
     ]  # fmt: skip
     rows = compare(demo(f"sample.language_features={features}"), names)
-    assert {row.owner for row in rows} == {"hi", "sw", "ta"}
-    for owner in ("hi", "sw", "ta"):
-        mine = by_strategy(rows, owner)
+    assert {row.target_lang for row in rows} == {"hi", "sw", "ta"}
+    for target_lang in ("hi", "sw", "ta"):
+        mine = by_strategy(rows, target_lang)
         assert list(mine) == names
         assert all(mine[name].certificate["selected_documents"] == 40 for name in names if name != "all")
         assert mine["kl"].certificate["after"]["jsd"] < mine["random"].certificate["after"]["jsd"]
@@ -78,15 +78,15 @@ def test_round_robin_over_the_base_model_is_called_rds_plus() -> None:
     assert label("kl", "base") == "kl"
 
 
-def test_a_baseline_is_compared_without_the_temperature_of_the_config(demo: Make) -> None:
-    given = demo("sample.similarity_temperature=0.2").sample
+def test_a_baseline_is_compared_without_what_only_cluster_quotas_read(demo: Make) -> None:
+    given = demo("sample.similarity_temperature=0.2", "sample.own_language_epochs=2").sample
     assert given is not None
     assert with_strategy(given, "deficit").similarity_temperature == 0.2
     assert with_strategy(given, "random") == with_strategy(SampleConfig(budget=given.budget), "random")
 
 
-def rows_of(run: CurationRun, owner: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = run.selection(owner).take_all()
+def rows_of(run: CurationRun, target_lang: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = run.selection(target_lang).take_all()
     return rows
 
 
@@ -94,15 +94,15 @@ def rows_of(run: CurationRun, owner: str) -> list[dict[str, Any]]:
 @pytest.mark.release
 def test_caps_and_tokens_hold_in_the_selection(demo: Make) -> None:
     run = curate(demo("sample.max_language_fraction=0.5", "sample.similarity_temperature=0.05"))
-    for owner in run.languages:
-        langs = [row["lang"] for row in rows_of(run, owner)]
+    for target_lang in run.languages:
+        langs = [row["lang"] for row in rows_of(run, target_lang)]
         assert len(langs) == 40
         assert max(map(langs.count, langs)) <= 20
     tokens = curate(demo("sample.budget=null", "sample.budget_tokens=900", "name=tokens"))
-    for owner, body in tokens.certificate.items():
+    for target_lang, body in tokens.certificate.items():
         assert 800 < body["selected_tokens"] <= 900
         assert body["unused_budget"] == 900 - body["selected_tokens"]
-        of_quotas = [row for row in rows_of(tokens, owner) if row["asked_by"] is not None]
+        of_quotas = [row for row in rows_of(tokens, target_lang) if row["asked_by"] is not None]
         assert of_quotas
         assert all("within its quota of" in row["reason"] for row in of_quotas)
 
@@ -121,18 +121,18 @@ def test_what_the_pool_lacks_is_stated_and_filled_with_own_language_rows(demo: M
     unmet = run.unmet.to_pylist()
     assert unmet
     assert all(row["unmet"] > 0 for row in unmet)
-    for owner, body in run.certificate.items():
-        mine = [row for row in unmet if row["target_lang"] == owner]
+    for target_lang, body in run.certificate.items():
+        mine = [row for row in unmet if row["target_lang"] == target_lang]
         assert body["unmet"] == sum(row["unmet"] for row in mine)
         assert any("of that share unfilled" in note for note in body["notes"])
-        rows = rows_of(run, owner)
+        rows = rows_of(run, target_lang)
         assert len(rows) == body["selected_documents"] == sum(body["languages"].values())
         filled = [row for row in rows if row["asked_by"] is None]
-        assert {row["lang"] for row in filled} <= {owner}
+        assert {row["lang"] for row in filled} <= {target_lang}
         assert all("fills the budget" in row["reason"] for row in filled)
         moved = [row for row in rows if row["asked_by"] not in (None, row["cluster"])]
         assert all(row["reason"].startswith("for cluster") for row in moved)
-        gaps = [gap for gap in run.gaps.to_pylist() if gap["owner"] == owner]
+        gaps = [gap for gap in run.gaps.to_pylist() if gap["target_lang"] == target_lang]
         assert sum(gap["asked"] for gap in gaps) == 300
         assert sum(gap["moved_in"] for gap in gaps) == sum(gap["moved_out"] for gap in gaps) == len(moved)
 
@@ -165,7 +165,7 @@ def test_near_duplicates_are_passed_over_and_explained(fresh: Make, copies: str)
 
     ids = {row["doc_id"] for row in drawn}
     twin = next(row for row in with_copies if row["doc_id"] not in ids and row["text"].removesuffix(" .") in chosen)
-    verdict = next(verdict for verdict in explain(run, twin["doc_id"]).verdicts if verdict.owner == "sw")
+    verdict = next(verdict for verdict in explain(run, twin["doc_id"]).verdicts if verdict.target_lang == "sw")
     assert not verdict.selected
     assert verdict.reason.startswith("passed over: it nearly repeats document")
     assert verdict.reason.split("document ")[1][:32] in ids
@@ -190,7 +190,8 @@ def test_near_duplicates_left_out_at_ingest_are_explained(fresh: Make, copies: s
 
 
 def test_the_key_that_is_explained_is_the_one_of_the_draw(demo: Make) -> None:
-    run = curate(demo("sample.budget=80"))  # more than clusters hold of what is asked for
+    # more than clusters hold of what is asked for, and room for other languages
+    run = curate(demo("sample.budget=80", "sample.own_language_epochs=1"))
     cache = Path(run.path).parent.parent / "cache"
     embedded, sampled = (
         open_artifact(str(cache / run.record["stages"][stage]["artifact"])) for stage in ("embed", "sample")
@@ -198,14 +199,14 @@ def test_the_key_that_is_explained_is_the_one_of_the_draw(demo: Make) -> None:
     rows = pa.concat_tables(embedded.read_all(embedded.manifest().receipts))
     vectors = dict(zip(rows["doc_id"].to_pylist(), unit_rows(from_column(rows["vector"])), strict=True))
     drawing = drawing_of(sampled, run.record["seed"])
-    assert set(drawing.directions) == set(drawing.owners)
+    assert set(drawing.directions) == set(drawing.target_langs)
     filled = 0
     for row in drawing.drawn.to_pylist():
-        vector, owner = vectors[row["doc_id"]], row["owner"]
+        vector, target_lang = vectors[row["doc_id"]], row["target_lang"]
         if row["asked_by"] is None:  # it fills the budget: nearest to usage first, and chance has no part
-            expected, filled = float(products(vector[None], drawing.directions[owner].vector)[0]), filled + 1
+            expected, filled = float(products(vector[None], drawing.directions[target_lang].vector)[0]), filled + 1
         else:
-            expected = key_of(row["doc_id"], vector, owner, drawing)
+            expected = key_of(row["doc_id"], vector, target_lang, drawing)
         assert row["key"] == expected
     assert filled
 
@@ -221,9 +222,9 @@ def test_every_document_has_an_explanation(finished_demo: CurationRun) -> None:
     row = rows_of(run, "sw")[0]
     found = explain(run, row["doc_id"])
     assert found.text == row["text"]
-    assert {v.owner: v.selected for v in found.verdicts}["sw"]
-    assert next(v for v in found.verdicts if v.owner == "sw").reason == row["reason"]
-    assert all(not v.selected or v.owner == "sw" or "rank" in v.reason for v in found.verdicts)
+    assert {v.target_lang: v.selected for v in found.verdicts}["sw"]
+    assert next(v for v in found.verdicts if v.target_lang == "sw").reason == row["reason"]
+    assert all(not v.selected or v.target_lang == "sw" or "rank" in v.reason for v in found.verdicts)
     for bad, message in (("12", "expected 32 hexadecimal digits"), ("0" * 32, "has read no such document")):
         with pytest.raises(ConfigError, match=message):
             explain(run, bad)

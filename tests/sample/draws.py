@@ -11,13 +11,13 @@ from compass_ray.centering import LanguageMeans
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.draw import keep_best
 from compass_ray.sample.near_duplicates import Sameness, duplicates
-from compass_ray.sample.owner_draw import OwnerDraw
+from compass_ray.sample.target_draw import TargetDraw
 
 UNMOVED = LanguageMeans({})
 
 
 def finish(
-    draw: OwnerDraw,
+    draw: TargetDraw,
     shards: Sequence[pa.Table],
     vectors: Mapping[bytes, np.ndarray],
     config: SampleConfig,

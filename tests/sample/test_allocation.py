@@ -15,27 +15,27 @@ from compass_ray.sample.allocation import hypergeometric_quotas, kl_quotas, prop
 
 @dataclass(frozen=True)
 class Problem:
-    mass: np.ndarray
+    usage: np.ndarray
     present: np.ndarray
     capacity: np.ndarray
     budget: int
 
     def solve(self) -> np.ndarray:
-        return kl_quotas(self.mass, self.present, self.capacity, self.budget)
+        return kl_quotas(self.usage, self.present, self.capacity, self.budget)
 
     def objective(self, quotas: np.ndarray) -> float:
         """KL(p ‖ (n + ½ + q) / total) up to constants, to be minimised."""
-        return -float((self.mass * np.log(self.present + 0.5 + quotas)).sum())
+        return -float((self.usage * np.log(self.present + 0.5 + quotas)).sum())
 
 
 @st.composite
 def problems(draw: st.DrawFn, *, max_clusters: int = 8, max_capacity: int = 30) -> Problem:
     clusters = draw(st.integers(1, max_clusters))
     vector = lambda low, high: np.array(draw(st.lists(st.integers(low, high), min_size=clusters, max_size=clusters)))  # noqa: E731
-    mass = vector(1, draw(st.sampled_from([3, 10_000])))
+    usage = vector(1, draw(st.sampled_from([3, 10_000])))
     capacity = vector(0, max_capacity)
     budget = draw(st.integers(0, int(capacity.sum())))
-    return Problem(mass / mass.sum(), vector(0, 50).astype(float), capacity, budget)
+    return Problem(usage / usage.sum(), vector(0, 50).astype(float), capacity, budget)
 
 
 @given(problem=problems())
@@ -63,7 +63,7 @@ def greedy(problem: Problem) -> np.ndarray:
     """One document at a time to the cluster of largest gain, ties to the lower cluster."""
     quotas = np.zeros_like(problem.capacity)
     for _ in range(problem.budget):
-        gain = problem.mass * np.log1p(1 / (problem.present + 0.5 + quotas))
+        gain = problem.usage * np.log1p(1 / (problem.present + 0.5 + quotas))
         quotas[np.argmax(np.where(quotas < problem.capacity, gain, -np.inf))] += 1
     return quotas
 
@@ -91,7 +91,7 @@ def test_ties_go_to_the_lower_cluster(budget: int, expected: list[int]) -> None:
 
 
 def test_what_is_there_already_counts() -> None:
-    """Equal mass; 10 and 4 documents are there, so 8 more go 1 and 7 to make both 11."""
+    """Equal usage; 10 and 4 documents are there, so 8 more go 1 and 7 to make both 11."""
     quotas = kl_quotas(np.array([0.5, 0.5]), np.array([10.0, 4.0]), np.array([99, 99]), 8)
     assert quotas.tolist() == [1, 7]
 
@@ -104,21 +104,21 @@ def test_a_full_cluster_leaves_its_share_to_the_others_in_proportion() -> None:
 
 def test_a_million_documents_are_shared_exactly_as_the_continuous_optimum() -> None:
     rng = np.random.default_rng(0)
-    mass = rng.dirichlet(np.full(100, 0.3)) + 1e-6
-    mass /= mass.sum()
-    problem = Problem(mass, rng.integers(0, 1000, 100).astype(float), np.full(100, 10**8), 10**7)
+    usage = rng.dirichlet(np.full(100, 0.3)) + 1e-6
+    usage /= usage.sum()
+    problem = Problem(usage, rng.integers(0, 1000, 100).astype(float), np.full(100, 10**8), 10**7)
     quotas = problem.solve()
     assert quotas.sum() == 10**7
     served = quotas > 0
-    level = (quotas + problem.present + 0.5)[served] / mass[served]
-    assert level.max() - level.min() <= 2 / mass[served].min()
+    level = (quotas + problem.present + 0.5)[served] / usage[served]
+    assert level.max() - level.min() <= 2 / usage[served].min()
 
 
 @pytest.mark.parametrize("budget", [59, 60])
 def test_the_whole_pool_may_be_the_budget_though_a_cluster_is_unreachable(budget: int) -> None:
-    """A cluster with neither current nor pool documents has mass 0 and capacity 0."""
-    mass, capacity = np.array([0.7, 0.0, 0.3]), np.array([40, 0, 20])
-    quotas = kl_quotas(mass, np.array([3.0, 0.0, 0.0]), capacity, budget)
+    """A cluster with neither current nor pool documents has usage 0 and capacity 0."""
+    usage, capacity = np.array([0.7, 0.0, 0.3]), np.array([40, 0, 20])
+    quotas = kl_quotas(usage, np.array([3.0, 0.0, 0.0]), capacity, budget)
     assert quotas.sum() == budget
     assert (quotas <= capacity).all()
     assert (quotas >= 0).all()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from compass_ray.divergence import jsd
-from compass_ray.mass import effective_number
 from compass_ray.sample.allocation import hypergeometric_quotas
 from compass_ray.sample.certificate import HeldOut, certify, divergence, over_random, random_divergence, reduction
+from compass_ray.usage_shares import effective_number
 
 HELDOUT = np.array([40, 30, 20, 10, 2])
 CURRENT = np.array([5, 5, 20, 70, 1])
@@ -29,7 +29,7 @@ def shares(counts: np.ndarray) -> np.ndarray:
 NOTHING = np.zeros(5, dtype=np.int64)
 ASKED, NOBODY = HeldOut.distinct(HELDOUT), HeldOut.distinct(NOTHING)
 NO_CURRENT = "no current data: there is no divergence before the selection"
-NO_HELDOUT = "no held-out target documents: raise target.holdout_fraction or add target data"
+NO_HELDOUT = "no held-out usage documents: raise usage.holdout_fraction or add usage"
 
 
 def test_a_good_selection_comes_nearer_to_usage_than_before_and_than_random() -> None:
@@ -210,8 +210,8 @@ def test_two_questions_say_nothing_and_ten_of_one_cluster_not_that_all_usage_lie
     few = certify(HeldOut.distinct(np.array([2, 0, 0, 0, 0])), CURRENT, TOWARDS, CAPACITY, rng())
     assert few["after"] is few["reduction"] is few["reduction_over_random"] is None
     assert few["notes"] == [
-        "insufficient: 2 held-out target documents, and at least 5 are needed to estimate anything; raise "
-        "target.holdout_fraction or add target data"
+        "insufficient: 2 held-out usage documents, and at least 5 are needed to estimate anything; raise "
+        "usage.holdout_fraction or add usage"
     ]
     ten = HeldOut.distinct(np.array([10, 0, 0, 0, 0]))
     elsewhere = 0.7 * np.eye(5)[0] + 0.3 * shares(CURRENT)
@@ -227,7 +227,7 @@ def test_copies_of_ten_questions_tell_no_more_than_ten_questions() -> None:
     body = certify(copied, CURRENT, TOWARDS, CAPACITY, rng())
     assert (body["heldout_documents"], body["heldout_effective"]) == (100, 10.0)
     note = certify(HeldOut(10 * ten, 4.0), CURRENT, TOWARDS, CAPACITY, rng())["notes"]
-    assert note[0].startswith("insufficient: 100 held-out target documents, worth 4.0 without copies, and at least 5 ")
+    assert note[0].startswith("insufficient: 100 held-out usage documents, worth 4.0 without copies, and at least 5 ")
 
 
 @pytest.mark.parametrize("documents", [10, 20])

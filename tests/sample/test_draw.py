@@ -1,4 +1,4 @@
-"""Which documents fill the quotas: the same whatever the shards, each once per owner, as many as asked."""
+"""Which documents fill the quotas: the same whatever the shards, each once per target language, as many as asked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pool(count: int, seed: int = 0) -> pa.Table:
             "doc_id": records.numpy_to_ids(ids),
             "content_id": records.numpy_to_ids(ids),
             "role": ["pool"] * count,
-            "owner": pa.nulls(count, pa.string()),
+            "target_lang": pa.nulls(count, pa.string()),
             "lang": [LANGUAGES[i] for i in rng.integers(0, 2, count)],
             "tokens": pa.array(rng.integers(1, 99, count), pa.int32()),
             "cluster": pa.array(rng.integers(0, N_CLUSTERS, count), pa.int32()),
@@ -81,13 +81,13 @@ def test_the_draw_is_what_sorting_all_keys_in_python_gives() -> None:
     for quota in QUOTAS.to_pylist():
         found = []
         for number, rows in enumerate(shards()):
-            keys = seeding.gumbel(records.ids_to_numpy(rows["doc_id"]), SEED, "draw", quota["owner"])
+            keys = seeding.gumbel(records.ids_to_numpy(rows["doc_id"]), SEED, "draw", quota["target_lang"])
             for one, key in zip(rows.to_pylist(), keys.tolist(), strict=True):
                 if (one["cluster"], one["lang"]) == (quota["cluster"], quota["lang"]) and not one["outlier"]:
                     found.append((-key, one["doc_id"], number))
-        cell = (quota["owner"], quota["cluster"], quota["lang"])
+        cell = (quota["target_lang"], quota["cluster"], quota["lang"])
         expected += [(*cell, doc, shard) for _, doc, shard in sorted(found)[: quota["quota"]]]
-    names = ("owner", "cluster", "lang", "doc_id", "shard")
+    names = ("target_lang", "cluster", "lang", "doc_id", "shard")
     assert list(zip(*(drawn()[name].to_pylist() for name in names), strict=True)) == expected
 
 
@@ -120,8 +120,8 @@ def test_cutting_the_pool_into_other_shards_draws_the_same_documents(count: int,
 
 
 def test_quotas_are_met_in_every_cell() -> None:
-    found = Counter(zip(*(drawn()[name].to_pylist() for name in ("owner", "cluster", "lang")), strict=True))
-    assert found == {(q["owner"], q["cluster"], q["lang"]): q["quota"] for q in QUOTAS.to_pylist()}
+    found = Counter(zip(*(drawn()[name].to_pylist() for name in ("target_lang", "cluster", "lang")), strict=True))
+    assert found == {(q["target_lang"], q["cluster"], q["lang"]): q["quota"] for q in QUOTAS.to_pylist()}
 
 
 def test_a_quota_above_the_cell_takes_the_whole_cell_without_outliers() -> None:
@@ -133,26 +133,26 @@ def test_a_quota_above_the_cell_takes_the_whole_cell_without_outliers() -> None:
     assert found.num_rows > 5
 
 
-def test_no_document_is_drawn_twice_for_one_owner_but_two_owners_may_share_it() -> None:
+def test_no_document_is_drawn_twice_for_one_target_language_but_two_target_languages_may_share_it() -> None:
     large = np.full((N_CLUSTERS, 2), 40)
-    wanted = pa.concat_tables([quota_table(owner, LANGUAGES, large) for owner in ("hi", "sw")])
+    wanted = pa.concat_tables([quota_table(target_lang, LANGUAGES, large) for target_lang in ("hi", "sw")])
     parts = [candidates(rows, number, wanted, SEED) for number, rows in enumerate(shards())]
     both = keep_best(pa.concat_tables(parts), wanted)
-    pairs = list(zip(both["owner"].to_pylist(), both["doc_id"].to_pylist(), strict=True))
+    pairs = list(zip(both["target_lang"].to_pylist(), both["doc_id"].to_pylist(), strict=True))
     assert len(pairs) == len(set(pairs))
     assert len({doc for _, doc in pairs}) < len(pairs)
 
 
 def test_a_shard_never_offers_more_than_a_cells_quota() -> None:
-    limits = {(q["owner"], q["cluster"], q["lang"]): q["quota"] for q in QUOTAS.to_pylist()}
+    limits = {(q["target_lang"], q["cluster"], q["lang"]): q["quota"] for q in QUOTAS.to_pylist()}
     for part in shard_candidates():
-        found = Counter(zip(*(part[name].to_pylist() for name in ("owner", "cluster", "lang")), strict=True))
+        found = Counter(zip(*(part[name].to_pylist() for name in ("target_lang", "cluster", "lang")), strict=True))
         assert all(count <= limits[cell] for cell, count in found.items())
 
 
 def test_rows_of_a_cell_without_quota_are_not_offered() -> None:
     assert ("sw", 1, "en") not in set(
-        zip(*(drawn()[name].to_pylist() for name in ("owner", "cluster", "lang")), strict=True)
+        zip(*(drawn()[name].to_pylist() for name in ("target_lang", "cluster", "lang")), strict=True)
     )
 
 
@@ -177,12 +177,14 @@ def test_every_document_of_a_cell_has_the_same_chance() -> None:
     assert stats.chisquare([counts[member] for member in members]).pvalue > 1e-3
 
 
-def test_another_owner_or_seed_draws_other_documents() -> None:
+def test_another_target_language_or_seed_draws_other_documents() -> None:
     rows = pool(600)
     same = np.array([[20, 20], [20, 20], [20, 20]])
     by = {
-        (owner, seed): set(candidates(rows, 0, quota_table(owner, LANGUAGES, same), seed)["doc_id"].to_pylist())
-        for owner in ("hi", "sw")
+        (target_lang, seed): set(
+            candidates(rows, 0, quota_table(target_lang, LANGUAGES, same), seed)["doc_id"].to_pylist()
+        )
+        for target_lang in ("hi", "sw")
         for seed in (0, 1)
     }
     for one, other in [(("hi", 0), ("sw", 0)), (("hi", 0), ("hi", 1))]:
@@ -194,7 +196,7 @@ def test_equal_keys_go_to_the_lower_id() -> None:
     ids = np.array([[9] * 16, [1] * 16, [5] * 16, [1] * 15 + [0]], dtype=np.uint8)
     rows = pa.table(
         {
-            "owner": ["sw"] * 4,
+            "target_lang": ["sw"] * 4,
             "cluster": pa.array([0] * 4, pa.int32()),
             "lang": ["en"] * 4,
             "key": [1.0, 1.0, 1.0, 1.0],
@@ -210,7 +212,7 @@ def test_equal_keys_go_to_the_lower_id() -> None:
 
 
 def test_ranks_count_from_one_within_a_cluster_by_tier_and_falling_key() -> None:
-    rows = drawn().filter(pc.equal(drawn()["owner"], "hi"))
+    rows = drawn().filter(pc.equal(drawn()["target_lang"], "hi"))
     tier = np.array([lang == "en" for lang in rows["lang"].to_pylist()], dtype=np.int64)
     ranked = ranks(rows.append_column("tier", pa.array(tier)))
     assert ranked.num_rows == rows.num_rows
@@ -225,8 +227,8 @@ def test_ranks_count_from_one_within_a_cluster_by_tier_and_falling_key() -> None
 def test_a_quota_table_holds_the_cells_above_zero() -> None:
     made = quota_table("sw", LANGUAGES, np.array([[0, 2], [3, 0]]))
     assert made.to_pylist() == [
-        {"owner": "sw", "cluster": 0, "lang": "sw", "quota": 2},
-        {"owner": "sw", "cluster": 1, "lang": "en", "quota": 3},
+        {"target_lang": "sw", "cluster": 0, "lang": "sw", "quota": 2},
+        {"target_lang": "sw", "cluster": 1, "lang": "en", "quota": 3},
     ]
 
 
@@ -236,7 +238,9 @@ def test_a_quota_may_leave_language_or_cluster_open() -> None:
     wanted = pa.concat_tables([whole_pool, by_language])
     parts = [candidates(rows, number, wanted, SEED) for number, rows in enumerate(shards())]
     found = keep_best(pa.concat_tables(parts), wanted).to_pylist()
-    assert Counter((row["owner"], row["lang"]) for row in found if row["owner"] == "sw") == {("sw", "en"): 7}
+    assert Counter((row["target_lang"], row["lang"]) for row in found if row["target_lang"] == "sw") == {
+        ("sw", "en"): 7
+    }
     everyone = [
         (-key, row["doc_id"])
         for rows in shards()
@@ -247,14 +251,14 @@ def test_a_quota_may_leave_language_or_cluster_open() -> None:
         )
         if not row["outlier"]
     ]
-    assert [row["doc_id"] for row in found if row["owner"] == "hi"] == [doc for _, doc in sorted(everyone)[:9]]
+    assert [row["doc_id"] for row in found if row["target_lang"] == "hi"] == [doc for _, doc in sorted(everyone)[:9]]
 
 
 def in_key_order(tokens: list[int]) -> pa.Table:
     count = len(tokens)
     return pa.table(
         {
-            "owner": ["sw"] * count,
+            "target_lang": ["sw"] * count,
             "cluster": pa.array([0] * count, pa.int32()),
             "lang": ["en"] * count,
             "key": -np.arange(count, dtype=np.float64),

@@ -18,8 +18,8 @@ def documents(*rows: tuple[int, str, str]) -> pa.Table:
         {
             "cluster": [row[0] for row in rows],
             "lang": [row[1] for row in rows],
-            "owner": [row[1] for row in rows],
-            "role": ["target"] * len(rows),
+            "target_lang": [row[1] for row in rows],
+            "role": ["usage"] * len(rows),
             "similarity": [1 - number / 100 for number in range(len(rows))],
             "text": [row[2] for row in rows],
         }
@@ -30,14 +30,14 @@ def in_cluster(cluster: int, lang: str, texts: list[str]) -> list[tuple[int, str
     return [(cluster, lang, text) for text in texts]
 
 
-def test_the_owners_words_name_a_cluster_that_has_enough_of_them() -> None:
+def test_the_target_languages_words_name_a_cluster_that_has_enough_of_them() -> None:
     rows = [*in_cluster(0, "am", AMHARIC), *in_cluster(0, "en", ENGLISH), *in_cluster(0, "sw", SWAHILI)]
     name = name_clusters(documents(*rows), ["sw"], 1)["sw", 0]
     assert name.label == "mahindi"
     assert name.exemplar == SWAHILI[0]
 
 
-def test_english_names_it_where_the_owner_has_too_few_and_english_enough() -> None:
+def test_english_names_it_where_the_target_language_has_too_few_and_english_enough() -> None:
     rows = [*in_cluster(0, "am", AMHARIC), *in_cluster(0, "en", ENGLISH), *in_cluster(0, "sw", SWAHILI[:1])]
     assert name_clusters(documents(*rows), ["sw"], 1)["sw", 0].label == "rice"
 

@@ -16,10 +16,10 @@ from compass_ray.centering import LanguageMeans
 from compass_ray.errors import InfeasibleBudget
 from compass_ray.sample import near_duplicates
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.gaps import owner_mass
+from compass_ray.sample.gaps import shares_of
 from compass_ray.sample.near_duplicates import Places, Sameness, duplicates, group_codes, keep_distinct
-from compass_ray.sample.owner_draw import OwnerDraw
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
+from compass_ray.sample.target_draw import TargetDraw
 from compass_ray.vectors import unit_rows
 
 LANGUAGES = ("en", "sw")
@@ -111,11 +111,11 @@ def test_a_product_at_the_limit_is_the_same_in_tiles_of_any_height(monkeypatch: 
         assert answers[0] == one_by_one(x, limit, [0] * 64, {0: 99})
 
 
-def candidate_rows(count: int, seed: int = 0, owner: str = "hi") -> pa.Table:
+def candidate_rows(count: int, seed: int = 0, target_lang: str = "hi") -> pa.Table:
     rng = np.random.default_rng(seed)
     return pa.table(
         {
-            "owner": [owner] * count,
+            "target_lang": [target_lang] * count,
             "cluster": pa.array(rng.integers(0, 2, count), pa.int32()),
             "lang": [LANGUAGES[i] for i in rng.integers(0, 2, count)],
             "key": rng.gumbel(size=count),
@@ -128,9 +128,9 @@ def candidate_rows(count: int, seed: int = 0, owner: str = "hi") -> pa.Table:
     )
 
 
-def test_languages_are_apart_within_and_together_across_and_owners_always_apart() -> None:
-    rows = pa.concat_tables([candidate_rows(40), candidate_rows(40, owner="sw")])
-    names = [rows[name].to_pylist() for name in ("owner", "cluster", "lang")]
+def test_languages_are_apart_within_and_together_across_and_target_languages_always_apart() -> None:
+    rows = pa.concat_tables([candidate_rows(40), candidate_rows(40, target_lang="sw")])
+    names = [rows[name].to_pylist() for name in ("target_lang", "cluster", "lang")]
     for sameness, columns in ((WITHIN, 3), (ACROSS, 1)):
         expected = list(zip(*names[:columns], strict=True))
         codes = group_codes(rows, sameness)
@@ -209,23 +209,23 @@ def test_what_is_drawn_already_stays_and_counts_as_copies() -> None:
     assert keep_distinct(x, x, places(none, room, lang, kept=3), sameness).tolist() == [-1, -1, -1, 0]
 
 
-# The whole draw of one owner
+# The whole draw of one target language
 
 
-def problem_of(rows: pa.Table) -> OwnerProblem:
+def problem_of(rows: pa.Table) -> Problem:
     capacity, tokens = np.zeros((2, 2), dtype=np.int64), np.zeros((2, 2), dtype=np.int64)
     columns = [LANGUAGES.index(lang) for lang in rows["lang"].to_pylist()]
     np.add.at(capacity, (rows["cluster"].to_numpy(), columns), 1)
     np.add.at(tokens, (rows["cluster"].to_numpy(), columns), rows["tokens"].to_numpy())
     some = np.array([30, 10, 0])
-    return OwnerProblem(
-        owner="hi",
+    return Problem(
+        target_lang="hi",
         languages=LANGUAGES,
-        target=some,
+        usage=some,
         heldout=some,
         current=some * 0,
         capacity=capacity,
-        other_targets=some[:2] * 0,
+        other_usage=some[:2] * 0,
         soft_counts=some[:2].astype(np.float64),
         own_soft_counts=some[:2].astype(np.float64),
         current_tokens=some * 0,
@@ -253,13 +253,13 @@ def test_drawn_documents_are_distinct_fill_the_budget_and_do_not_depend_on_shard
     rows, vectors = of_families(1500, 700)
     problem = problem_of(rows)
     config = SampleConfig(strategy=strategy, shortfall="refuse", **{unit: 300})
-    mass = owner_mass(problem)
+    shares = shares_of(problem)
     answers = []
     for edges in ([], [100, 700], [5, 6, 900]):
         in_tokens = unit == "budget_tokens"
-        draw = OwnerDraw(
+        draw = TargetDraw(
             problem.in_tokens() if in_tokens else problem,
-            mass.in_tokens(problem) if in_tokens else mass,
+            shares.in_tokens(problem) if in_tokens else shares,
             config,
             sameness,
         )
@@ -281,7 +281,7 @@ def test_drawn_documents_are_distinct_fill_the_budget_and_do_not_depend_on_shard
 def test_random_is_the_first_distinct_documents_of_the_sorted_pool() -> None:
     rows, vectors = of_families(800, 35)
     config = SampleConfig(strategy="random", budget=120)
-    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config, WITHIN)
+    draw = TargetDraw(problem_of(rows), shares_of(problem_of(rows)), config, WITHIN)
     asked = finish(draw, [rows], vectors, config, WITHIN)
     assert len(asked) > 1, "the pool repeats itself: the first depth cannot suffice"
     taken: list[dict[str, object]] = []
@@ -298,7 +298,7 @@ def test_what_an_exhausted_cell_cannot_give_is_asked_of_the_others() -> None:
     mine = [row for row in rows.to_pylist() if (row["cluster"], row["lang"]) == (0, "en")]
     vectors |= {row["doc_id"]: vectors[mine[0]["doc_id"]] for row in mine}
     config = SampleConfig(budget=200, shortfall="refuse")
-    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config, WITHIN)
+    draw = TargetDraw(problem_of(rows), shares_of(problem_of(rows)), config, WITHIN)
     first = draw.quotas.copy()
     finish(draw, [rows], vectors, config, WITHIN)
     drawn = draw.drawn().to_pylist()
@@ -309,12 +309,12 @@ def test_what_an_exhausted_cell_cannot_give_is_asked_of_the_others() -> None:
 
 def test_too_few_distinct_documents_are_refused_or_accepted() -> None:
     rows, vectors = of_families(400, 5)
-    mass = owner_mass(problem_of(rows))
+    shares = shares_of(problem_of(rows))
     config = SampleConfig(budget=390, shortfall="refuse")
     with pytest.raises(InfeasibleBudget, match=r"asks for 390 documents but only \d+ .* say nothing again"):
-        finish(OwnerDraw(problem_of(rows), mass, config, WITHIN), [rows], vectors, config, WITHIN)
+        finish(TargetDraw(problem_of(rows), shares, config, WITHIN), [rows], vectors, config, WITHIN)
     accepting = SampleConfig(budget=390, shortfall="accept")
-    draw = OwnerDraw(problem_of(rows), mass, accepting, WITHIN)
+    draw = TargetDraw(problem_of(rows), shares, accepting, WITHIN)
     finish(draw, [rows], vectors, accepting, WITHIN)
     assert 5 <= draw.drawn().num_rows < 390
 
@@ -322,6 +322,6 @@ def test_too_few_distinct_documents_are_refused_or_accepted() -> None:
 def test_without_suppression_copies_are_drawn() -> None:
     rows, vectors = of_families(400, 5)
     config = SampleConfig(budget=390, near_duplicates="off", shortfall="refuse")
-    draw = OwnerDraw(problem_of(rows), owner_mass(problem_of(rows)), config, NOTHING)
+    draw = TargetDraw(problem_of(rows), shares_of(problem_of(rows)), config, NOTHING)
     assert finish(draw, [rows], vectors, config, NOTHING) == [390]
     assert draw.drawn().num_rows == 390

@@ -17,12 +17,12 @@ from compass_ray import records
 from compass_ray.errors import ConfigError, InfeasibleBudget
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.gaps import owner_mass
+from compass_ray.sample.gaps import shares_of
 from compass_ray.sample.near_duplicates import Sameness
-from compass_ray.sample.owner_draw import OwnerDraw
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.sampler import Sampler
 from compass_ray.sample.shortfall import languages_of, near_usage_notes, shortfall_notes
+from compass_ray.sample.target_draw import TargetDraw
 from compass_ray.vectors import unit_rows
 
 LANGUAGES = ("en", "rw", "sw")
@@ -41,7 +41,7 @@ def pool_rows(capacity: np.ndarray) -> pa.Table:
     rng = np.random.default_rng(1)
     return pa.table(
         {
-            "owner": ["sw"] * len(cells),
+            "target_lang": ["sw"] * len(cells),
             "cluster": pa.array([k for k, _ in cells], pa.int32()),
             "lang": [lang for _, lang in cells],
             "key": rng.gumbel(size=len(cells)),
@@ -54,16 +54,16 @@ def pool_rows(capacity: np.ndarray) -> pa.Table:
     )
 
 
-def problem_of(capacity: np.ndarray, usage: np.ndarray = USAGE) -> OwnerProblem:
+def problem_of(capacity: np.ndarray, usage: np.ndarray = USAGE) -> Problem:
     counts = np.append(usage, 0)
-    return OwnerProblem(
-        owner="sw",
+    return Problem(
+        target_lang="sw",
         languages=LANGUAGES,
-        target=counts,
+        usage=counts,
         heldout=counts,
         current=counts * 0,
         capacity=capacity,
-        other_targets=usage * 0,
+        other_usage=usage * 0,
         soft_counts=usage.astype(np.float64),
         own_soft_counts=usage.astype(np.float64),
         current_tokens=counts * 0,
@@ -73,15 +73,15 @@ def problem_of(capacity: np.ndarray, usage: np.ndarray = USAGE) -> OwnerProblem:
     )
 
 
-def settled(capacity: np.ndarray = CAPACITY, sameness: Sameness | None = None, **fields: Any) -> OwnerDraw:
+def settled(capacity: np.ndarray = CAPACITY, sameness: Sameness | None = None, **fields: Any) -> TargetDraw:
     """A finished draw from a pool whose documents are all distinct, unless a sameness is given."""
     config = SampleConfig(**{"budget": 100, "transport_reach": 0.2, **fields})
     problem, rows = problem_of(capacity), pool_rows(capacity)
-    mass = owner_mass(problem, transports=config.transports)
+    shares = shares_of(problem, transports=config.transports)
     if config.unit == "tokens":
-        problem, mass = problem.in_tokens(), mass.in_tokens(problem)
+        problem, shares = problem.in_tokens(), shares.in_tokens(problem)
     rule = sameness or Sameness(0.99)
-    draw = OwnerDraw(problem, mass, config, rule)
+    draw = TargetDraw(problem, shares, config, rule)
     vectors = dict(
         zip(
             rows["doc_id"].to_pylist(),
@@ -93,12 +93,12 @@ def settled(capacity: np.ndarray = CAPACITY, sameness: Sameness | None = None, *
     return draw
 
 
-def notes_of(draw: OwnerDraw, **fields: Any) -> list[str]:
+def notes_of(draw: TargetDraw, **fields: Any) -> list[str]:
     config = SampleConfig(**{"budget": 100, "transport_reach": 0.2, **fields})
     return shortfall_notes(draw, draw.drawn(), config)
 
 
-def by_cluster(draw: OwnerDraw) -> list[int]:
+def by_cluster(draw: TargetDraw) -> list[int]:
     return np.bincount(draw.drawn()["cluster"].to_numpy(), minlength=4).tolist()
 
 
@@ -344,7 +344,7 @@ def test_what_is_unmet_is_said_in_a_sentence() -> None:
     assert balance is not None
     note, left = shortfall_notes(draw, draw.drawn(), config)
     assert left == f"{balance.unmet.sum()} of the 100 documents of the budget are not used"
-    share = round(100 * draw.mass.target[0])
+    share = round(100 * draw.shares.usage[0])
     assert note == (
         f"the pool holds 5 distinct documents for {share} % of Swahili usage, {balance.moved_out[0]} more come from "
         f"near clusters; {balance.unmet[0]} of that share unfilled"
@@ -356,8 +356,8 @@ def test_languages_without_documents_and_bounds_that_bind_nothing_are_noted() ->
     capacity[:, 2] = 0
     config = SampleConfig(budget=20, max_language_fraction={"fr": 0.5}, transport_reach=0.2)
     problem = problem_of(capacity)
-    problem = OwnerProblem(**{**vars(problem), "languages": ("en", "rw", "zu")})
-    draw = OwnerDraw(problem, owner_mass(problem, transports=True), config, Sameness(np.inf))
+    problem = Problem(**{**vars(problem), "languages": ("en", "rw", "zu")})
+    draw = TargetDraw(problem, shares_of(problem, transports=True), config, Sameness(np.inf))
     notes = shortfall_notes(draw, records.CANDIDATE.empty_table(), config)
     assert "the pool holds no Swahili documents: all rows are of other languages" in notes
     assert "bounds on languages that the pool holds nothing of: fr" in notes
@@ -396,11 +396,11 @@ def test_a_pool_that_repeats_itself_ends_in_unmet_usage_not_in_an_error() -> Non
 
 def sampler_of(pool: list[tuple[int, str, int]], **fields: Any) -> Sampler:
     """A sampler of ten Swahili questions in cluster 0 and a pool of (cluster, language, documents)."""
-    rows = [("sw", "target", "sw", 0, 10), *((None, "pool", lang, cluster, count) for cluster, lang, count in pool)]
+    rows = [("sw", "usage", "sw", 0, 10), *((None, "pool", lang, cluster, count) for cluster, lang, count in pool)]
     histogram = pa.table(
         {
             name: [row[column] for row in rows]
-            for column, name in enumerate(("owner", "role", "lang", "cluster", "documents"))
+            for column, name in enumerate(("target_lang", "role", "lang", "cluster", "documents"))
         }
     )
     tokens = pa.array([10 * row[-1] for row in rows])
@@ -447,12 +447,17 @@ def test_near_copies_that_are_most_of_the_pool_are_doubted_and_all_of_it_are_an_
         "may not be drawn, which leaves 100: an encoder whose cosines are all high tells no near copies "
         "(sample.near_duplicates: off compares words alone)"
     )
-    rows = [("target", None), ("pool", None), ("near_usage", "sw")]
+    rows = [("usage", None), ("pool", None), ("near_usage", "sw")]
     counts = pa.Table.from_pylist(
         [
-            {"owner": owner or ("sw" if role == "target" else None), "role": role, "lang": "sw", "cluster": 0}
+            {
+                "target_lang": target_lang or ("sw" if role == "usage" else None),
+                "role": role,
+                "lang": "sw",
+                "cluster": 0,
+            }
             | {"documents": 7, "tokens": 70, "squares": 7}
-            for role, owner in rows
+            for role, target_lang in rows
         ],
         schema=records.HISTOGRAM,
     )
@@ -460,6 +465,6 @@ def test_near_copies_that_are_most_of_the_pool_are_doubted_and_all_of_it_are_an_
     sampler.add_counts(counts, None)
     sampler.add_soft_counts(np.array([7 << 20]), {"sw": np.array([7 << 20])})
     with pytest.raises(
-        InfeasibleBudget, match=r"^owner 'sw': 7 documents of the pool nearly repeat .* leaves 0: an enc"
+        InfeasibleBudget, match=r"^target language 'sw': 7 documents of the pool nearly repeat .* leaves 0: an enc"
     ):
         sampler.allocate()

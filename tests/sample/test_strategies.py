@@ -9,46 +9,46 @@ import pytest
 
 from compass_ray.configbase import identity
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.gaps import OwnerMass, owner_mass
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.gaps import Shares, shares_of
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.strategies import STRATEGIES
 
 CAPACITY = np.array([[30, 10], [0, 0], [5, 0], [100, 40]])
 WITHOUT_FEATURES = [name for name in STRATEGIES if name not in ("langsim",)]
 
 
-def owner_problem(capacity: np.ndarray, *, current: list[int], target: list[int]) -> tuple[OwnerProblem, OwnerMass]:
+def make_problem(capacity: np.ndarray, *, current: list[int], usage: list[int]) -> tuple[Problem, Shares]:
     """Documents of 10 tokens in the pool and in current data, usage of 3."""
-    problem = OwnerProblem(
-        owner="sw",
+    problem = Problem(
+        target_lang="sw",
         languages=("en", "sw"),
-        target=np.array([*target, 2]),
-        heldout=np.array([*target, 1]),
+        usage=np.array([*usage, 2]),
+        heldout=np.array([*usage, 1]),
         current=np.array([*current, 0]),
         capacity=capacity,
-        other_targets=np.zeros(len(target), dtype=np.int64),
-        soft_counts=np.array(target, dtype=np.float64),
-        own_soft_counts=np.array(target, dtype=np.float64),
+        other_usage=np.zeros(len(usage), dtype=np.int64),
+        soft_counts=np.array(usage, dtype=np.float64),
+        own_soft_counts=np.array(usage, dtype=np.float64),
         current_tokens=10 * np.array([*current, 0]),
         capacity_tokens=10 * capacity,
-        usage_tokens=3 * np.array(target),
-        distance=1.0 - np.eye(len(target)),
+        usage_tokens=3 * np.array(usage),
+        distance=1.0 - np.eye(len(usage)),
     )
-    return problem, owner_mass(problem)
+    return problem, shares_of(problem)
 
 
-def quotas(strategy: str, problem: OwnerProblem, mass: OwnerMass, **config: Any) -> np.ndarray:
+def quotas(strategy: str, problem: Problem, shares: Shares, **config: Any) -> np.ndarray:
     """The quotas, by default those that fill the budget from whatever clusters have documents."""
     given = {"shortfall": "accept", **config}
-    return STRATEGIES[strategy].quotas(problem, mass, SampleConfig(strategy=strategy, **given))
+    return STRATEGIES[strategy].quotas(problem, shares, SampleConfig(strategy=strategy, **given))
 
 
 @pytest.mark.parametrize("strategy", [name for name in WITHOUT_FEATURES if name != "all"])
 @pytest.mark.parametrize("current", [[0, 0, 0, 0], [9, 1, 0, 2]], ids=["no current", "current"])
 @pytest.mark.parametrize("budget", [1, 50, 184, 185])
 def test_every_strategy_meets_the_budget_within_capacity(strategy: str, current: list[int], budget: int) -> None:
-    problem, mass = owner_problem(CAPACITY, current=current, target=[30, 5, 10, 1])
-    found = quotas(strategy, problem, mass, budget=budget)
+    problem, shares = make_problem(CAPACITY, current=current, usage=[30, 5, 10, 1])
+    found = quotas(strategy, problem, shares, budget=budget)
     assert found.shape in {(4, 2), (2,), ()}
     assert found.sum() == budget
     assert (found >= 0).all()
@@ -58,47 +58,47 @@ def test_every_strategy_meets_the_budget_within_capacity(strategy: str, current:
 
 @pytest.mark.parametrize("strategy", [name for name in WITHOUT_FEATURES if name != "all"])
 def test_a_budget_above_the_pool_takes_the_pool(strategy: str) -> None:
-    problem, mass = owner_problem(CAPACITY, current=[0, 0, 0, 0], target=[30, 5, 10, 1])
-    assert quotas(strategy, problem, mass, budget=1000).sum() == 185
+    problem, shares = make_problem(CAPACITY, current=[0, 0, 0, 0], usage=[30, 5, 10, 1])
+    assert quotas(strategy, problem, shares, budget=1000).sum() == 185
 
 
 def test_all_is_the_whole_eligible_pool() -> None:
-    problem, mass = owner_problem(CAPACITY, current=[0, 0, 0, 0], target=[1, 1, 1, 1])
-    assert quotas("all", problem, mass, budget=None) == 185
+    problem, shares = make_problem(CAPACITY, current=[0, 0, 0, 0], usage=[1, 1, 1, 1])
+    assert quotas("all", problem, shares, budget=None) == 185
 
 
 def test_deficit_gives_nothing_to_a_cluster_that_current_covers() -> None:
-    problem, mass = owner_problem(np.full((2, 2), 500), current=[90, 10], target=[50, 50])
-    assert quotas("deficit", problem, mass, budget=100).sum(axis=1).tolist() == [0, 100]
+    problem, shares = make_problem(np.full((2, 2), 500), current=[90, 10], usage=[50, 50])
+    assert quotas("deficit", problem, shares, budget=100).sum(axis=1).tolist() == [0, 100]
 
 
 def test_unimax_is_equal_over_languages_until_one_is_used_up() -> None:
-    problem, mass = owner_problem(CAPACITY, current=[0, 0, 0, 0], target=[1, 1, 1, 1])
-    assert quotas("unimax", problem, mass, budget=60).tolist() == [30, 30]
-    assert quotas("unimax", problem, mass, budget=120).tolist() == [70, 50]
+    problem, shares = make_problem(CAPACITY, current=[0, 0, 0, 0], usage=[1, 1, 1, 1])
+    assert quotas("unimax", problem, shares, budget=60).tolist() == [30, 30]
+    assert quotas("unimax", problem, shares, budget=120).tolist() == [70, 50]
 
 
 def test_temperature_weighs_languages_by_size() -> None:
-    problem, mass = owner_problem(np.array([[80, 20], [10, 0]]), current=[0, 0], target=[1, 1])
-    assert quotas("temperature", problem, mass, budget=14).tolist() == [10, 4]
+    problem, shares = make_problem(np.array([[80, 20], [10, 0]]), current=[0, 0], usage=[1, 1])
+    assert quotas("temperature", problem, shares, budget=14).tolist() == [10, 4]
 
 
 def test_a_language_cap_holds_in_clusters_and_in_the_budget() -> None:
-    problem, mass = owner_problem(np.full((2, 2), 500), current=[0, 0], target=[50, 50])
-    found = quotas("kl", problem, mass, budget=100, language_prior="none", max_language_fraction={"en": 0.2})
+    problem, shares = make_problem(np.full((2, 2), 500), current=[0, 0], usage=[50, 50])
+    found = quotas("kl", problem, shares, budget=100, language_prior="none", max_language_fraction={"en": 0.2})
     assert found.sum(axis=0).tolist() == [20, 80]
-    found = quotas("kl", problem, mass, budget=100, max_language_fraction={"swh_Latn": 0.3})
+    found = quotas("kl", problem, shares, budget=100, max_language_fraction={"swh_Latn": 0.3})
     assert found.sum(axis=0).tolist() == [70, 30]
-    found = quotas("kl", problem, mass, budget=100, max_cluster_language_fraction=0.5)
+    found = quotas("kl", problem, shares, budget=100, max_cluster_language_fraction=0.5)
     assert (found == found.sum(axis=1, keepdims=True) / 2).all()
 
 
 def test_in_tokens_mass_follows_the_length_of_usage() -> None:
-    problem, mass = owner_problem(np.full((2, 1), 500), current=[0, 0], target=[60, 60])
-    problem = OwnerProblem(**{**vars(problem), "usage_tokens": np.array([60 * 30, 60 * 10])})
-    found = mass.in_tokens(problem)
-    assert found.target.sum() == pytest.approx(1)
-    assert found.target[0] / found.target[1] == pytest.approx(3 * mass.target[0] / mass.target[1])
+    problem, shares = make_problem(np.full((2, 1), 500), current=[0, 0], usage=[60, 60])
+    problem = Problem(**{**vars(problem), "usage_tokens": np.array([60 * 30, 60 * 10])})
+    found = shares.in_tokens(problem)
+    assert found.usage.sum() == pytest.approx(1)
+    assert found.usage[0] / found.usage[1] == pytest.approx(3 * shares.usage[0] / shares.usage[1])
 
 
 @pytest.mark.parametrize(

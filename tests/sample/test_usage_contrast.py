@@ -15,8 +15,8 @@ import pytest
 from compass_ray import records
 from compass_ray.artifacts import Artifact, artifact
 from compass_ray.sample.config import SampleConfig, StrategyName
-from compass_ray.sample.gaps import owner_mass
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.gaps import shares_of
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.scorer import Question, Scorer, noise
 from compass_ray.sample.shard import Shard
 from compass_ray.sample.strategies import STRATEGIES
@@ -31,15 +31,15 @@ from compass_ray.sample.usage_contrast import (
 )
 from compass_ray.vectors import to_column, unit_rows
 
-DIM, OWNER = 8, "sw"
-NOBODY = OwnerProblem(
-    owner=OWNER,
+DIM, TARGET_LANG = 8, "sw"
+NOBODY = Problem(
+    target_lang=TARGET_LANG,
     languages=("en",),
-    target=np.array([1, 0]),
+    usage=np.array([1, 0]),
     heldout=np.zeros(2, dtype=np.int64),
     current=np.array([9, 0]),
     capacity=np.array([[1]]),
-    other_targets=np.zeros(1, dtype=np.int64),
+    other_usage=np.zeros(1, dtype=np.int64),
     soft_counts=np.ones(1),
     own_soft_counts=np.ones(1),
     current_tokens=np.zeros(2, dtype=np.int64),
@@ -47,7 +47,7 @@ NOBODY = OwnerProblem(
     usage_tokens=np.ones(1, dtype=np.int64),
     distance=np.zeros((1, 1)),
 )
-QUESTION = Question(NOBODY, owner_mass(NOBODY), 1)
+QUESTION = Question(NOBODY, shares_of(NOBODY), 1)
 SCORER = UsageContrast(0.35)
 
 
@@ -58,7 +58,7 @@ def shard(
     vectors: np.ndarray,
     *,
     outlier: np.ndarray | None = None,
-    owners: list[str] | None = None,
+    target_langs: list[str] | None = None,
     missing: np.ndarray | None = None,
     holdout_fraction: float = 0.0,
 ) -> Shard:
@@ -70,7 +70,7 @@ def shard(
             "doc_id": ids,
             "content_id": ids,
             "role": roles,
-            "owner": owners or [None if role == "pool" else OWNER for role in roles],
+            "target_lang": target_langs or [None if role == "pool" else TARGET_LANG for role in roles],
             "lang": ["en"] * count,
             "tokens": pa.array([5] * count, pa.int32()),
             "cluster": pa.array([0] * count, pa.int32()),
@@ -98,7 +98,7 @@ def cell(folder: Path, shards: int = 3, pool: int = 200, usage: int = 5, current
         asked = np.r_[np.arange(pool) % 2 == 0, np.ones(usage, dtype=bool), np.zeros(current, dtype=bool)]
         centers = np.where(asked[:, None], np.eye(DIM)[0], np.eye(DIM)[1])
         vectors = unit_rows(centers + 0.5 * rng.normal(size=centers.shape))
-        found.append(shard(folder, number, ["pool"] * pool + ["target"] * usage + ["current"] * current, vectors))
+        found.append(shard(folder, number, ["pool"] * pool + ["usage"] * usage + ["current"] * current, vectors))
     return found
 
 
@@ -127,7 +127,7 @@ def test_the_direction_is_from_the_middle_of_pool_and_current_data_to_usage(tmp_
     known = learnt(shards)
     usage, pool, trained_on = (
         np.concatenate([one.vectors(rows(one)) for one in shards]).astype(np.float64)
-        for rows in (lambda one: one.usage(OWNER), Shard.inside_pool, lambda one: one.current(OWNER))
+        for rows in (lambda one: one.usage(TARGET_LANG), Shard.inside_pool, lambda one: one.current(TARGET_LANG))
     )
     middle = np.mean([rows.mean(axis=0) for rows in (pool, trained_on) if len(rows)], axis=0)
     others = [rows for rows in (pool, trained_on) if len(rows)]
@@ -184,10 +184,10 @@ def test_a_question_asked_again_says_no_more_of_where_usage_lies(copies: int) ->
 def test_usage_that_could_be_of_the_pool_hardly_pulls(tmp_path: Path, documents: int) -> None:
     rng = np.random.default_rng(documents)
     vectors = unit_rows(rng.normal(size=(2000 + documents, 64)))
-    one = shard(tmp_path, 0, ["pool"] * 2000 + ["target"] * documents, vectors)
+    one = shard(tmp_path, 0, ["pool"] * 2000 + ["usage"] * documents, vectors)
     assert log_odds([one], learnt([one])).std() < 0.25
     pull = unit_rows(vectors + np.r_[np.zeros((2000, 64)), np.ones((documents, 64))])
-    other = shard(tmp_path, 1, ["pool"] * 2000 + ["target"] * documents, pull)
+    other = shard(tmp_path, 1, ["pool"] * 2000 + ["usage"] * documents, pull)
     assert log_odds([other], learnt([other])).std() > 2
 
 
@@ -198,7 +198,7 @@ def test_of_a_cell_the_documents_that_usage_asks_for_are_drawn_the_more_the_lowe
     shards = cell(tmp_path)
     scorer = UsageContrast(temperature)
     known = learnt(shards, scorer)
-    keys = np.concatenate([scorer.keys(one, one.inside_pool(), OWNER, known) for one in shards])
+    keys = np.concatenate([scorer.keys(one, one.inside_pool(), TARGET_LANG, known) for one in shards])
     asked = np.concatenate([one.inside_pool() % 2 == 0 for one in shards])
     assert low < asked[np.argsort(-keys)[:100]].mean() <= high
 
@@ -206,22 +206,22 @@ def test_of_a_cell_the_documents_that_usage_asks_for_are_drawn_the_more_the_lowe
 def test_a_document_has_the_same_key_whatever_others_are_asked_for(tmp_path: Path) -> None:
     one = cell(tmp_path, shards=1)[0]
     known = learnt([one])
-    everybody = SCORER.keys(one, one.inside_pool(), OWNER, known)
+    everybody = SCORER.keys(one, one.inside_pool(), TARGET_LANG, known)
     some = np.array([3, 50, 117])
-    assert SCORER.keys(one, some, OWNER, known).tobytes() == everybody[some].tobytes()
+    assert SCORER.keys(one, some, TARGET_LANG, known).tobytes() == everybody[some].tobytes()
 
 
 def test_held_out_outlying_and_foreign_rows_do_not_move_the_direction(tmp_path: Path) -> None:
-    roles = ["pool"] * 60 + ["target"] * 60 + ["current"] * 60
+    roles = ["pool"] * 60 + ["usage"] * 60 + ["current"] * 60
     rng = np.random.default_rng(0)
     vectors = unit_rows(rng.normal(size=(180, DIM)) + np.repeat([0, 1, 0], 60)[:, None])
     outlier = rng.random(180) < 0.2
-    owners: Any = [None if role == "pool" else OWNER if rng.random() < 0.7 else "ta" for role in roles]
-    given: Any = {"outlier": outlier, "owners": owners, "holdout_fraction": 0.3}
+    target_langs: Any = [None if role == "pool" else TARGET_LANG if rng.random() < 0.7 else "ta" for role in roles]
+    given: Any = {"outlier": outlier, "target_langs": target_langs, "holdout_fraction": 0.3}
     one = shard(tmp_path, 0, roles, vectors, **given)
-    seen = np.concatenate([one.inside_pool(), one.usage(OWNER), one.current(OWNER)])
+    seen = np.concatenate([one.inside_pool(), one.usage(TARGET_LANG), one.current(TARGET_LANG)])
     unseen = np.setdiff1d(np.arange(180), seen)
-    foreign = [i for i in range(60, 180) if owners[i] == "ta"]
+    foreign = [i for i in range(60, 180) if target_langs[i] == "ta"]
     assert {*np.flatnonzero(outlier), *foreign} < {*unseen}  # and held-out usage beside
     moved = vectors.copy()
     moved[unseen] = unit_rows(rng.normal(size=(len(unseen), DIM)))
@@ -238,7 +238,7 @@ def test_current_data_that_are_not_trained_on_have_no_say(tmp_path: Path) -> Non
     shards = cell(tmp_path, current=20)
     rows = [one.assignments.filter(pc.not_equal(one.assignments["role"], "current")) for one in shards]
     without = [replace(one, assignments=kept, memo={}) for one, kept in zip(shards, rows, strict=True)]
-    untrained = Question(replace(NOBODY, current=np.zeros(2, dtype=np.int64)), QUESTION.mass, 1)
+    untrained = Question(replace(NOBODY, current=np.zeros(2, dtype=np.int64)), QUESTION.shares, 1)
     assert learnt(shards, question=untrained).vector.tobytes() == learnt(without).vector.tobytes()
     assert learnt(shards).vector.tobytes() != learnt(without).vector.tobytes()
 
@@ -247,8 +247,8 @@ def test_shards_without_usage_or_pool_and_rows_without_a_vector_are_nothing_spec
     rng = np.random.default_rng(3)
     vectors = unit_rows(rng.normal(size=(30, DIM)))
     pool = shard(tmp_path, 0, ["pool"] * 20, vectors[:20])
-    usage = shard(tmp_path, 1, ["target"] * 10, vectors[20:])
-    together = shard(tmp_path, 2, ["pool"] * 20 + ["target"] * 10, vectors)
+    usage = shard(tmp_path, 1, ["usage"] * 10, vectors[20:])
+    together = shard(tmp_path, 2, ["pool"] * 20 + ["usage"] * 10, vectors)
     assert learnt([pool, usage]).vector == pytest.approx(learnt([together]).vector, rel=1e-5)
     missing = np.arange(20) < 3
     holes = shard(tmp_path, 3, ["pool"] * 20, vectors[:20], missing=missing)
@@ -259,7 +259,7 @@ def test_shards_without_usage_or_pool_and_rows_without_a_vector_are_nothing_spec
 @pytest.mark.parametrize("kind", ["pool in one point", "no pool inside", "one usage document"])
 def test_where_there_is_no_direction_documents_are_drawn_by_noise(tmp_path: Path, kind: str) -> None:
     vectors = unit_rows(np.random.default_rng(0).normal(size=(12, DIM)))
-    roles = ["pool"] * 9 + ["target"] * 3
+    roles = ["pool"] * 9 + ["usage"] * 3
     outlier = np.zeros(12, dtype=bool)
     if kind == "pool in one point":
         vectors[:9] = vectors[0]
@@ -268,14 +268,14 @@ def test_where_there_is_no_direction_documents_are_drawn_by_noise(tmp_path: Path
     else:
         roles[9:11] = ["current"] * 2
     one = shard(tmp_path, 0, roles, vectors, outlier=outlier)
-    keys = SCORER.keys(one, np.arange(9), OWNER, learnt([one]))
-    assert keys.tobytes() == noise(one, np.arange(9), OWNER).tobytes()
+    keys = SCORER.keys(one, np.arange(9), TARGET_LANG, learnt([one]))
+    assert keys.tobytes() == noise(one, np.arange(9), TARGET_LANG).tobytes()
 
 
 def test_directions_come_back_from_their_table_as_they_were() -> None:
     direction = Direction(np.random.default_rng(0).normal(size=DIM))
-    found = from_table(to_table({OWNER: direction}))
-    assert found[OWNER].vector.tobytes() == direction.vector.tobytes()
+    found = from_table(to_table({TARGET_LANG: direction}))
+    assert found[TARGET_LANG].vector.tobytes() == direction.vector.tobytes()
     assert from_table(to_table({})) == {}
 
 

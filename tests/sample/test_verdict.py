@@ -18,7 +18,15 @@ from compass_ray.sample.verdict import Drawing, verdict
 from compass_ray.vectors import unit_rows
 
 SEED, TEMPERATURE, DRAWN = 3, 0.35, 8
-GAP = {"owner": "sw", "cluster": 4, "label": "maize", "p_target": 0.2, "p_current": None, "quota": DRAWN, "unmet": 0}
+GAP = {
+    "target_lang": "sw",
+    "cluster": 4,
+    "label": "maize",
+    "p_usage": 0.2,
+    "p_current": None,
+    "quota": DRAWN,
+    "unmet": 0,
+}
 IDS = np.random.default_rng(0).integers(0, 256, (40, 16), dtype=np.uint8)
 VECTORS = unit_rows(np.random.default_rng(1).normal(size=(40, 6)))
 NOT_NEAR = records.NEAR_USAGE.empty_table()
@@ -29,7 +37,7 @@ def drawing(keys: np.ndarray, drawn: np.ndarray, strategy: StrategyName = "kl", 
     """The draw of one cluster, Hausa unless told otherwise."""
     rows = pa.table(
         {
-            "owner": ["sw"] * len(drawn),
+            "target_lang": ["sw"] * len(drawn),
             "cluster": pa.array([4] * len(drawn), pa.int32()),
             "lang": ["ha"] * len(drawn),
             "key": keys[drawn],
@@ -141,7 +149,7 @@ def test_a_chosen_row_names_the_cluster_that_asks_for_it() -> None:
     order = np.arange(DRAWN)
     asked_by = [4, 4, 4, 5, 5, None, None, None]
     of = drawing(keys, order, asked_by=asked_by)
-    other = {**GAP, "cluster": 5, "label": "prices", "p_target": 0.4}
+    other = {**GAP, "cluster": 5, "label": "prices", "p_usage": 0.4}
     of = Drawing(
         of.drawn, of.suppressed, pa.concat_tables([of.gaps, pa.Table.from_pylist([other])]), {}, of.config, SEED
     )
@@ -199,8 +207,13 @@ def test_a_row_that_gave_way_to_own_rows_of_other_clusters_is_told_so() -> None:
 def test_a_row_that_nearly_repeats_usage_is_told_which_document_it_repeats(same_words: bool, why: str) -> None:
     of = drawing(np.zeros(40), np.arange(DRAWN))
     rows = [
-        {"doc_id": IDS[30].tobytes(), "owner": owner, "usage": IDS[number].tobytes(), "same_words": same_words}
-        for number, owner in ((1, "hi"), (2, "sw"))
+        {
+            "doc_id": IDS[30].tobytes(),
+            "target_lang": target_lang,
+            "usage": IDS[number].tobytes(),
+            "same_words": same_words,
+        }
+        for number, target_lang in ((1, "hi"), (2, "sw"))
     ]
     near = pa.Table.from_pylist(rows, schema=records.NEAR_USAGE)
     document = f"(document {IDS[2].tobytes().hex()})"

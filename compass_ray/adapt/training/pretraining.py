@@ -92,7 +92,7 @@ def train_base(loop: Mapping[str, Any]) -> None:
     from compass_ray.runtime.threads import set_threads
     from compass_ray.seeding import child_seed
 
-    workers, training, owner = loop["workers"], loop["training"], loop["owner"]
+    workers, training, target_lang = loop["workers"], loop["training"], loop["target_lang"]
     folder, seed, tokens = Path(loop["folder"]), loop["seed"], loop["tokens"]
     prepare_process("cuda" if workers.num_gpus else "cpu")
     set_threads(workers.num_cpus)
@@ -101,10 +101,10 @@ def train_base(loop: Mapping[str, Any]) -> None:
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(folder)), attn_implementation="sdpa")
     accumulation = accumulation_steps(training.batch_size, dist.get_world_size(), workers.micro_batch)
     task = Task(
-        owner,
-        read_packs(tokens, owner, TRAIN),
-        read_packs(tokens, owner, HELDOUT),
-        trained_documents(tokens, owner),
+        target_lang,
+        read_packs(tokens, target_lang, TRAIN),
+        read_packs(tokens, target_lang, HELDOUT),
+        trained_documents(tokens, target_lang),
         training,
         seed,
         workers.micro_batch,

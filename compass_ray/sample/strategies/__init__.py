@@ -1,4 +1,4 @@
-"""Strategies: how an owner's budget is spent. One small module each, all with one interface.
+"""Strategies: how a target language's budget is spent. One small module each, all with one interface.
 
 A strategy is a rule for quotas, and a scorer by which the documents of one cell compete. Quotas never exceed the
 capacities and sum to the budget where that can be; their shape says how far the strategy decides:
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from compass_ray.sample.allocation import Counts
 from compass_ray.sample.config import SampleConfig, StrategyName
-from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.gaps import Shares
 from compass_ray.sample.languages import Allocate
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.scorer import Scorer
 from compass_ray.sample.strategies import (
     deficit,
@@ -35,7 +35,7 @@ from compass_ray.sample.strategies import (
 from compass_ray.sample.strategies.clusters import asked, by_cluster_and_language
 from compass_ray.sample.usage_contrast import UsageContrast
 
-Quotas = Callable[[OwnerProblem, OwnerMass, SampleConfig], NDArray[np.int64]]
+Quotas = Callable[[Problem, Shares, SampleConfig], NDArray[np.int64]]
 
 
 def _draw(config: SampleConfig) -> Scorer:
@@ -51,16 +51,16 @@ class Strategy:
 
     quotas: Quotas
     scorer: Callable[[SampleConfig], Scorer] = _draw
-    allocate: Callable[[OwnerProblem, OwnerMass], Allocate] | None = None  # of those with cluster quotas
+    allocate: Callable[[Problem, Shares], Allocate] | None = None  # of those with cluster quotas
 
-    def asked(self, problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> Counts | None:
+    def asked(self, problem: Problem, shares: Shares, config: SampleConfig) -> Counts | None:
         """What each cluster would get from a pool without end, shape (n_clusters,); None without cluster quotas."""
-        return None if self.allocate is None else asked(self.allocate(problem, mass), problem, config)
+        return None if self.allocate is None else asked(self.allocate(problem, shares), problem, config)
 
 
-def _by_cluster(allocate: Callable[[OwnerProblem, OwnerMass], Allocate]) -> Strategy:
-    def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
-        return by_cluster_and_language(allocate(problem, mass), problem, config)
+def _by_cluster(allocate: Callable[[Problem, Shares], Allocate]) -> Strategy:
+    def quotas(problem: Problem, shares: Shares, config: SampleConfig) -> NDArray[np.int64]:
+        return by_cluster_and_language(allocate(problem, shares), problem, config)
 
     return Strategy(quotas, allocate=allocate)
 

@@ -11,17 +11,17 @@ from compass_ray.sample.allocation import Counts
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.languages import Allocate, LanguageRules, capped_quotas
 from compass_ray.sample.nearness import language_tiers
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.strategies.languages import capacity_weights
 from compass_ray.sample.transport import Moves, reach_of, transport
 
 
-def by_cluster_and_language(allocate: Allocate, problem: OwnerProblem, config: SampleConfig) -> NDArray[np.int64]:
+def by_cluster_and_language(allocate: Allocate, problem: Problem, config: SampleConfig) -> NDArray[np.int64]:
     """Give clusters quotas by what they hold, and share these among languages by the rules of the config."""
     return capped_quotas(allocate, problem.capacity, language_rules(problem, config), config.amount or 0)
 
 
-def served_quotas(wanted: Counts, problem: OwnerProblem, config: SampleConfig, aside: int = 0) -> NDArray[np.int64]:
+def served_quotas(wanted: Counts, problem: Problem, config: SampleConfig, aside: int = 0) -> NDArray[np.int64]:
     """Serve what clusters ask for from them and near ones, and share that among languages by the rules of the config.
 
     Parameters
@@ -41,20 +41,20 @@ def served_quotas(wanted: Counts, problem: OwnerProblem, config: SampleConfig, a
     return capped_quotas(_with_near_clusters(wanted, problem, config), problem.capacity, rules, budget)
 
 
-def asked(allocate: Allocate, problem: OwnerProblem, config: SampleConfig) -> Counts:
+def asked(allocate: Allocate, problem: Problem, config: SampleConfig) -> Counts:
     """What each cluster would get of the budget from a pool without end, shape (n_clusters,)."""
     budget = config.amount or 0
     return allocate(np.full(len(problem.distance), budget, dtype=np.int64), budget)
 
 
-def servable(wanted: Counts, problem: OwnerProblem, config: SampleConfig) -> Counts:
+def servable(wanted: Counts, problem: Problem, config: SampleConfig) -> Counts:
     """Tell how much of what each cluster asks for it and near clusters hold, shape (n_clusters,)."""
     capacity = problem.capacity.sum(axis=1)
     own: Counts = np.minimum(wanted, capacity)
     return own + transport(wanted - own, capacity - own, problem.distance, _reach(problem, config)).out_of(len(wanted))
 
 
-def _with_near_clusters(wanted: Counts, problem: OwnerProblem, config: SampleConfig) -> Allocate:
+def _with_near_clusters(wanted: Counts, problem: Problem, config: SampleConfig) -> Allocate:
     """Serve what clusters ask for from their own documents, then from those of near clusters, and no further."""
     reach = _reach(problem, config)
 
@@ -65,27 +65,27 @@ def _with_near_clusters(wanted: Counts, problem: OwnerProblem, config: SampleCon
     return allocate
 
 
-def moves_behind(quota: Counts, wanted: Counts, problem: OwnerProblem, config: SampleConfig) -> Moves:
+def moves_behind(quota: Counts, wanted: Counts, problem: Problem, config: SampleConfig) -> Moves:
     """Say for which cluster's usage the documents are that a quota holds beyond what its own cluster asks for."""
     own = np.minimum(wanted, quota)
     return transport(wanted - own, quota - own, problem.distance, _reach(problem, config))
 
 
-def _reach(problem: OwnerProblem, config: SampleConfig) -> float:
+def _reach(problem: Problem, config: SampleConfig) -> float:
     return np.inf if config.on_shortfall == "nearest" else reach_of(problem.distance, config.transport_reach)
 
 
-def language_rules(problem: OwnerProblem, config: SampleConfig) -> LanguageRules:
+def language_rules(problem: Problem, config: SampleConfig) -> LanguageRules:
     """The rules of the config in the unit of the budget.
 
     Caps are rounded up, so that a language always has room for one; floors down.
     """
     budget = config.amount or 0
     caps = np.array([config.cap_of(lang) for lang in problem.languages])
-    floors = np.array([config.floor_of(lang, problem.owner) for lang in problem.languages])
+    floors = np.array([config.floor_of(lang, problem.target_lang) for lang in problem.languages])
     return LanguageRules(
         weights=capacity_weights(problem.capacity),
-        tier=language_tiers(problem.owner, problem.languages, config),
+        tier=language_tiers(problem.target_lang, problem.languages, config),
         in_cluster=config.max_cluster_language_fraction or 1.0,
         at_most=np.ceil(caps * budget - 1e-9).astype(np.int64),
         at_least=np.floor(floors * budget + 1e-9).astype(np.int64),

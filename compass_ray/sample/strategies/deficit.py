@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from compass_ray.sample.allocation import proportional_quotas
-from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.gaps import Shares
 from compass_ray.sample.languages import Allocate
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
 
 
-def allocate(problem: OwnerProblem, mass: OwnerMass) -> Allocate:
-    """Proportional to the deficit; to the target mass where no cluster has one."""
-    wanted = mass.deficit if mass.deficit.any() else mass.target
+def allocate(problem: Problem, shares: Shares) -> Allocate:
+    """Proportional to the deficit; to the share of usage where no cluster has one."""
+    wanted = shares.deficit if shares.deficit.any() else shares.usage
     return lambda capacity, budget: proportional_quotas(wanted, capacity, budget)

@@ -1,6 +1,7 @@
 """``dsir``: importance of documents by hashed n-grams (Xie et al., 2023, arXiv 2302.03169), on texts alone.
 
-The yardstick that does not know languages: words of another language than the owner's share no n-grams with usage.
+The yardstick that does not know languages: words of another language than the target language's share no n-grams with
+usage.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ class HashedNgrams(Scorer):
 
     def gather(self, shard: Shard, question: Question, known: Any) -> Any:
         """Bucket counts of the shard."""
-        usage = hashed_ngrams(shard.texts(shard.usage(question.owner)))
-        pool = _features(shard, shard.pool(question.owner))
+        usage = hashed_ngrams(shard.texts(shard.usage(question.target_lang)))
+        pool = _features(shard, shard.pool(question.target_lang))
         return np.vstack([np.asarray(part.sum(axis=0), dtype=np.int64).reshape(1, -1) for part in (usage, pool)])
 
     def merge(self, one: Any, other: Any) -> Any:
         """Counts add up."""
         return one + other
 
-    def keys(self, shard: Shard, positions: Positions, owner: str, known: Any) -> Keys:
+    def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
         """Log weight plus noise."""
         scores: Keys = np.asarray(_features(shard, positions) @ importance(known[0], known[1])).ravel()
-        return scores + noise(shard, positions, owner)
+        return scores + noise(shard, positions, target_lang)
 
 
 def _features(shard: Shard, positions: Positions) -> Any:
-    """Features of pool documents, computed once for all owners: few documents are barred for some of them only."""
+    """Features of pool documents, computed once for all target languages: few are barred for some of them only."""
     if "ngrams" not in shard.memo:
         pool = np.flatnonzero(np.asarray(shard.assignments["role"].to_pylist(), dtype=object) == "pool")
         place = np.full(shard.assignments.num_rows, -1)

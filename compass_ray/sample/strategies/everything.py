@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.gaps import OwnerMass
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.gaps import Shares
+from compass_ray.sample.problem import Problem
 
 
-def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
+def quotas(problem: Problem, shares: Shares, config: SampleConfig) -> NDArray[np.int64]:
     """All there is, shape ()."""
     return np.array(problem.capacity.sum(), dtype=np.int64)

@@ -20,16 +20,16 @@ def scorer(config: SampleConfig) -> Scorer:
 
 
 class ClusterImportance(Scorer):
-    """Weighted sample without replacement: log p_target(cluster) / p_pool(cluster), and Gumbel noise."""
+    """Weighted sample without replacement: log p_usage(cluster) / p_pool(cluster), and Gumbel noise."""
 
     def start(self, question: Question) -> Any:
         """Log weights by cluster, shape (n_clusters,)."""
         pool = question.problem.cluster_capacity
         with np.errstate(divide="ignore", invalid="ignore"):
-            weights = np.log(question.mass.target) - np.log(pool / pool.sum())
+            weights = np.log(question.shares.usage) - np.log(pool / pool.sum())
         return np.where(pool > 0, weights, -np.inf)
 
-    def keys(self, shard: Shard, positions: Positions, owner: str, known: Any) -> Keys:
+    def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
         """Log weight of the document's cluster plus noise."""
         weights: Keys = known[shard.clusters(positions)]
-        return weights + noise(shard, positions, owner)
+        return weights + noise(shard, positions, target_lang)

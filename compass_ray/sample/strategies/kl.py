@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from compass_ray.sample.allocation import kl_quotas
-from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.gaps import Shares
 from compass_ray.sample.languages import Allocate
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
 
 
-def allocate(problem: OwnerProblem, mass: OwnerMass) -> Allocate:
+def allocate(problem: Problem, shares: Shares) -> Allocate:
     """Exact integer optimum over clusters."""
     present = problem.current[:-1].astype(np.float64)
-    return lambda capacity, budget: kl_quotas(mass.target, present, capacity, budget)
+    return lambda capacity, budget: kl_quotas(shares.usage, present, capacity, budget)

@@ -1,4 +1,4 @@
-"""``langsim``: languages by their typological similarity to the owner's, in URIEL (Littell et al., 2017)."""
+"""``langsim``: languages by their typological similarity to the target language's, in URIEL (Littell et al., 2017)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.gaps import OwnerMass
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.gaps import Shares
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.strategies.languages import by_language
 from compass_ray.sample.uriel import read_features
 
@@ -15,18 +15,18 @@ _POWER = 4.0
 """Similarities of languages lie close together; at this power the nearest ones stand out."""
 
 
-def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
+def quotas(problem: Problem, shares: Shares, config: SampleConfig) -> NDArray[np.int64]:
     """Proportional to similarity to a power, shape (n_languages,); usage has no say."""
     return by_language(language_weights(problem, config), problem, config)
 
 
-def language_weights(problem: OwnerProblem, config: SampleConfig) -> NDArray[np.float64]:
-    """Similarity to the owner's language to a power, shape (n_languages,).
+def language_weights(problem: Problem, config: SampleConfig) -> NDArray[np.float64]:
+    """Similarity to the target language to a power, shape (n_languages,).
 
     A language that the tables lack counts as the mean of the others.
     """
     assert config.language_features is not None, "the config has been checked"  # noqa: S101
-    similarity = read_features(config.language_features).similarity(problem.owner, problem.languages)
+    similarity = read_features(config.language_features).similarity(problem.target_lang, problem.languages)
     known = ~np.isnan(similarity)
     filled = np.where(known, similarity, similarity[known].mean() if known.any() else 1.0)
     weights: NDArray[np.float64] = filled**_POWER

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from compass_ray.sample.allocation import proportional_quotas
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
 
 TEMPERATURE = 0.5
 """The power of capacity by which languages share, as multilingual models are pre-trained."""
 
 
-def by_language(weights: NDArray[np.float64], problem: OwnerProblem, config: SampleConfig) -> NDArray[np.int64]:
+def by_language(weights: NDArray[np.float64], problem: Problem, config: SampleConfig) -> NDArray[np.int64]:
     """The budget, or all there is, in proportion to the weights of languages, shape (n_languages,)."""
     capacity = problem.capacity.sum(axis=0)
     return proportional_quotas(weights, capacity, min(config.amount or 0, int(capacity.sum())))

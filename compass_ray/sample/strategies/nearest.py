@@ -37,20 +37,20 @@ class Nearest(Scorer):
 
     def gather(self, shard: Shard, question: Question, known: Any) -> Any:
         """The shard's usage."""
-        return usage_of(shard, question.owner)
+        return usage_of(shard, question.target_lang)
 
     def merge(self, one: Any, other: Any) -> Any:
         """At most MAX_USAGE of both."""
         return merge_usage(one, other)
 
-    def keys(self, shard: Shard, positions: Positions, owner: str, known: Any) -> Keys:
+    def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
         """Similarities; equal ones go to the lower id."""
         return best_similarity(shard.vectors(positions), known[1], self._method).astype(np.float64)
 
 
-def usage_of(shard: Shard, owner: str) -> Usage:
-    """A shard's usage documents of an owner."""
-    positions = shard.usage(owner)
+def usage_of(shard: Shard, target_lang: str) -> Usage:
+    """A shard's usage documents of a target language."""
+    positions = shard.usage(target_lang)
     return shard.ids(positions), shard.vectors(positions)
 
 

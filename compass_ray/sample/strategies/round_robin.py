@@ -26,7 +26,7 @@ def scorer(config: SampleConfig) -> Scorer:
 
 @dataclass(frozen=True)
 class Turns:
-    """What is known of one owner."""
+    """What is known of one target language."""
 
     usage: Usage
     per_target: int = 0  # how many neighbours of each usage document have been gathered
@@ -49,8 +49,8 @@ class RoundRobin(Scorer):
     def gather(self, shard: Shard, question: Question, known: Any) -> Any:
         """Usage first, then each usage document's nearest in this shard."""
         if known is None:
-            return usage_of(shard, question.owner)
-        positions = shard.pool(question.owner)
+            return usage_of(shard, question.target_lang)
+        positions = shard.pool(question.target_lang)
         k = _wanted(question, known)
         rows = shard.vectors(positions)
         return nearest_rows(known.usage[1], rows, shard.ids(positions), k, self._method), k
@@ -69,7 +69,7 @@ class RoundRobin(Scorer):
         order = round_robin(neighbours, question.depth)
         return replace(known, per_target=k, order=order, exhausted=k >= question.problem.cluster_capacity.sum())
 
-    def keys(self, shard: Shard, positions: Positions, owner: str, known: Any) -> Keys:
+    def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
         """Minus the turn, from 0; -inf for documents that nobody took."""
         turns = {document.tobytes(): turn for turn, document in enumerate(known.order)}
         return np.array([-turns.get(document.tobytes(), np.inf) for document in shard.ids(positions)], dtype=np.float64)

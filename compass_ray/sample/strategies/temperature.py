@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.gaps import OwnerMass
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.gaps import Shares
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.strategies.languages import by_language, capacity_weights
 
 
-def quotas(problem: OwnerProblem, mass: OwnerMass, config: SampleConfig) -> NDArray[np.int64]:
+def quotas(problem: Problem, shares: Shares, config: SampleConfig) -> NDArray[np.int64]:
     """The square root of capacity over languages, shape (n_languages,); usage has no say."""
     return by_language(capacity_weights(problem.capacity.sum(axis=0)), problem, config)

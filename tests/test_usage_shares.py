@@ -1,4 +1,4 @@
-"""From counts of usage to the mass that clusters deserve."""
+"""From counts of usage to the share that clusters deserve."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 from scipy.stats import dirichlet_multinomial
 
 from compass_ray.divergence import jsd
-from compass_ray.mass import (
+from compass_ray.sample.gaps import shares_of
+from compass_ray.sample.problem import Problem
+from compass_ray.usage_shares import (
     BANDWIDTH,
     CURRENT_SHARE,
     Observed,
     cluster_weights,
     concentration,
     estimate_usage,
-    mass_interval,
-    shrunk_mass,
+    share_interval,
+    shrunk_shares,
     soft_counts,
     usage_prior,
 )
-from compass_ray.sample.gaps import owner_mass
-from compass_ray.sample.problem import OwnerProblem
 from compass_ray.vectors import unit_rows
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=10)
@@ -101,7 +101,7 @@ def population(rng: np.random.Generator, topics: int, rows: int = 4000) -> np.nd
 
 
 def estimated(own: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The mass of clusters from the cosines of an owner's documents, and of all other owners'."""
+    """The shares of clusters from the cosines of a target language's documents, and of all other target languages'."""
     counts = np.bincount(own.argmax(axis=1), minlength=own.shape[1])
     shares = soft_counts(own, even(own.shape[1]))
     here = np.bincount(own.argmax(axis=1), shares[np.arange(len(own)), own.argmax(axis=1)], minlength=own.shape[1])
@@ -110,7 +110,9 @@ def estimated(own: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("documents", [12, 30, 100])
-def test_few_documents_foretell_usage_better_if_what_is_near_them_counts_and_other_owners_help(documents: int) -> None:
+def test_few_documents_foretell_usage_better_if_what_is_near_them_counts_and_other_target_languages_help(
+    documents: int,
+) -> None:
     rng = np.random.default_rng(1)
     distances: dict[str, list[float]] = {"observed": [], "alone": [], "together": []}
     for _ in range(20):
@@ -118,9 +120,9 @@ def test_few_documents_foretell_usage_better_if_what_is_near_them_counts_and_oth
         truth = np.bincount(documents_of_all.argmax(axis=1), minlength=100) / len(documents_of_all)
         own, others = (documents_of_all[rng.integers(0, 4000, n)] for n in (documents, 3 * documents))
         observed = np.bincount(own.argmax(axis=1), minlength=100) / documents
-        masses = {"observed": observed, "alone": estimated(own, own[:0]), "together": estimated(own, others)}
-        for name, mass in masses.items():
-            distances[name].append(float(jsd(truth, mass)))
+        estimates = {"observed": observed, "alone": estimated(own, own[:0]), "together": estimated(own, others)}
+        for name, estimate in estimates.items():
+            distances[name].append(float(jsd(truth, estimate)))
     means = {name: float(np.mean(values)) for name, values in distances.items()}
     assert means["together"] <= means["alone"] < means["observed"]
 
@@ -135,7 +137,7 @@ def left_out_one_by_one(shares: np.ndarray, clusters: np.ndarray, copies: np.nda
             counts = np.bincount(clusters[rest], copies[rest], minlength=shares.shape[1])
             base = usage_prior(copies[rest] @ shares[rest] + others, np.zeros(shares.shape[1]))
             scale = copies.sum() / (copies**2).sum()  # documents are worth less if they are copies
-            found += copies[one] * np.log(shrunk_mass(scale * counts, base, alpha)[cluster])
+            found += copies[one] * np.log(shrunk_shares(scale * counts, base, alpha)[cluster])
         return found
 
     return max(np.geomspace(1e-2, 1e6, 400), key=log_likelihood)
@@ -178,9 +180,9 @@ def test_a_single_document_however_often_asked_leaves_the_usage_prior() -> None:
     for copies in (1, 40):
         counts = np.array([0, copies, 0, 0])
         observed = Observed(counts, counts * copies, copies * np.array([0.3, 0.4, 0.2, 0.1]), 0.4 * counts * copies)
-        mass, alpha = estimate_usage(observed, np.zeros(4))
+        estimate, alpha = estimate_usage(observed, np.zeros(4))
         assert alpha > 1e5
-        assert mass == pytest.approx([0.3, 0.4, 0.2, 0.1], abs=1e-3)
+        assert estimate == pytest.approx([0.3, 0.4, 0.2, 0.1], abs=1e-3)
 
 
 def test_one_current_document_moves_hardly_anything() -> None:
@@ -218,15 +220,15 @@ def test_counts_that_could_be_a_sample_of_the_base_are_shrunk_and_others_hardly(
 def test_shrunk_mass_sums_to_one_and_lies_between_shares_and_base(counts: list[int], alpha: float) -> None:
     observed = np.array(counts)
     base = usage_prior(observed[::-1].astype(float), np.zeros(len(observed)))
-    mass = shrunk_mass(observed, base, alpha)
+    estimate = shrunk_shares(observed, base, alpha)
     shares = observed / observed.sum()
-    assert mass.sum() == pytest.approx(1)
-    assert (mass >= np.minimum(shares, base) - 1e-12).all()
-    assert (mass <= np.maximum(shares, base) + 1e-12).all()
+    assert estimate.sum() == pytest.approx(1)
+    assert (estimate >= np.minimum(shares, base) - 1e-12).all()
+    assert (estimate <= np.maximum(shares, base) + 1e-12).all()
 
 
 def test_shrunk_mass_by_hand() -> None:
-    assert shrunk_mass(np.array([6, 2]), np.array([0.25, 0.75]), 8.0).tolist() == [0.5, 0.5]
+    assert shrunk_shares(np.array([6, 2]), np.array([0.25, 0.75]), 8.0).tolist() == [0.5, 0.5]
 
 
 def test_the_interval_holds_the_mass_and_narrows_with_more_documents() -> None:
@@ -234,22 +236,22 @@ def test_the_interval_holds_the_mass_and_narrows_with_more_documents() -> None:
     widths = []
     for times in (1, 100):
         counts = np.array([10, 20, 30, 40]) * times
-        mass = shrunk_mass(counts, base, 5.0)
-        low, high = mass_interval(counts, mass)
-        assert (low < mass).all()
-        assert (mass < high).all()
+        estimate = shrunk_shares(counts, base, 5.0)
+        low, high = share_interval(counts, estimate)
+        assert (low < estimate).all()
+        assert (estimate < high).all()
         widths.append((high - low).max())
     assert widths[1] == pytest.approx(widths[0] / 10, rel=0.15)
 
 
 def test_the_interval_is_the_binomial_one() -> None:
     """With 400 documents a share of ½ has a standard error of 0.025."""
-    low, high = mass_interval(np.array([200, 200]), np.array([0.5, 0.5]))
+    low, high = share_interval(np.array([200, 200]), np.array([0.5, 0.5]))
     assert (high - low).tolist() == pytest.approx([2 * 1.96 * 0.025] * 2, rel=0.05)
 
 
 def test_the_interval_of_a_cluster_that_nobody_asked_starts_at_zero_and_has_a_width() -> None:
-    low, high = mass_interval(np.array([0, 100]), np.array([0.01, 0.99]))
+    low, high = share_interval(np.array([0, 100]), np.array([0.01, 0.99]))
     assert low[0] == 0
     assert 0.01 < high[0] < 0.04
     assert 0.96 < low[1] < 0.99
@@ -257,13 +259,13 @@ def test_the_interval_of_a_cluster_that_nobody_asked_starts_at_zero_and_has_a_wi
 
 
 def test_an_estimate_outside_is_taken_in() -> None:
-    low, high = mass_interval(np.array([0, 1000]), np.array([0.2, 0.8]))
+    low, high = share_interval(np.array([0, 1000]), np.array([0.2, 0.8]))
     assert high[0] == 0.2
     assert low[1] == 0.8
 
 
 def test_without_documents_the_interval_is_everything() -> None:
-    low, high = mass_interval(np.zeros(3, dtype=np.int64), np.full(3, 1 / 3))
+    low, high = share_interval(np.zeros(3, dtype=np.int64), np.full(3, 1 / 3))
     assert (low.tolist(), high.tolist()) == ([0, 0, 0], [1, 1, 1])
 
 
@@ -277,49 +279,49 @@ def test_intervals_cover_the_truth_and_shrinking_brings_the_estimate_nearer_on_a
         truth = np.bincount(all_documents.argmax(axis=1), minlength=100) / len(all_documents)
         own = all_documents[rng.integers(0, len(all_documents), documents)]
         counts = np.bincount(own.argmax(axis=1), minlength=100)
-        mass = estimated(own, own[:0])
-        low, high = mass_interval(counts, mass)
+        estimate = estimated(own, own[:0])
+        low, high = share_interval(counts, estimate)
         covered.append(((low <= truth) & (truth <= high)).mean())
-        shrunk_jsd.append(float(jsd(mass, truth)))
+        shrunk_jsd.append(float(jsd(estimate, truth)))
         raw_jsd.append(float(jsd(counts / documents, truth)))
     assert 0.93 < np.mean(covered) < 0.99
     assert np.mean(shrunk_jsd) < np.mean(raw_jsd)
 
 
-def problem(target: list[int], current: list[int], capacity: list[int]) -> OwnerProblem:
-    return OwnerProblem(
-        owner="sw",
+def problem(usage: list[int], current: list[int], capacity: list[int]) -> Problem:
+    return Problem(
+        target_lang="sw",
         languages=("sw",),
-        target=np.array([*target, 3]),
-        heldout=np.zeros(len(target) + 1, dtype=np.int64),
+        usage=np.array([*usage, 3]),
+        heldout=np.zeros(len(usage) + 1, dtype=np.int64),
         current=np.array([*current, 0]),
         capacity=np.array(capacity)[:, None],
-        other_targets=np.zeros(len(target), dtype=np.int64),
-        soft_counts=np.array(target, dtype=np.float64),
-        own_soft_counts=np.array(target, dtype=np.float64),
+        other_usage=np.zeros(len(usage), dtype=np.int64),
+        soft_counts=np.array(usage, dtype=np.float64),
+        own_soft_counts=np.array(usage, dtype=np.float64),
         current_tokens=10 * np.array([*current, 0]),
         capacity_tokens=10 * np.array(capacity)[:, None],
-        usage_tokens=10 * np.array(target),
-        distance=1.0 - np.eye(len(target)),
+        usage_tokens=10 * np.array(usage),
+        distance=1.0 - np.eye(len(usage)),
     )
 
 
 def test_clusters_that_no_document_can_serve_leave_the_problem_and_are_reported() -> None:
-    mass = owner_mass(problem([50, 40, 10], [0, 0, 5], [9, 0, 0]))
-    assert mass.target[1] == 0
-    assert (mass.target[[0, 2]] > 0).all()  # a pool, or current documents
-    assert mass.target.sum() == pytest.approx(1)
-    assert 0.2 < mass.unreachable < 0.5
-    assert mass.low[1] == mass.high[1] == 0
+    estimate = shares_of(problem([50, 40, 10], [0, 0, 5], [9, 0, 0]))
+    assert estimate.usage[1] == 0
+    assert (estimate.usage[[0, 2]] > 0).all()  # a pool, or current documents
+    assert estimate.usage.sum() == pytest.approx(1)
+    assert 0.2 < estimate.unreachable < 0.5
+    assert estimate.low[1] == estimate.high[1] == 0
 
 
 def test_a_deficit_is_target_above_current_and_never_negative() -> None:
-    mass = owner_mass(problem([500, 500], [90, 10], [9, 9]))
-    assert mass.deficit.tolist() == pytest.approx([0, mass.target[1] - 0.1])
-    assert mass.current is not None
+    estimate = shares_of(problem([500, 500], [90, 10], [9, 9]))
+    assert estimate.deficit.tolist() == pytest.approx([0, estimate.usage[1] - 0.1])
+    assert estimate.current is not None
 
 
 def test_without_current_data_the_deficit_is_the_target() -> None:
-    mass = owner_mass(problem([3, 1], [0, 0], [9, 9]))
-    assert mass.current is None
-    assert mass.deficit.tolist() == mass.target.tolist()
+    estimate = shares_of(problem([3, 1], [0, 0], [9, 9]))
+    assert estimate.current is None
+    assert estimate.deficit.tolist() == estimate.usage.tolist()

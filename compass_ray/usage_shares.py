@@ -1,4 +1,4 @@
-"""From target documents to the mass that clusters deserve.
+"""From usage documents to the share of it that each cluster deserves.
 
 A few hundred questions over a hundred clusters are mostly noise, so observed shares are shrunk
 towards a base measure by an amount that the documents themselves justify: that by which each is best foretold from the
@@ -21,8 +21,9 @@ BANDWIDTH = 0.3
 """Width of the kernel that shares a document among clusters, in standard deviations of its similarities."""
 
 CURRENT_SHARE = 0.2
-"""How much of the base measure an owner's current data are, at most. With this and the width, selections came nearest
-to unseen usage on other topics, owners and languages than published figures are of (benchmarks/usage_mass.py)."""
+"""How much of the base measure a target language's current data are, at most. With this and the width, selections came
+nearest to unseen usage on other topics, target languages and languages than published figures are of
+(benchmarks/usage_shares.py)."""
 
 _HALF_SHARE = 50
 """Current documents at which they are half of that: one says little of what an adapter is for, a thousand much."""
@@ -81,7 +82,8 @@ def soft_counts(similarity: NDArray[np.floating], weights: Vector, width: float 
 
 
 def usage_prior(usage: Vector, current: NDArray[Any], current_share: float = CURRENT_SHARE) -> Vector:
-    """Tell what usage looks like before one's own counts: soft counts of all owners, and a part of one's current data.
+    """Tell what usage looks like before one's own counts: soft counts of all target languages, and a part of one's
+    current data.
 
     What an adapter is trained on was once chosen for its use: usage that was not seen yet lies there more often than
     what was seen of it says. Of n current documents the part is ``current_share * n / (n + 50)``.
@@ -89,9 +91,9 @@ def usage_prior(usage: Vector, current: NDArray[Any], current_share: float = CUR
     Parameters
     ----------
     usage : ndarray of shape (n_clusters,), float64
-        Sum of :func:`soft_counts` over the target documents of all owners.
+        Sum of :func:`soft_counts` over the usage documents of all target languages.
     current : ndarray of shape (n_clusters,), number
-        The owner's current documents, or what they are worth; all zero, they have no say.
+        The target language's current documents, or what they are worth; all zero, they have no say.
     current_share : float
         Their part of the base where there are very many, in [0, 1].
 
@@ -160,19 +162,19 @@ def concentration(counts: NDArray[Any], base: Vector, within: float = 0.0) -> fl
 
 @dataclass(frozen=True)
 class Observed:
-    """An owner's target documents by cluster, arrays of shape (n_clusters,), and those of all owners.
+    """A target language's usage documents by cluster, arrays of shape (n_clusters,), and those of all target languages.
 
     Attributes
     ----------
     counts : ndarray of number
-        Documents of the owner, copies counted as often as they are there.
+        Documents of the target language, copies counted as often as they are there.
     squares : ndarray of number
         Over its distinct documents, of how often each is there.
     soft_counts : ndarray of float64
-        Sum of :func:`soft_counts` over the documents of all owners.
+        Sum of :func:`soft_counts` over the documents of all target languages.
     own : ndarray of float64
-        What the owner's documents of a cluster add to ``soft_counts`` there, each as often as there are copies of it:
-        what is gone on average if a document is left out with its copies is this over ``counts``.
+        What the target language's documents of a cluster add to ``soft_counts`` there, each as often as there are
+        copies of it: what is gone on average if a document is left out with its copies is this over ``counts``.
     """
 
     counts: NDArray[Any]
@@ -197,7 +199,7 @@ def estimate_usage(
 
     Returns
     -------
-    mass : ndarray of shape (n_clusters,), float64
+    shares : ndarray of shape (n_clusters,), float64
         Positive, sums to one.
     alpha : float
         How many documents the base measure is worth, in [0.01, 10^6].
@@ -206,11 +208,11 @@ def estimate_usage(
     base = usage_prior(observed.soft_counts, current, current_share)
     worth = counts * (effective_number(counts, int(observed.squares.sum())) / max(1, counts.sum()))
     alpha = _left_out_concentration(observed, worth, current, current_share)
-    return shrunk_mass(worth, base, alpha), alpha
+    return shrunk_shares(worth, base, alpha), alpha
 
 
 def _left_out_concentration(observed: Observed, worth: Vector, current: NDArray[Any], current_share: float) -> float:
-    """The α under which documents are likeliest, each foretold from all others by :func:`shrunk_mass`.
+    """The α under which documents are likeliest, each foretold from all others by :func:`shrunk_shares`.
 
     A base measure that was made of the same documents foretells them too well; here each is left out of it too. The
     leave-one-out likelihood of Chen & Goodman (1998, for smoothing in language models) and others before. Fewer than
@@ -242,10 +244,10 @@ def _left_out_concentration(observed: Observed, worth: Vector, current: NDArray[
     return float(np.exp(best.x))
 
 
-def shrunk_mass(counts: NDArray[Any], base: Vector, alpha: float) -> Vector:
+def shrunk_shares(counts: NDArray[Any], base: Vector, alpha: float) -> Vector:
     """Posterior mean ``(counts + α·base) / (m + α)``, shape (n_clusters,), sums to one."""
-    mass: Vector = (counts + alpha * base) / (counts.sum() + alpha)
-    return mass
+    shares: Vector = (counts + alpha * base) / (counts.sum() + alpha)
+    return shares
 
 
 def effective_number(counts: NDArray[np.int64], squares: int) -> float:
@@ -262,7 +264,7 @@ def effective_number(counts: NDArray[np.int64], squares: int) -> float:
     return total**2 / squares if squares else float(total)
 
 
-def mass_interval(counts: NDArray[Any], mass: Vector) -> tuple[Vector, Vector]:
+def share_interval(counts: NDArray[Any], shares: Vector) -> tuple[Vector, Vector]:
     """95 % interval of each cluster's true share of usage, widened where it would not hold the shrunk one.
 
     The Jeffreys interval of a binomial share, with a lower end of 0 where nothing was counted (Brown, Cai & DasGupta,
@@ -273,8 +275,8 @@ def mass_interval(counts: NDArray[Any], mass: Vector) -> tuple[Vector, Vector]:
     ----------
     counts : ndarray of shape (n_clusters,), number
         Documents, or what they are worth: see :func:`effective_number`.
-    mass : ndarray of shape (n_clusters,), float64
-        From :func:`shrunk_mass`.
+    shares : ndarray of shape (n_clusters,), float64
+        From :func:`shrunk_shares`.
 
     Returns
     -------
@@ -283,4 +285,4 @@ def mass_interval(counts: NDArray[Any], mass: Vector) -> tuple[Vector, Vector]:
     others = counts.sum() - counts
     low = np.where(counts == 0, 0.0, betaincinv(counts + 0.5, others + 0.5, 0.025))
     high = np.where(others == 0, 1.0, betaincinv(counts + 0.5, others + 0.5, 0.975))
-    return np.minimum(low, mass), np.maximum(high, mass)
+    return np.minimum(low, shares), np.maximum(high, shares)

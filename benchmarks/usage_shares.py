@@ -1,4 +1,5 @@
-"""What the estimate of usage and the draw inside clusters were chosen by: other topics and owners than figures are of.
+"""What the estimate of usage and the draw inside clusters were chosen by: other topics and target languages than
+figures are of.
 
 On the problems of ``usage_problems.py``, which are embedded and clustered by the engine's own encoder and kernels,
 without Ray.
@@ -8,7 +9,7 @@ selection of ``kl``, beside what ``deficit`` and ``importance`` make of the same
 were known. Draws are scored by the divergence in two codebooks of which they know nothing, since inside its own
 codebook a draw changes no count.
 
-    python benchmarks/usage_mass.py --data ../shared/data
+    python benchmarks/usage_shares.py --data ../shared/data
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from compass_ray.cluster import kernels
 from compass_ray.cluster.fit import KMeansResult, RowGroup, ShardRows, lloyd, seed_centroids
 from compass_ray.cluster.sampling import ROLE_MASS
 from compass_ray.divergence import jsd
-from compass_ray.mass import (
+from compass_ray.sample.allocation import kl_quotas, proportional_quotas
+from compass_ray.sample.usage_contrast import contrast, products, sums
+from compass_ray.usage_shares import (
     BANDWIDTH,
     CURRENT_SHARE,
     Observed,
@@ -40,8 +43,6 @@ from compass_ray.mass import (
     estimate_usage,
     soft_counts,
 )
-from compass_ray.sample.allocation import kl_quotas, proportional_quotas
-from compass_ray.sample.usage_contrast import contrast, products, sums
 
 Counts = NDArray[np.int64]
 BUDGETS = (300, 1000, 5000)
@@ -68,8 +69,8 @@ def clustered(x: Vectors, weights: NDArray[np.float64], n_clusters: int, seed: i
 def weighted(problem: Problem, usage: Mapping[str, Vectors]) -> tuple[Vectors, NDArray[np.float64]]:
     """All rows with the weights of the fit."""
     parts = [("pool", str(lang), problem.pool[problem.langs == lang]) for lang in np.unique(problem.langs)]
-    parts += [("target", owner, rows) for owner, rows in usage.items()]
-    parts += [("current", owner, rows) for owner, rows in problem.current.items()]
+    parts += [("usage", target_lang, rows) for target_lang, rows in usage.items()]
+    parts += [("current", target_lang, rows) for target_lang, rows in problem.current.items()]
     of_row = kernels.row_weights({(role, lang): len(rows) for role, lang, rows in parts}, ROLE_MASS)
     weights = np.concatenate([np.full(len(rows), of_row[role, lang]) for role, lang, rows in parts])
     return np.concatenate([rows for _, _, rows in parts]), weights
@@ -80,87 +81,98 @@ def count(x: Vectors, centroids: Vectors) -> Counts:
     return np.bincount(kernels.nearest(x, centroids)[0], minlength=len(centroids))
 
 
-def masses(
+def estimates(
     similarities: Mapping[str, NDArray[Any]],
     weights: NDArray[np.float64],
     width: float,
     current: Mapping[str, Counts],
     current_share: float,
 ) -> dict[str, NDArray[np.float64]]:
-    """The estimate of each owner's usage, as the sample stage makes it."""
-    shares = {owner: soft_counts(rows, weights, width) for owner, rows in similarities.items()}
+    """The estimate of each target language's usage, as the sample stage makes it."""
+    shares = {target_lang: soft_counts(rows, weights, width) for target_lang, rows in similarities.items()}
     of_all = np.sum([rows.sum(axis=0) for rows in shares.values()], axis=0)
     found = {}
-    for owner, rows in similarities.items():
+    for target_lang, rows in similarities.items():
         clusters = rows.argmax(axis=1)
         counts = np.bincount(clusters, minlength=len(weights))
-        here = np.bincount(clusters, shares[owner][np.arange(len(rows)), clusters], minlength=len(weights))
-        found[owner], _ = estimate_usage(Observed(counts, counts, of_all, here), current[owner], current_share)
+        here = np.bincount(clusters, shares[target_lang][np.arange(len(rows)), clusters], minlength=len(weights))
+        found[target_lang], _ = estimate_usage(
+            Observed(counts, counts, of_all, here), current[target_lang], current_share
+        )
     return found
 
 
 def measure(problem: Problem, seed: int) -> list[dict[str, Any]]:
     """Rows of all tables for one problem."""
     rng = np.random.default_rng(seed)
-    known = {owner: rng.random(len(rows)) >= HOLDOUT for owner, rows in problem.usage.items()}
+    known = {target_lang: rng.random(len(rows)) >= HOLDOUT for target_lang, rows in problem.usage.items()}
     x, row_weights = weighted(problem, problem.usage)
     fit = clustered(x, row_weights, problem.n_clusters, seed)
     centroids = fit.centroids
     labels = kernels.nearest(problem.pool, centroids)[0]
     capacity = np.bincount(labels, minlength=problem.n_clusters)
-    current = {owner: count(rows, centroids) for owner, rows in problem.current.items()}
-    unseen = {owner: count(rows, centroids) for owner, rows in problem.unseen.items()}
-    usage = {owner: rows[known[owner]] for owner, rows in problem.usage.items()}
-    seen = {owner: rows @ centroids.T for owner, rows in usage.items()}
-    starts = np.cumsum([len(problem.pool), *map(len, problem.usage.values())])  # of each owner's rows among the fitted
-    weights_of = {owner: row_weights[start:][: len(known[owner])] for owner, start in zip(known, starts, strict=False)}
+    current = {target_lang: count(rows, centroids) for target_lang, rows in problem.current.items()}
+    unseen = {target_lang: count(rows, centroids) for target_lang, rows in problem.unseen.items()}
+    usage = {target_lang: rows[known[target_lang]] for target_lang, rows in problem.usage.items()}
+    seen = {target_lang: rows @ centroids.T for target_lang, rows in usage.items()}
+    starts = np.cumsum(
+        [len(problem.pool), *map(len, problem.usage.values())]
+    )  # of each target language's rows among the fitted
+    weights_of = {
+        target_lang: row_weights[start:][: len(known[target_lang])]
+        for target_lang, start in zip(known, starts, strict=False)
+    }
     left_out = {
-        owner: kernels.nearest_leave_one_out(rows, weights_of[owner][known[owner]], centroids, fit.lengths)[2]
-        for owner, rows in usage.items()
+        target_lang: kernels.nearest_leave_one_out(
+            rows, weights_of[target_lang][known[target_lang]], centroids, fit.lengths
+        )[2]
+        for target_lang, rows in usage.items()
     }
     common = cluster_weights(capacity, np.sum(list(current.values()), axis=0))
     rows = []
     alike = np.full_like(common, 1 / len(common))
     variants = [("seen, clusters alike", seen, alike, 0.9, 0.0), ("seen", seen, common, 0.5, 0.2)]
     variants += [("left out", left_out, common, *both) for both in itertools.product(WIDTHS, CURRENT_SHARES)]
-    shares = {owner: counts / counts.sum() for owner, counts in unseen.items()}
+    shares = {target_lang: counts / counts.sum() for target_lang, counts in unseen.items()}
     for name, similarities, weights, width, part in variants:
-        mass = masses(similarities, weights, width, current, part)
+        estimate = estimates(similarities, weights, width, current, part)
         row: dict[str, Any] = {"group": problem.group, "seed": seed, "usage": name, "width": width, "current": part}
-        row["bits"] = float(np.mean([-(shares[o] * np.log2(mass[o])).sum() for o in mass]))
-        rows.append(row | divergences("kl", mass, current, capacity, shares, seed))
-    mass = masses(left_out, common, BANDWIDTH, current, CURRENT_SHARE)
+        row["bits"] = float(np.mean([-(shares[o] * np.log2(estimate[o])).sum() for o in estimate]))
+        rows.append(row | divergences("kl", estimate, current, capacity, shares, seed))
+    estimate = estimates(left_out, common, BANDWIDTH, current, CURRENT_SHARE)
     for name, strategy in itertools.product(("estimated", "known"), STRATEGIES):
         row = {"group": problem.group, "seed": seed, "shares": name, "strategy": strategy}
-        by = mass if name == "estimated" else shares  # known: how far strategies would differ if nothing were unknown
+        by = (
+            estimate if name == "estimated" else shares
+        )  # known: how far strategies would differ if nothing were unknown
         rows.append(row | divergences(strategy, by, current, capacity, shares, seed))
-    return rows + draws(problem, usage, mass, labels, current, capacity, seed)
+    return rows + draws(problem, usage, estimate, labels, current, capacity, seed)
 
 
 def divergences(
     strategy: str,
-    mass: Mapping[str, Vector],
+    estimate: Mapping[str, Vector],
     current: Mapping[str, Counts],
     capacity: Counts,
     shares: Mapping[str, Vector],
     seed: int,
 ) -> dict[str, float]:
-    """JSD from unseen usage after a selection of each size, means over owners."""
+    """JSD from unseen usage after a selection of each size, means over target languages."""
     found = {}
     for budget in BUDGETS:
-        after = {o: current[o] + selected(strategy, mass[o], current[o], capacity, budget, seed) for o in mass}
-        found[f"jsd_{budget}"] = float(np.mean([_jsd(shares[o], after[o]) for o in mass]))
+        after = {o: current[o] + selected(strategy, estimate[o], current[o], capacity, budget, seed) for o in estimate}
+        found[f"jsd_{budget}"] = float(np.mean([_jsd(shares[o], after[o]) for o in estimate]))
     return found
 
 
-def selected(strategy: str, mass: Vector, current: Counts, capacity: Counts, budget: int, seed: int) -> Counts:
+def selected(strategy: str, estimate: Vector, current: Counts, capacity: Counts, budget: int, seed: int) -> Counts:
     """How many documents of each cluster a strategy selects."""
     if strategy == "kl":
-        return kl_quotas(mass, current.astype(float), capacity, budget)
+        return kl_quotas(estimate, current.astype(float), capacity, budget)
     if strategy == "deficit":
-        return proportional_quotas(np.maximum(0, mass - current / current.sum()), capacity, budget)
+        return proportional_quotas(np.maximum(0, estimate - current / current.sum()), capacity, budget)
     with np.errstate(divide="ignore", invalid="ignore"):  # clusters without documents have no row below
-        weights = np.log(mass) - np.log(capacity)
+        weights = np.log(estimate) - np.log(capacity)
     cluster = np.repeat(np.arange(len(capacity)), capacity)
     keys = weights[cluster] + np.random.default_rng(seed).gumbel(size=len(cluster))
     best = np.argpartition(-keys, budget)[:budget]
@@ -170,7 +182,7 @@ def selected(strategy: str, mass: Vector, current: Counts, capacity: Counts, bud
 def draws(
     problem: Problem,
     usage: Mapping[str, Vectors],
-    mass: Mapping[str, NDArray[np.float64]],
+    estimate: Mapping[str, NDArray[np.float64]],
     labels: NDArray[np.int32],
     current: Mapping[str, Counts],
     capacity: Counts,
@@ -183,12 +195,12 @@ def draws(
     cell = labels.astype(np.int64) * languages + problem.langs
     inside = np.bincount(cell, minlength=len(capacity) * languages).reshape(-1, languages)
     found: dict[float | None, dict[str, list[float]]] = {t: {"jsd": [], "texts": [], "asked": []} for t in TEMPERATURES}
-    for owner, share in mass.items():
-        by_cluster = kl_quotas(share, current[owner].astype(float), capacity, 1000)
+    for target_lang, share in estimate.items():
+        by_cluster = kl_quotas(share, current[target_lang].astype(float), capacity, 1000)
         quotas = np.stack(
             [proportional_quotas(np.sqrt(inside[k]), inside[k], int(by_cluster[k])) for k in range(len(by_cluster))]
         )
-        odds = towards(problem, usage[owner], owner)
+        odds = towards(problem, usage[target_lang], target_lang)
         noise = np.random.default_rng(seed).gumbel(size=len(cell))
         for temperature, values in found.items():
             keys = noise if temperature is None else noise + odds / temperature
@@ -196,8 +208,8 @@ def draws(
             rank = np.arange(len(cell)) - np.searchsorted(cell[order], cell[order])
             chosen = order[rank < quotas.ravel()[cell[order]]]
             for judge in judges:
-                training = count(problem.pool[chosen], judge) + count(problem.current[owner], judge)
-                values["jsd"].append(_jsd(count(problem.unseen[owner], judge), training))
+                training = count(problem.pool[chosen], judge) + count(problem.current[target_lang], judge)
+                values["jsd"].append(_jsd(count(problem.unseen[target_lang], judge), training))
             if problem.texts is not None and problem.asked is not None:
                 values["texts"].append(len(np.unique(problem.texts[chosen])))
                 values["asked"].append(float(problem.asked[chosen].mean()))
@@ -208,9 +220,9 @@ def draws(
     ]
 
 
-def towards(problem: Problem, usage: Vectors, owner: str) -> Vector:
+def towards(problem: Problem, usage: Vectors, target_lang: str) -> Vector:
     """Log odds that pool documents are of usage, as the sample stage finds them in two passes over shards."""
-    means = contrast(*(sums(x, np.arange(len(x))) for x in (usage, problem.pool, problem.current[owner])))
+    means = contrast(*(sums(x, np.arange(len(x))) for x in (usage, problem.pool, problem.current[target_lang])))
     along = products(problem.pool, means.difference)
     return along * means.distance_sq / along.var()
 
@@ -220,9 +232,9 @@ def _jsd(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def with_few_current(problem: Problem) -> Problem:
-    """The same with three current documents an owner, which say little of what an adapter is for."""
+    """The same with three current documents a target language, which say little of what an adapter is for."""
     rng = np.random.default_rng(len(problem.pool))
-    few = {owner: rows[rng.permutation(len(rows))[:FEW]] for owner, rows in problem.current.items()}
+    few = {target_lang: rows[rng.permutation(len(rows))[:FEW]] for target_lang, rows in problem.current.items()}
     return replace(problem, group=f"{problem.group}, {FEW} current documents", current=few)
 
 
@@ -273,7 +285,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/usage_mass.json"))
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/usage_shares.json"))
     arguments = parser.parse_args()
     sib = sib200(arguments.data)
     rows: list[dict[str, Any]] = []

@@ -22,10 +22,10 @@ from compass_ray.sample.allocation import Counts, proportional_quotas
 from compass_ray.sample.cell_draw import CellDraw
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.draw import ranks
-from compass_ray.sample.gaps import OwnerMass
+from compass_ray.sample.gaps import Shares
 from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.nearness import language_tiers
-from compass_ray.sample.problem import OwnerProblem
+from compass_ray.sample.problem import Problem
 from compass_ray.sample.quota_draw import QuotaDraw
 from compass_ray.sample.strategies import STRATEGIES
 from compass_ray.sample.strategies.clusters import servable, served_quotas
@@ -70,15 +70,15 @@ class FillDraw:
 Draw = QuotaDraw | FillDraw
 
 
-class OwnerDraw:
+class TargetDraw:
     """The state of one target language's draws."""
 
-    def __init__(self, problem: OwnerProblem, mass: OwnerMass, config: SampleConfig, sameness: Sameness) -> None:
-        self.mass = mass
+    def __init__(self, problem: Problem, shares: Shares, config: SampleConfig, sameness: Sameness) -> None:
+        self.shares = shares
         self._problem, self._config, self._sameness = problem, config, sameness
         self._strategy = STRATEGIES[config.strategy]
-        self._asked = self._strategy.asked(problem, mass, config)
-        tiers = language_tiers(problem.owner, problem.languages, config).tolist()
+        self._asked = self._strategy.asked(problem, shares, config)
+        tiers = language_tiers(problem.target_lang, problem.languages, config).tolist()
         self._tier = dict(zip(problem.languages, tiers, strict=True))
         self._draws: list[Draw] = []  # the last is going on
         self._next: list[Callable[[], Draw | None]] = self._plan()
@@ -106,7 +106,7 @@ class OwnerDraw:
         return False
 
     @property
-    def problem(self) -> OwnerProblem:
+    def problem(self) -> Problem:
         """The problem, with the capacity that is known by now to be distinct."""
         capacity = self._problem.capacity.copy()
         for draw in self._quota_draws:
@@ -191,7 +191,7 @@ class OwnerDraw:
         config, rows = self._config, self._drawn_so_far()
         if not config.own_before_others or config.amount is None:
             return 0
-        own = self._amount(rows.filter(pc.equal(rows["lang"], self._problem.owner)))
+        own = self._amount(rows.filter(pc.equal(rows["lang"], self._problem.target_lang)))
         again = min(config.own_language_epochs * own, self._most_own) - own
         return max(0, min(again, config.amount - self._amount(rows)))
 
@@ -216,31 +216,31 @@ class OwnerDraw:
         if self._draws and (wanted is None or not wanted.any()):
             return None
 
-        def solve(problem: OwnerProblem) -> NDArray[np.int64]:
+        def solve(problem: Problem) -> NDArray[np.int64]:
             if wanted is None or not self._config.transports:
-                return self._strategy.quotas(problem, self.mass, self._config)
+                return self._strategy.quotas(problem, self.shares, self._config)
             return served_quotas(wanted, problem, self._config, aside)
 
         return QuotaDraw(problem, solve, wanted, among, self._new_cells(), self._config, self._sameness)
 
     def _fill(self, aside: int = 0) -> FillDraw | None:
         """Draw own-language rows from wherever they lie, if the budget has room."""
-        config, owner = self._config, self._problem.owner
+        config, target_lang = self._config, self._problem.target_lang
         if config.amount is None:
             return None
         rows = self._drawn_so_far()
-        drawn, own = self._amount(rows), self._amount(rows.filter(pc.equal(rows["lang"], owner)))
+        drawn, own = self._amount(rows), self._amount(rows.filter(pc.equal(rows["lang"], target_lang)))
         left = int(self._problem.capacity[:, self._problem.own].sum()) - own
         amount = min(config.amount - aside - drawn, self._most_own - own, left)
-        return FillDraw(self._new_cells(nearest=True), owner, amount, self._sameness) if amount > 0 else None
+        return FillDraw(self._new_cells(nearest=True), target_lang, amount, self._sameness) if amount > 0 else None
 
     @property
     def _most_own(self) -> int:
         """The cap on the target language in the unit of the budget, rounded up."""
         config = self._config
-        return int(np.ceil(config.cap_of(self._problem.owner) * (config.amount or 0) - 1e-9))
+        return int(np.ceil(config.cap_of(self._problem.target_lang) * (config.amount or 0) - 1e-9))
 
-    def _wanted(self, problem: OwnerProblem, room: int | None) -> Counts | None:
+    def _wanted(self, problem: Problem, room: int | None) -> Counts | None:
         """What clusters still ask for; where that is more than there is room for, of what they can be given."""
         balance, amount = self.balance(), self._config.amount
         if balance is None or amount is None:
@@ -253,14 +253,14 @@ class OwnerDraw:
 
     def _set_aside(self) -> int:
         """What other languages should have at least, as far as the pool holds them."""
-        amount, owner = self._config.amount or 0, self._problem.owner
+        amount, target_lang = self._config.amount or 0, self._problem.target_lang
         held = self._problem.capacity.sum(axis=0)
-        floors = [int(self._config.floor_of(lang, owner) * amount + 1e-9) for lang in self._problem.languages]
+        floors = [int(self._config.floor_of(lang, target_lang) * amount + 1e-9) for lang in self._problem.languages]
         return int(np.minimum(floors, held)[~self._problem.own].sum())
 
     def _new_cells(self, *, nearest: bool = False) -> CellDraw:
-        owner, unit, kept = self._problem.owner, self._config.unit, self._drawn_so_far()
-        return CellDraw(owner, unit, self._sameness, self._tier, nearest=nearest, kept=kept)
+        target_lang, unit, kept = self._problem.target_lang, self._config.unit, self._drawn_so_far()
+        return CellDraw(target_lang, unit, self._sameness, self._tier, nearest=nearest, kept=kept)
 
     def _drawn_so_far(self) -> pa.Table:
         empty = records.CANDIDATE.empty_table()

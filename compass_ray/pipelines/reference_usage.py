@@ -30,13 +30,13 @@ from compass_ray.vectors import from_column
 
 
 @dataclass(frozen=True)
-class FormerUsage:
-    """Usage over one codebook, by owner."""
+class ReferenceUsage:
+    """Usage over one codebook, by target language."""
 
     codebook: Artifact
-    owners: Mapping[str, Reference]
+    references: Mapping[str, Reference]
     vectors: Mapping[str, NDArray[np.float16]]
-    """A sample of each owner's, of shape (n, d), where some were kept."""
+    """A sample of each target language's, of shape (n, d), where some were kept."""
 
     @property
     def n_clusters(self) -> int:
@@ -44,7 +44,7 @@ class FormerUsage:
         return self.codebook.manifest().receipts[KEY].rows
 
 
-def former_usage(config: RunConfig, asked: str, session: Session) -> list[FormerUsage]:
+def reference_usage(config: RunConfig, asked: str, session: Session) -> list[ReferenceUsage]:
     """What ``monitor.reference`` means: one for each codebook.
 
     Codebooks that a registry keeps come into the cache, where the tasks of all machines find them.
@@ -60,17 +60,19 @@ def former_usage(config: RunConfig, asked: str, session: Session) -> list[Former
         return _of_registry(config, asked, session.output)
     run = run_of(config) if asked == "run" else CurationRun(storage.absolute(asked))
     codebook = open_codebook(run.record["codebook"], vector_space(config.embed))
-    labels = run.gaps.select(["owner", "cluster", "label"])
-    owners = _references(codebook, run.path, run.histograms, labels, run.certificate)
+    labels = run.gaps.select(["target_lang", "cluster", "label"])
+    references = _references(codebook, run.path, run.histograms, labels, run.certificate)
     kept = usage_vectors(run, session)
-    vectors = {owner: from_column(kept.read(owner)["vector"]) for owner in kept.manifest().keys_with_rows}
-    return [FormerUsage(codebook, owners, vectors)]
+    vectors = {
+        target_lang: from_column(kept.read(target_lang)["vector"]) for target_lang in kept.manifest().keys_with_rows
+    }
+    return [ReferenceUsage(codebook, references, vectors)]
 
 
-def _of_registry(config: RunConfig, alias: str, output: str) -> list[FormerUsage]:
+def _of_registry(config: RunConfig, alias: str, output: str) -> list[ReferenceUsage]:
     registry = Registry(registry_url(config))
     space = vector_space(config.embed)
-    by_codebook: dict[str, FormerUsage] = {}
+    by_codebook: dict[str, ReferenceUsage] = {}
     for base, lang in registry.places():
         if registry.aliases(base, lang).version(alias) is None:
             continue
@@ -79,9 +81,9 @@ def _of_registry(config: RunConfig, alias: str, output: str) -> list[FormerUsage
         histograms = from_parquet(version.read("reference/histograms.parquet"))
         labels = _labels(version)
         mine = _references(codebook, str(version), histograms, labels, [lang])
-        known = by_codebook.get(codebook.fingerprint) or FormerUsage(codebook, {}, {})
+        known = by_codebook.get(codebook.fingerprint) or ReferenceUsage(codebook, {}, {})
         vectors = {**known.vectors, **_vectors(version, lang)}
-        by_codebook[codebook.fingerprint] = FormerUsage(codebook, {**known.owners, **mine}, vectors)
+        by_codebook[codebook.fingerprint] = ReferenceUsage(codebook, {**known.references, **mine}, vectors)
     if not by_codebook:
         raise IncomparableReference(
             f"monitor.reference: {registry.url} has no adapter that is {alias}; promote one (compass-ray registry "
@@ -115,19 +117,19 @@ def _vectors(version: AdapterVersion, lang: str) -> dict[str, NDArray[np.float16
 
 
 def _references(
-    codebook: Artifact, origin: str, histograms: pa.Table, labels: pa.Table | None, owners: Iterable[str]
+    codebook: Artifact, origin: str, histograms: pa.Table, labels: pa.Table | None, target_langs: Iterable[str]
 ) -> dict[str, Reference]:
-    """All usage of each owner, held out or not: nothing is chosen by it here."""
+    """All usage of each target language, held out or not: nothing is chosen by it here."""
     n_clusters = codebook.manifest().receipts[KEY].rows
-    usage = histograms.filter(pc.is_in(histograms["role"], pa.array(["target", "heldout"])))
+    usage = histograms.filter(pc.is_in(histograms["role"], pa.array(["usage", "heldout"])))
     found = {}
-    for owner in owners:
-        mine = usage.filter(pc.equal(usage["owner"], owner))
-        named = {} if labels is None else _names(labels, owner)
-        found[owner] = Reference(origin, histogram(mine["cluster"], mine["documents"], n_clusters), named)
+    for target_lang in target_langs:
+        mine = usage.filter(pc.equal(usage["target_lang"], target_lang))
+        named = {} if labels is None else _names(labels, target_lang)
+        found[target_lang] = Reference(origin, histogram(mine["cluster"], mine["documents"], n_clusters), named)
     return found
 
 
-def _names(labels: pa.Table, owner: str) -> dict[int, str]:
-    mine = labels.filter(pc.equal(labels["owner"], owner))
+def _names(labels: pa.Table, target_lang: str) -> dict[int, str]:
+    mine = labels.filter(pc.equal(labels["target_lang"], target_lang))
     return dict(zip(mine["cluster"].to_pylist(), mine["label"].to_pylist(), strict=True))
