@@ -149,7 +149,7 @@ def _config(work: Work, target: Target, arm: str, seed: int, budget: int) -> dic
             "usage": source("target", "usage"),
             "current": source("current", "current"),
         },
-        "target": {"holdout_fraction": 0.0},  # the held-out usage is ours, and no run sees it
+        "holdout_fraction": 0.0,  # the held-out usage is ours, and no run sees it
         "sample": {"budget": budget},
     }
     for name, value in _overrides(target, arm).items():

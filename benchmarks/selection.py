@@ -69,7 +69,7 @@ def unseen_usage(
     """Train rows about the missing topics by target language: documents in each cluster, outliers last."""
     usage, current = config.sources["usage"], config.sources["current"]
     source = usage.model_copy(update={"path": current.path})
-    planned = ingestion.plan({"unseen": source}, config.ingest, config.embed.view, session.output)
+    planned = ingestion.plan({"unseen": source}, config.ingest, config.ingest.view, session.output)
     ingestion.ingest(planned, config.ingest, session)
     assigned = assign(embed(planned.artifact, config.embed, session), clustered.codebook, session, device)
     n_clusters = clustered.inputs.n_clusters
@@ -146,7 +146,7 @@ def measure(
     for name in strategies:
         for budget in budgets if name != "all" else [0]:
             given = SampleConfig(budget=budget or 1, language_features=features, **BY_CLUSTERS_ALONE)
-            sampled = sample(clustered.inputs, config.usage, with_strategy(given, name), session)
+            sampled = sample(clustered.inputs, with_strategy(given, name), session)
             drawn = sampled.read(DRAW)
             problems = {p.target_lang: p for p in build_problems(sampled.read(HISTOGRAMS), nothing, {}, distance)}
             for found in compared(name, sampled, session.stages[-1]):

@@ -23,7 +23,7 @@ from compass_ray.ingest.overlap import refuse_written
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.registry.config import RegistryConfig
 from compass_ray.runtime.config import RayConfig
-from compass_ray.sample.config import SampleConfig, UsageConfig
+from compass_ray.sample.config import SampleConfig
 from compass_ray.yamlwords import Words
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -39,10 +39,15 @@ class RunConfig(Config):
     sources: dict[Annotated[str, Field(pattern=NAME)], SourceConfig] = Field(
         default={}, description="Data by name; curate needs a pool and usage, adapt without a selection current data"
     )
+    holdout_fraction: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="Share of usage documents that the certificate and scores measure on and nothing is chosen by",
+    )
     ingest: IngestConfig = IngestConfig()
     embed: EmbedConfig = EmbedConfig()
     cluster: ClusterConfig = ClusterConfig()
-    usage: UsageConfig = UsageConfig()
     sample: SampleConfig | None = Field(default=None, description="Needed by curate")
     adapt: Annotated[AdaptConfig | None, EXECUTION] = Field(default=None, description="Needed by adapt")
     registry: Annotated[RegistryConfig, EXECUTION] = RegistryConfig()

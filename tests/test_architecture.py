@@ -45,7 +45,6 @@ LEAVES = (
 )
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
 EXCEPTIONS = {
-    ("embed.config", "ingest.config"),  # they share the View type
     ("monitor.config", "ingest.config"),  # new usage is described as sources are
 }
 WITH_RAY = (

@@ -39,7 +39,7 @@ def message(raw: Any, overrides: tuple[str, ...] = ()) -> str:
 def test_a_minimal_config_has_defaults_that_work() -> None:
     config = load_config(GOOD)
     assert (config.name, config.seed) == ("default", 0)
-    assert (config.cluster.n_clusters, config.sample.strategy, config.usage.holdout_fraction) == (100, "kl", 0.3)
+    assert (config.cluster.n_clusters, config.sample.strategy, config.holdout_fraction) == (100, "kl", 0.3)
     assert config.sources["asked"].lang == "sw"
 
 
@@ -47,7 +47,7 @@ def test_all_errors_come_in_one_go_with_field_value_and_range() -> None:
     raw = good(
         seed=-1,
         cluster={"n_clusters": 1, "outlier_quantile": 0.3},
-        usage={"holdout_fraction": 1.5},
+        holdout_fraction=1.5,
         embed={"dtype": "int8"},
         sample={"budget": 0},
     )
@@ -58,9 +58,9 @@ def test_all_errors_come_in_one_go_with_field_value_and_range() -> None:
         "  cluster.n_clusters: Input should be greater than or equal to 2; found 1",
         "  cluster.outlier_quantile: Input should be greater than 0.5; found 0.3",
         "  embed.dtype: Input should be 'float32', 'float16' or 'bfloat16'; found 'int8'",
+        "  holdout_fraction: Input should be less than 1; found 1.5",
         "  sample.budget: Input should be greater than or equal to 1; found 0",
         "  seed: Input should be greater than or equal to 0; found -1",
-        "  usage.holdout_fraction: Input should be less than 1; found 1.5",
     ]
 
 

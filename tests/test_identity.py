@@ -108,7 +108,7 @@ def test_identity_of_a_run_leaves_out_name_output_and_ray() -> None:
         {"sample": {"budget": 101}},
         {"cluster": {"n_clusters": 99}},
         {"embed": {"threads": 2}},
-        {"usage": {"holdout_fraction": 0.2}},
+        {"holdout_fraction": 0.2},
         {"ingest": {"shard_bytes": 4096}},
     ],
     ids=str,

@@ -118,9 +118,6 @@ class AdaptConfig(Config):
     run: Annotated[str | None, EXECUTION] = Field(
         default=None, description="Folder of a finished curation run; if not given, the run of this config"
     )
-    data: Literal["union", "selection"] = Field(
-        default="union", description="Current data and the selection, or the selection alone"
-    )
     chat_template: Annotated[str | None, EXECUTION] = Field(
         default=None, description="File with a chat template, for bases whose tokenizer has none"
     )

@@ -40,9 +40,9 @@ def key_of(lang: str, part: str) -> str:
 def gather(
     documents: Artifact,
     selection: Artifact | None,
-    data: str,
     session: Session,
     *,
+    current: bool = True,
     usage: Artifact | None = None,
     target_lang_of_all: str | None = None,
     without: frozenset[str] = frozenset(),
@@ -52,10 +52,11 @@ def gather(
     Parameters
     ----------
     documents : Artifact
-        Of the ingest stage; gives current rows.
+        Of the ingest stage.
     selection : Artifact or None
         Of the select stage, over the same documents.
-    data : {"union", "selection"}
+    current : bool
+        Whether current rows of the documents are trained on.
     usage : Artifact, optional
         Of :func:`~compass_ray.adapt.usage.heldout_usage`: rows that equal one of its rows are marked.
     target_lang_of_all : str, optional
@@ -67,14 +68,13 @@ def gather(
         "version": VERSION,
         "documents": documents.fingerprint,
         "selection": None if selection is None else selection.fingerprint,
-        "data": data,
+        "current": current,
         "usage": None if usage is None else usage.fingerprint,
         "target_lang_of_all": target_lang_of_all,
         "without": sorted(without),
     }
     target = artifact(session.output, "gather", body)
     keys = list(documents.manifest().receipts)
-    current = data == "union"
     session.complete(
         target,
         keys,

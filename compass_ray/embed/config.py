@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from compass_ray.configbase import EXECUTION, Config
-from compass_ray.ingest.config import View
 
 NO_BASE = "'base' needs a base model; give embed.base (and embed.revision, for a hub id), or adapt.base"
 
@@ -42,7 +41,6 @@ class EmbedConfig(Config):
         description="Prefix of every text, such as E5's 'query: '; if not given the model's own default, '' for none",
     )
     prompt_name: str | None = Field(default=None, description="One of the model's own prompts, by its name")
-    view: View = Field(default="prompt", description="Which part of a conversation is embedded")
     center: Literal["none", "language"] = Field(
         default="none", description="Subtract each language's mean before clustering, against clusters by language"
     )

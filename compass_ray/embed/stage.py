@@ -99,11 +99,10 @@ def _said_of_unknown(manifest: Manifest) -> str:
 
 
 def encoder_identity(config: EmbedConfig) -> dict[str, str]:
-    """What makes two sets of vectors comparable: the model's revision, prompt, view, precision and device class."""
+    """What decides the vector of a text: the model's revision, prompt, precision and device class."""
     return {
         "revision": _revision(config),
         "prompt": _prompt(config),
-        "view": config.view,
         "dtype": config.dtype,
         "device": config.device,
     }
@@ -135,9 +134,9 @@ def _meaning_of(config: EmbedConfig) -> Meaning:
     return meaning_threshold(parallel_vectors(encoder_from(config)))
 
 
-def vector_space(config: EmbedConfig) -> dict[str, str]:
-    """What makes clusters comparable: the encoder's identity, and how its vectors are centred."""
-    return {**encoder_identity(config), "center": config.center}
+def vector_space(config: EmbedConfig, view: str) -> dict[str, str]:
+    """What makes clusters comparable: the encoder, the part of conversations it reads, and how vectors are centred."""
+    return {**encoder_identity(config), "view": view, "center": config.center}
 
 
 def _revision(config: EmbedConfig) -> str:

@@ -344,6 +344,7 @@ class MinHash(Config):
 class IngestConfig(Config):
     """How documents are made from rows."""
 
+    view: View = Field(default="prompt", description="Which part of a conversation is embedded")
     shard_bytes: int = Field(
         default=4 << 20, ge=1 << 10, description="Input bytes per logical shard; sets the shard count"
     )

@@ -144,7 +144,7 @@ def _conversations(turns: _Turns, view: View, verdicts: RowRejects) -> Content:
     shown, shown_keys = _with_calls(said, keys, beside)
     embedded = view_of(starts, roles, view) & np.asarray(pc.not_equal(shown, ""))
     for row in np.flatnonzero(_sums(embedded, starts) == 0).tolist():
-        verdicts.refuse(row, "empty", f"embed.view '{view}' leaves nothing to embed")
+        verdicts.refuse(row, "empty", f"ingest.view '{view}' leaves nothing to embed")
     view_starts = np.concatenate([[0], np.cumsum(_sums(embedded, starts))])
     texts = pc.binary_join(_lists(view_starts, shown.filter(pa.array(embedded))), "\n")
     kept = [key for key, is_embedded in zip(shown_keys, embedded.tolist(), strict=True) if is_embedded]

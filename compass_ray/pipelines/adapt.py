@@ -43,13 +43,15 @@ _PACKAGES = ("transformers", "peft", "deepspeed")
 class TrainingData:
     """What adapters are trained on: documents, perhaps a selection out of them, and the run that made it.
 
-    ``holdout`` says which usage among the documents was held out: what the run's certificate measures on.
+    ``holdout`` says which usage among the documents was held out: what the run's certificate measures on;
+    ``with_current`` whether current documents are trained on too.
     """
 
     documents: Artifact
     holdout: Holdout
     selection: Artifact | None = None
     run: CurationRun | None = None
+    with_current: bool = True
 
 
 def train_adapters(config: RunConfig, display: Display | None = None) -> AdaptedRun:
@@ -110,7 +112,9 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     # vectors tell of texts: a registry that keeps none of these keeps none of those
     keeps_text = config.registry.store_text != "ids"
     vectors = usage_vectors(trained_on.run, session) if trained_on.run is not None and keeps_text else None
-    gathered = data.gather(trained_on.documents, trained_on.selection, section.data, session, usage=usage)
+    gathered = data.gather(
+        trained_on.documents, trained_on.selection, session, current=trained_on.with_current, usage=usage
+    )
     languages = _languages(section, data.languages_of(gathered))
     tokens = data.tokenize(gathered, languages, source, config.seed, session, usage=usage)
     settings = Settings(section, base, config.seed, pad_token, config.name)
@@ -201,16 +205,16 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
                 f"adapt.run: {run.path} holds records of version {found}, this compass_ray reads version "
                 f"{records.SCHEMA_VERSION}; curate again with this one, or adapt with the one that made it"
             )
-        holdout = Holdout(sampled.identity["seed"], sampled.identity["usage"]["holdout_fraction"])
-        return TrainingData(documents, holdout, selection, run)
-    plan = ingestion.plan(config.sources, config.ingest, config.embed.view, session.output)
+        holdout = Holdout(sampled.identity["seed"], sampled.identity["holdout_fraction"])
+        return TrainingData(documents, holdout, selection, run, sampled.identity["config"]["with_current"])
+    plan = ingestion.plan(config.sources, config.ingest, config.ingest.view, session.output)
     manifest = ingestion.ingest(plan, config.ingest, session)
     quarantined = ingestion.quarantine(plan.artifact, session)
     folder = run_of(config).path
     publish.write_quarantine(folder, quarantined)
     publish.write_ingest(folder, plan, manifest)
     ingestion.check_usable(manifest, config.ingest, ("current",), plan.sizes)
-    return TrainingData(plan.artifact, Holdout(config.seed, config.usage.holdout_fraction))
+    return TrainingData(plan.artifact, Holdout(config.seed, config.holdout_fraction))
 
 
 def _heldout_usage(trained_on: TrainingData, session: Session) -> Artifact | None:
@@ -293,7 +297,7 @@ def _pad_token(tokenizer: Any) -> int:
 def _languages(section: AdaptConfig, found: Mapping[str, int]) -> list[str]:
     if not found:
         raise DataError(
-            f"adapt.data: no document to train on with '{section.data}'; check sources with role current, or the run"
+            "adapt: no document to train on; check sources with role current, or the run and its sample.with_current"
         )
     wanted = list(found) if section.languages is None else section.languages
     if unknown := [lang for lang in wanted if lang not in found]:

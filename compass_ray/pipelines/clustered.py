@@ -53,10 +53,10 @@ def plan(config: RunConfig) -> Plan:
     EmptyInput, FingerprintMismatch, ResourcesMissing
     """
     output = storage.absolute(config.output)
-    space = vector_space(config.embed)
+    space = vector_space(config.embed, config.ingest.view)
     frozen = frozen_codebook(config.cluster, space)
     device = device_for(config.cluster.device, lambda: _cluster_gpus(config))
-    ingest = ingestion.plan(config.sources, config.ingest, config.embed.view, output)
+    ingest = ingestion.plan(config.sources, config.ingest, config.ingest.view, output)
     return Plan(CurationRun(storage.join(output, "runs", config.name)), ingest, space, frozen, device)
 
 
@@ -99,7 +99,7 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
         raise
 
     embeddings = embed(documents, config.embed, session)
-    fitting = CodebookSpec(config.cluster, planned.space, config.seed, config.usage.holdout_fraction, planned.device)
+    fitting = CodebookSpec(config.cluster, planned.space, config.seed, config.holdout_fraction, planned.device)
     codebook = planned.frozen or fit_codebook(embeddings, fitting, session)
     copies = _fit_copies(config, session)
     target_langs = {
@@ -112,8 +112,7 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
         target_langs=tuple(sorted(target_langs)),
         distance=centroid_distances(read_codebook(codebook).centroids),
         seed=config.seed,
-        holdout_fraction=config.usage.holdout_fraction,
+        holdout_fraction=config.holdout_fraction,
         copy_similarity=None if copies is None else copies.similarity,
-        with_current=config.adapt is None or config.adapt.data == "union",
     )
     return Clustered(quarantined, embeddings, codebook, copies, inputs)

@@ -70,7 +70,7 @@ def compare(config: RunConfig, strategies: Sequence[str], display: Display | Non
     with session(storage.absolute(config.output), config.ray, display, config.name) as opened:
         inputs = cluster_documents(config, plan(config), opened).inputs
         for name, chosen in configs:
-            sampled = sample(inputs, config.usage, chosen, opened)
+            sampled = sample(inputs, chosen, opened)
             rows += compared(name, sampled, opened.stages[-1])
     return sorted(rows, key=lambda row: row.target_lang)
 

@@ -47,7 +47,7 @@ def curate_in(config: RunConfig, session: Session) -> CurationRun:
     publish.refuse_other_identity(planned.run, run_identity)
 
     clustered = cluster_documents(config, planned, session)
-    sampled = sample(clustered.inputs, config.usage, config.sample, session)
+    sampled = sample(clustered.inputs, config.sample, session)
     selected = select(clustered.inputs, config.sample, sampled, session)
     publish.write_run(planned, config, run_identity, sampled, selected, clustered, session)
     return CurationRun(planned.run.path, tuple(session.stages))

@@ -140,7 +140,7 @@ def explain_text(run: CurationRun, text: str) -> SameText:
     if not first:
         raise ConfigError(
             f"no document of {run.path} has this text, nor does a reject; give all that is embedded of the document "
-            "(of a conversation what embed.view names, turn by turn), or ask by its row (--source and --row)"
+            "(of a conversation what ingest.view names, turn by turn), or ask by its row (--source and --row)"
         )
     return SameText(made.explain(first), sum(1 for _ in rejects))
 

@@ -66,7 +66,7 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
     device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
 
     ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
-    plan = ingestion.plan(section.usage, ingest, config.embed.view, session.output)
+    plan = ingestion.plan(section.usage, ingest, config.ingest.view, session.output)
     manifest = ingestion.ingest(plan, ingest, session)
     publish.write_quarantine(run.path, ingestion.quarantine(plan.artifact, session))
     publish.write_ingest(run.path, plan, manifest)

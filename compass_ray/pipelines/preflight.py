@@ -178,7 +178,7 @@ def preflight(config: RunConfig) -> Preflight:
     if decontaminate:
         tables = {one.name: one.ngrams for one in looked}
         compared = merged(tables, decontaminate.lengths, vowel_marks=decontaminate.vowel_marks)
-    surveys = survey_all(config.sources, config.embed.view, compared)
+    surveys = survey_all(config.sources, config.ingest.view, compared)
     n_shards = shards.shard_count(sum(one.weight for one in surveys), config.ingest.shard_bytes)
     cpus = config.ray.num_cpus or os.cpu_count() or 1
     costs = measure(config, surveys)

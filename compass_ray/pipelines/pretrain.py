@@ -99,7 +99,7 @@ def _pretrain(recipe: BaseRecipe, final: Path, session: Session) -> Score | None
     manifest = ingestion.ingest(plan, recipe.ingest, session)
     ingestion.check_usable(manifest, recipe.ingest, (), plan.sizes)
     excluded = _excluded(recipe, {lang for _, _, lang in ingestion.document_counts(manifest)})
-    gathered = data.gather(plan.artifact, None, "union", session, target_lang_of_all=_TARGET_LANG, without=excluded)
+    gathered = data.gather(plan.artifact, None, session, target_lang_of_all=_TARGET_LANG, without=excluded)
 
     folder = Path(recipe.output) / f"work-{_fingerprint(recipe, gathered)}"
     _write_untrained(folder, recipe, gathered)

@@ -57,8 +57,6 @@ def identity_of(config: RunConfig, planned: Plan) -> str:
         "codebook": None if planned.frozen is None else planned.frozen.fingerprint,
         "cluster_device": planned.device,
     }
-    if config.adapt is not None and config.adapt.data == "selection":
-        body["trained_on"] = "selection"
     return fingerprint(body)
 
 
@@ -233,7 +231,7 @@ _COLUMNS = """\
 | `doc_id` | of role, target language, language and content |
 | `role`, `source`, `uri`, `row` | where the row is from; `role` is the source's |
 | `lang`, `source_lang` | the language, as BCP-47 and as the source writes it |
-| `text` | what was compared: all of a plain text, of a chat its prompt (or what `embed.view` says) |
+| `text` | what was compared: all of a plain text, of a chat its prompt (or what `ingest.view` says) |
 | `messages` | a chat; null for plain text. Train on it where it is there, else on `text` |
 | `messages.content` | empty where an assistant only calls a tool, or a tool returns nothing |
 | `messages.tool_calls` | as OpenAI writes them: `function.arguments` is JSON text; most templates want it parsed |

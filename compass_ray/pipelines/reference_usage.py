@@ -59,7 +59,7 @@ def reference_usage(config: RunConfig, asked: str, session: Session) -> list[Ref
     if asked in ALIASES:
         return _of_registry(config, asked, session.output)
     run = run_of(config) if asked == "run" else CurationRun(storage.absolute(asked))
-    codebook = open_codebook(run.record["codebook"], vector_space(config.embed))
+    codebook = open_codebook(run.record["codebook"], vector_space(config.embed, config.ingest.view))
     labels = run.gaps.select(["target_lang", "cluster", "label"])
     references = _references(codebook, run.path, run.histograms, labels, run.certificate)
     kept = usage_vectors(run, session)
@@ -71,7 +71,7 @@ def reference_usage(config: RunConfig, asked: str, session: Session) -> list[Ref
 
 def _of_registry(config: RunConfig, alias: str, output: str) -> list[ReferenceUsage]:
     registry = Registry(registry_url(config))
-    space = vector_space(config.embed)
+    space = vector_space(config.embed, config.ingest.view)
     by_codebook: dict[str, ReferenceUsage] = {}
     for base, lang in registry.places():
         if registry.aliases(base, lang).version(alias) is None:

@@ -227,12 +227,12 @@ def certify(
         "reduction_over_random": None,
     }
     if not heldout.counts.sum():
-        notes.append("no held-out usage documents: raise usage.holdout_fraction or add usage")
+        notes.append("no held-out usage documents: raise holdout_fraction or add usage")
     elif heldout.effective < FEWEST_HELDOUT:
         worth = "" if heldout.effective == heldout.counts.sum() else f", worth {heldout.effective:.1f} without copies"
         notes.append(
             f"insufficient: {int(heldout.counts.sum()):,} held-out usage documents{worth}, and at least "
-            f"{FEWEST_HELDOUT} are needed to estimate anything; raise usage.holdout_fraction or add usage"
+            f"{FEWEST_HELDOUT} are needed to estimate anything; raise holdout_fraction or add usage"
         )
     elif selected.sum():
         if current.sum():

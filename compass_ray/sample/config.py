@@ -1,4 +1,4 @@
-"""What is selected, and against what: ``usage`` and ``sample`` in the config."""
+"""What is selected, and against what: ``sample`` in the config."""
 
 from __future__ import annotations
 
@@ -69,17 +69,6 @@ def _fractions(value: Fractions) -> dict[str, float]:
     return value if isinstance(value, dict) else {} if value is None else {"": value}
 
 
-class UsageConfig(Config):
-    """How usage is used."""
-
-    holdout_fraction: float = Field(
-        default=0.3,
-        ge=0,
-        lt=1,
-        description="Share of usage documents that the certificate measures on and nothing is chosen by",
-    )
-
-
 class SampleConfig(Config):
     """The selection problem."""
 
@@ -95,6 +84,11 @@ class SampleConfig(Config):
         "own_language draws the target language's own rows wherever they lie, nearest to usage first, and before other "
         "languages unless language_prior is none; accept fills the budget from whatever clusters have documents. "
         "Unless given: own_language with cluster quotas, else refuse",
+    )
+    with_current: bool = Field(
+        default=True,
+        description="Whether current data are trained on beside the selection; if not, they count in no quota and no "
+        "certificate, and adapt trains on the selection alone",
     )
     own_language_epochs: int = Field(
         default=4,

@@ -62,9 +62,8 @@ class Sampler:
         seed: int,
         *,
         sameness: Sameness,
-        with_current: bool = True,
     ) -> None:
-        self._config, self._distance, self._seed, self._with_current = config, distance, seed, with_current
+        self._config, self._distance, self._seed = config, distance, seed
         self._n_clusters, self._sameness = len(distance), sameness
         self._scorer = STRATEGIES[config.strategy].scorer(config)
         self._histogram = records.HISTOGRAM.empty_table()
@@ -90,7 +89,7 @@ class Sampler:
 
     def _trained_on(self) -> pa.Table:
         """The histogram, without current data if these will not be trained on."""
-        if self._with_current:
+        if self._config.with_current:
             return self._histogram
         return self._histogram.filter(pc.not_equal(self._histogram["role"], "current"))
 
@@ -132,7 +131,7 @@ class Sampler:
             if not problem.usage[:-1].any():
                 raise EmptyInput(
                     f"target language '{problem.target_lang}': no usage document is left outside the held-out part "
-                    "and the outliers; add usage or lower usage.holdout_fraction"
+                    "and the outliers; add usage or lower holdout_fraction"
                 )
             near_usage = near_usage_count(self._histogram, problem.target_lang)
             if near_usage and not problem.capacity.any():

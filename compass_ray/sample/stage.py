@@ -28,7 +28,7 @@ from compass_ray.runtime.stage import Session, map_keys, shuffle
 from compass_ray.runtime.threads import set_threads
 from compass_ray.sample import exemplars, uriel
 from compass_ray.sample.candidates import candidates
-from compass_ray.sample.config import SampleConfig, UsageConfig
+from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.draw import Unit
 from compass_ray.sample.eligibility import find_near_usage
 from compass_ray.sample.histogram import shard_histogram, shard_spread
@@ -61,7 +61,6 @@ class SampleInputs:
     seed: int
     holdout_fraction: float
     copy_similarity: float | None  # cosine above which texts of two languages say the same, where it was fitted
-    with_current: bool = True  # whether current data will be trained on beside the selection
 
     @property
     def n_clusters(self) -> int:
@@ -69,7 +68,7 @@ class SampleInputs:
         return len(self.distance)
 
 
-def sample(inputs: SampleInputs, usage: UsageConfig, config: SampleConfig, session: Session) -> Artifact:
+def sample(inputs: SampleInputs, config: SampleConfig, session: Session) -> Artifact:
     """Decide what is selected: gaps, histograms, the drawn ids, and the certificate in the summary.
 
     Raises
@@ -82,13 +81,11 @@ def sample(inputs: SampleInputs, usage: UsageConfig, config: SampleConfig, sessi
         "assignments": inputs.assignments.fingerprint,
         "documents": inputs.documents.fingerprint,
         "near_usage": near_usage.fingerprint,
-        "usage": identity(usage),
+        "holdout_fraction": inputs.holdout_fraction,
         "config": identity(config),
         "seed": inputs.seed,
         "copy_similarity": inputs.copy_similarity,
     }
-    if not inputs.with_current:
-        body["with_current"] = False
     if config.language_features is not None:
         body["language_features"] = uriel.fingerprint(config.language_features)
     out = artifact(session.output, "sample", body)
@@ -146,7 +143,7 @@ def _sample(inputs: SampleInputs, near_usage: Artifact, config: SampleConfig, ou
 
     remote = ray.remote(num_cpus=0)(Sampler)
     sameness = sameness_of(config, inputs.copy_similarity)
-    sampler = remote.remote(config, inputs.distance, inputs.seed, sameness=sameness, with_current=inputs.with_current)
+    sampler = remote.remote(config, inputs.distance, inputs.seed, sameness=sameness)
     keys = list(inputs.assignments.manifest().receipts)
     ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs, near_usage)])
     common = ray.get(sampler.cluster_prior.remote())

@@ -52,7 +52,7 @@ def test_a_config_must_give_some_command_something_to_do() -> None:
             load_config({"output": "o", **raw})
         return str(caught.value)
 
-    usage = {"usage": {"role": "target", "path": "u.csv", "lang": "sw"}}
+    usage = {"usage": {"role": "usage", "path": "u.csv", "lang": "sw"}}
     assert "nothing to do: curate needs the section sample, adapt the section adapt" in complaint({"sources": usage})
     assert "nothing to train on; adapt needs a source with role current" in complaint(
         {"sources": usage, "adapt": {"base": "b"}}

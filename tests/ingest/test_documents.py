@@ -413,7 +413,7 @@ def test_a_prompt_alone_has_nothing_to_embed_as_completion() -> None:
     columns = {"prompt": "p"}
     assert only([{"p": "Q"}], columns=columns)["text"] == "Q"
     reject = only([{"p": "Q"}], columns=columns, view="completion")["reject"]
-    assert (reject["reason"], reject["message"]) == ("empty", "embed.view 'completion' leaves nothing to embed")
+    assert (reject["reason"], reject["message"]) == ("empty", "ingest.view 'completion' leaves nothing to embed")
 
 
 @pytest.mark.parametrize(

@@ -299,7 +299,7 @@ def test_actors_larger_than_any_node_are_refused_at_once(fresh: Make) -> None:
 
 
 def test_where_the_selection_alone_is_trained_on_current_data_do_not_count(demo: Make) -> None:
-    run = curate(demo("adapt.data=selection"))
+    run = curate(demo("sample.with_current=false"))
     assert all(body["before"] is None and body["current_documents"] == 0 for body in run.certificate.values())
     assert run.gaps["p_current"].null_count == run.gaps.num_rows
 

@@ -30,7 +30,7 @@ def config(tmp_path: Path) -> RunConfig:
 @pytest.fixture
 def surveys(config: RunConfig) -> list[Survey]:
     """The demo's, each of a million rows."""
-    found = survey_all(config.sources, config.embed.view)
+    found = survey_all(config.sources, config.ingest.view)
     return [replace(one, rows=1_000_000, row_seconds=2e-5) for one in found]
 
 
@@ -119,7 +119,7 @@ def test_a_slow_encoder_is_timed_on_few_texts(config: RunConfig, monkeypatch: py
             return super().encode(inputs)
 
     monkeypatch.setattr(preflight, "encoder_from", lambda _: Slow())
-    surveys = survey_all(config.sources, config.embed.view)
+    surveys = survey_all(config.sources, config.ingest.view)
     fast = measure(config, surveys).encode
     assert max(Slow.encoded) == config.embed.batch_texts
     Slow.encoded.clear()

@@ -29,7 +29,7 @@ def shares(counts: np.ndarray) -> np.ndarray:
 NOTHING = np.zeros(5, dtype=np.int64)
 ASKED, NOBODY = HeldOut.distinct(HELDOUT), HeldOut.distinct(NOTHING)
 NO_CURRENT = "no current data: there is no divergence before the selection"
-NO_HELDOUT = "no held-out usage documents: raise usage.holdout_fraction or add usage"
+NO_HELDOUT = "no held-out usage documents: raise holdout_fraction or add usage"
 
 
 def test_a_good_selection_comes_nearer_to_usage_than_before_and_than_random() -> None:
@@ -211,7 +211,7 @@ def test_two_questions_say_nothing_and_ten_of_one_cluster_not_that_all_usage_lie
     assert few["after"] is few["reduction"] is few["reduction_over_random"] is None
     assert few["notes"] == [
         "insufficient: 2 held-out usage documents, and at least 5 are needed to estimate anything; raise "
-        "usage.holdout_fraction or add usage"
+        "holdout_fraction or add usage"
     ]
     ten = HeldOut.distinct(np.array([10, 0, 0, 0, 0]))
     elsewhere = 0.7 * np.eye(5)[0] + 0.3 * shares(CURRENT)
