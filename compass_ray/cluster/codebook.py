@@ -61,7 +61,7 @@ class Codebook:
     fitted: Fitted | None = None
 
     def threshold(self, lang: str) -> float:
-        """The similarity below which a document of a language is an outlier."""
+        """Look up the similarity below which documents of a language are outliers."""
         return self.thresholds.get(lang, self.default_threshold)
 
     def nearest_leave_one_out(
@@ -96,7 +96,7 @@ class Codebook:
 
 
 def read_codebook(source: Artifact) -> Codebook:
-    """The codebook of a finished artifact."""
+    """Read the codebook of a finished artifact."""
     table = source.read(KEY)
     column = table["centroid"].combine_chunks()
     centroids = column.flatten().to_numpy().reshape(len(column), -1)
@@ -110,7 +110,7 @@ def read_codebook(source: Artifact) -> Codebook:
 
 
 def open_codebook(url: str, space: Mapping[str, str]) -> Artifact:
-    """A codebook made by an earlier run, if its vectors can be compared with ours.
+    """Open a codebook made by an earlier run. Its vectors must be comparable with ours.
 
     Raises
     ------

@@ -140,7 +140,10 @@ def _distances(x: Rows, y: Rows) -> Rows:
 
 
 def _core_distances(x: Rows) -> Rows:
-    """The mean of the distances to all other members, of the power -d: zero distances, to equal rows, are left out."""
+    """Compute each row's mean distance to all other members, of the power -d.
+
+    Zero distances, to equal rows, are left out.
+    """
     core = np.zeros(len(x))
     dimensions = x.shape[1]
     for start in range(0, len(x), _TILE_ROWS):
@@ -181,7 +184,7 @@ def _tree(x: Rows, core: Rows) -> tuple[NDArray[np.bool_], float]:
 
 
 def _separation(x: Rows, core: Rows, one: NDArray[np.intp], other: NDArray[np.intp]) -> float:
-    """The smallest mutual reachability between inner points of two clusters."""
+    """Find the smallest mutual reachability between inner points of two clusters."""
     smallest = np.inf
     for start in range(0, len(one), _TILE_ROWS):
         part = one[start : start + _TILE_ROWS]

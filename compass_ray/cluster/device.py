@@ -66,7 +66,10 @@ def _faiss_uses_gpus() -> bool:
 
 
 def nearest_on(device: Device) -> Nearest:
-    """The search for a device. Assignments on a GPU may differ from a CPU's where two centroids are equally near."""
+    """Choose the search for a device.
+
+    Assignments on a GPU may differ from a CPU's where two centroids are equally near.
+    """
     return kernels.nearest if device == "cpu" else _nearest_by_faiss
 
 

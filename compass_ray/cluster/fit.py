@@ -67,7 +67,7 @@ class RowGroup:
         return int(self._members[0].x.shape[1])
 
     def race(self, centers: NDArray[np.float32], seed: int) -> Point | None:
-        """The row of this group that wins the draw of the next center.
+        """Find the row of this group that wins the next center's draw.
 
         Each row gets an exponential number divided by ``weight * distance_sq`` to its closest center;
         the smallest over all groups is a draw with probability proportional to the divisor, which is
@@ -97,7 +97,7 @@ class RowGroup:
         self._known_centers = len(centers)
 
     def step(self, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Sums (K, d), mass (K,) and inertia (1,) of this group's rows in fixed point."""
+        """Compute sums, mass and inertia of this group's rows. Shapes are (K, d), (K,) and (1,), in fixed point."""
         total: tuple[NDArray[np.int64], ...] | None = None
         for member in self._members:
             labels, similarity = self._nearest(member.x, centroids)

@@ -23,7 +23,7 @@ _ALONE = 1e-5
 
 
 def nearest(x: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The most similar centroid of each row; ties go to the lower id.
+    """Find the most similar centroid of each row. Ties go to the lower id.
 
     Returns
     -------
@@ -93,13 +93,13 @@ def row_weights(
 def nearest_leave_one_out(
     x: NDArray[np.float32], weights: NDArray[np.float64], centroids: NDArray[np.float32], lengths: NDArray[np.float64]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
-    """The most similar centroid of each row if that row had not been fitted, each by itself, or with its copies.
+    """Find each row's most similar centroid, had that row not been fitted.
 
-    A centroid is the direction of a sum, and a row of large weight turns it towards itself: what the rows of a sample
-    say of clusters is not what the next ones will. Without the row its centroid is the direction of what is left of the
-    sum; the length of the sum, the weight of the row and its distance say how near it lies to that. This is exact where
-    k-means has come to rest, so that the row is in the sum of its nearest centroid, and if without it the others would
-    stay where they are.
+    Each row is left out by itself, or with its copies. A centroid is the direction of a sum, and a row of large weight
+    turns it towards itself: what the rows of a sample say of clusters is not what the next ones will. Without the row
+    its centroid is the direction of what is left of the sum; the length of the sum, the weight of the row and its
+    distance say how near it lies to that. This is exact where k-means has come to rest, so that the row is in the sum
+    of its nearest centroid, and if without it the others would stay where they are.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def nearest_leave_one_out(
 
 
 def with_copies(weights: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The weight of each row and of those that are equal to it, which have the same code; shape (n,)."""
+    """Sum the weights of each row and of those equal to it. Equal rows have the same code; shape (n,)."""
     total = np.bincount(codes, weights).astype(np.float64)
     return total[codes]
 
@@ -157,13 +157,13 @@ def _without(
 
 
 def similarity_histogram(similarity: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Counts of similarities in equal bins of [-1, 1]; counts of different shards simply add up."""
+    """Count similarities in equal bins of [-1, 1]. Counts of different shards simply add up."""
     bins = np.floor((similarity.astype(np.float64) + 1) * (SIMILARITY_BINS / 2)).astype(np.int64)
     return np.bincount(np.clip(bins, 0, SIMILARITY_BINS - 1), minlength=SIMILARITY_BINS)
 
 
 def similarity_quantile(histogram: NDArray[np.int64], fraction: float) -> float:
-    """The similarity that at most ``fraction`` of the counted rows lie below, to one bin."""
+    """Find the similarity that at most ``fraction`` of counted rows lie below. It is right to one bin."""
     below = np.cumsum(histogram)
     bin_number = int(np.searchsorted(below, fraction * below[-1], side="right"))
     return bin_number / (SIMILARITY_BINS / 2) - 1

@@ -38,10 +38,11 @@ def count_similarities(embeddings: pa.Table, similarity: NDArray[np.float32]) ->
 
 
 def thresholds(parts: Iterable[Counts], config: ClusterConfig) -> tuple[dict[str, float], float]:
-    """The lowest similarity of a document that is no outlier, by language, and that of all other languages.
+    """Find the lowest similarity of documents that are no outliers, by language.
 
-    A language has the quantile of its usage and current rows, else of its pool rows, whichever is first to have
-    ``outlier_min_rows``. Without either it has the quantile of usage and current rows of all languages.
+    The second value is that of all other languages. A language has the quantile of its usage and current rows, else of
+    its pool rows, whichever is first to have ``outlier_min_rows``. Without either it has the quantile of usage and
+    current rows of all languages.
     """
     totals: dict[Group, NDArray[np.int64]] = {}
     for counts in parts:

@@ -54,7 +54,7 @@ class Design:
     holdout_fraction: float
 
     def weights_of(self, rows: pa.Table) -> NDArray[np.float64]:
-        """What each row weighs in the sample, 0 if it is not in it, shape (n,); columns of ``FITTED_BY``."""
+        """Compute each row's weight in the sample, shape (n,), 0 outside it. Rows have the columns of ``FITTED_BY``."""
         draws = seeding.uniform(records.ids_to_numpy(rows["doc_id"]), self.seed, "fit")
         drawn = (draws < by_group(rows, self.chances)) & ~heldout_mask(rows, self.seed, self.holdout_fraction)
         return np.where(drawn, by_group(rows, self.weights), 0.0)
@@ -66,7 +66,7 @@ class Design:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Design:
-        """The design that :meth:`to_json` gave the values of."""
+        """Rebuild the design that :meth:`to_json` gave the values of."""
         weights = {(role, lang): weight for role, lang, weight, _ in body["groups"]}
         chances = {(role, lang): chance for role, lang, _, chance in body["groups"]}
         return cls(weights, chances, body["seed"], body["holdout_fraction"])
@@ -154,12 +154,12 @@ def _read(embeddings: Artifact, keys: list[str], design: Design, means: Language
 
 
 def known_rows(embeddings: pa.Table, seed: int, holdout_fraction: float) -> pa.Table:
-    """The rows that have a vector and are not held out."""
+    """Keep the rows that have a vector and are not held out."""
     return finite_rows(embeddings.filter(pa.array(~heldout_mask(embeddings, seed, holdout_fraction))))
 
 
 def sample_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> Sample:
-    """A shard's part of a sample, with the columns of ``FITTED_BY``, target language and vector."""
+    """Make a shard's part of a sample. It takes the columns of ``FITTED_BY``, target language and vector."""
     rows, table = fitting_rows(embeddings, design, means)
     return Sample(
         rows,
@@ -171,7 +171,7 @@ def sample_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> S
 
 
 def fitting_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> tuple[ShardRows, pa.Table]:
-    """The rows of a shard that are in the sample, and their part of the table."""
+    """Select a shard's rows in the sample, and their part of the table."""
     weights = design.weights_of(embeddings)
     kept = weights > 0
     table = embeddings.filter(pa.array(kept))
@@ -179,7 +179,7 @@ def fitting_rows(embeddings: pa.Table, design: Design, means: LanguageMeans) -> 
 
 
 def by_group(rows: pa.Table, values: Mapping[Group, float]) -> NDArray[np.float64]:
-    """The value of each row's role and language, shape (n,)."""
+    """Look up the value of each row's role and language, shape (n,)."""
     found = np.empty(rows.num_rows)
     roles, langs = (np.array(rows[name].to_pylist(), dtype=np.str_) for name in ("role", "lang"))
     for role in np.unique(roles):

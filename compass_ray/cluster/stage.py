@@ -36,7 +36,7 @@ SWEEP = "sweep"
 
 
 def frozen_codebook(config: ClusterConfig, space: Mapping[str, str]) -> Artifact | None:
-    """The codebook that the config names, or None if one is to be fitted.
+    """Open the codebook that the config names. None if one is to be fitted.
 
     Raises
     ------
@@ -70,7 +70,7 @@ class CodebookSpec:
         return design_sample(groups, rows, self.seed, self.holdout_fraction)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the codebook's content, beside the embeddings."""
+        """List what decides the codebook's content, beside the embeddings."""
         unread = {"kmeans": ["hdbscan"], "hdbscan": ["n_clusters", "sweep", "max_iterations", "tol", "fit_rows"]}
         left_out = [*unread[self.config.method], *([] if self.sweeps else ["sweep"])]
         return {
@@ -137,7 +137,10 @@ def _task_gpus(device: Device) -> float:
 def _make_codebook(
     missing: list[str], embeddings: Artifact, target: Artifact, fitting: CodebookSpec
 ) -> Iterator[Receipt]:
-    """The means first, if there are to be any; an interrupted fit computes them again, to the same bits."""
+    """Write the missing tables, first the means if there are to be any.
+
+    An interrupted fit computes the means again, to the same bits.
+    """
     means = centering.LanguageMeans({})
     if fitting.space["center"] == "language":
         keys = list(embeddings.manifest().receipts)
@@ -281,7 +284,10 @@ def _assign_shard(key: str, embeddings: Artifact, codebook: Codebook, target: Ar
 def _assigned(
     embeddings: pa.Table, codebook: Codebook, device: Device
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float16]]:
-    """The cluster of each row, the cosine with its centroid, and of usage rows the cosines with all centroids."""
+    """Find the cluster of each row and the cosine with its centroid.
+
+    For usage rows the cosines with all centroids come third.
+    """
     x = codebook.means.unit_rows(embeddings)
     labels, similarity = nearest_on(device)(x, codebook.centroids)
     is_usage = _usage(embeddings)

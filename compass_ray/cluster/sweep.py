@@ -51,13 +51,13 @@ def starts(sample: Sample, n_clusters: int, seed: int) -> NDArray[np.float32]:
 
 
 def _single_group(sample: Sample) -> Broadcast:
-    """What calls the one row group of this process."""
+    """Make what calls the one row group of this process."""
     group = RowGroup([sample.rows])
     return lambda method, *args: [getattr(group, method)(*args)]
 
 
 def usable(clusters: Sequence[int], found: int, rows: int) -> list[int]:
-    """The numbers that the sample can bear.
+    """Keep the numbers that the sample can bear.
 
     Raises
     ------
@@ -115,13 +115,13 @@ def sweep_row(sample: Sample, centers: Sequence[NDArray[np.float32]], n_clusters
 def _documents(
     sample: Sample, mine: NDArray[np.bool_], labels: NDArray[np.int32], n_clusters: int
 ) -> NDArray[np.int64]:
-    """Some rows by cluster, as many as they stand for in the sample, shape (n_clusters,)."""
+    """Count by cluster the documents that some sampled rows stand for, shape (n_clusters,)."""
     counts = np.bincount(labels[mine], weights=1 / sample.inclusion[mine], minlength=n_clusters)
     return np.rint(counts).astype(np.int64)
 
 
 def choose(rows: Sequence[SweepRow]) -> tuple[int, str]:
-    """The number of clusters, and why, in one line.
+    """Choose the number of clusters, and say why in one line.
 
     With usage the smallest number whose gain lies within one standard error of the best (the rule of Breiman et al.,
     1984, for the size of a tree): what more clusters add could be chance. Without usage the best product of silhouette
@@ -145,7 +145,7 @@ def choose(rows: Sequence[SweepRow]) -> tuple[int, str]:
 
 
 def to_table(rows: Sequence[SweepRow]) -> pa.Table:
-    """The sweep as a table, by number of clusters."""
+    """Put the sweep in a table, by number of clusters."""
     columns: dict[str, list[Any]] = {}
     for row in sorted(rows, key=lambda row: row.n_clusters):
         for name, value in asdict(row).items():

@@ -62,7 +62,7 @@ class Novelty:
 
 
 def shift(reference: Counts, window: Counts, rng: np.random.Generator) -> Shift:
-    """The divergence of two usages, from a sample of each.
+    """Estimate the divergence of two usages, from a sample of each.
 
     The test permutes documents between the two: given all documents, the window of one usage is a draw without
     replacement (multivariate hypergeometric), so its level is exact if documents came one by one. The
@@ -112,7 +112,7 @@ def shift(reference: Counts, window: Counts, rng: np.random.Generator) -> Shift:
 
 
 def _first_step(rising: Vector, value: float) -> float:
-    """The first step at which a value is reached: samples that share no cluster are so at many steps."""
+    """Find the first step at which a value is reached. Samples that share no cluster reach it at many steps."""
     reached = int(np.argmax(rising >= value - 1e-9)) if rising[-1] >= value - 1e-9 else len(rising)
     if reached in (0, len(rising)):
         return float(_STEPS[min(reached, len(_STEPS) - 1)])

@@ -90,7 +90,7 @@ def judge(
     seed: int,
     separations: Mapping[tuple[str, datetime | None], Separation] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """What became of usage, by target language.
+    """Judge what became of usage, by target language.
 
     Parameters
     ----------
@@ -235,7 +235,10 @@ def _rounded(value: Shift | Novelty | Separation | None) -> dict[str, float] | N
 
 
 def _clusters(window: Judged, rows: pa.Table, reference: Reference) -> list[dict[str, Any]]:
-    """The clusters that make the most of the divergence, largest first, each with a document of the window."""
+    """List the clusters that make the most of the divergence.
+
+    Largest come first, each with a document of the window.
+    """
     exemplars = dict(zip(rows["cluster"].to_pylist(), rows["exemplar"].to_pylist(), strict=True))
     labels = {**reference.labels, len(reference.counts) - 1: "far from every cluster"}
     before, now = reference.counts / reference.counts.sum(), window.counts / window.counts.sum()

@@ -97,7 +97,7 @@ def _folds(x: Matrix, number: NDArray[np.int64]) -> list[_Fold]:
 
 
 def _auc(folds: Sequence[_Fold], new: Flags) -> Matrix:
-    """The AUC of each column of labels, shape (n, k): pairs within a fold, over all folds."""
+    """Compute the AUC of each column of labels, shape (n, k). Pairs lie within a fold, and count over all folds."""
     right, pairs = np.zeros(new.shape[1]), np.zeros(new.shape[1])
     for fold in folds:
         scores, labels = fold.weights @ new[fold.kept].astype(np.float64), new[~fold.kept]
@@ -119,7 +119,7 @@ def _p_value(null: Matrix, found: float) -> float:
 
 
 def _delong(folds: Sequence[_Fold], new: Flags) -> float:
-    """The standard error of an AUC over folds (DeLong, DeLong & Clarke-Pearson, 1988)."""
+    """Compute the standard error of an AUC over folds (DeLong, DeLong & Clarke-Pearson, 1988)."""
     variance = pairs = 0.0
     for fold in folds:
         scores, labels = fold.weights @ new[fold.kept].astype(np.float64), new[~fold.kept]

@@ -134,12 +134,12 @@ def compare_usage(
 
 
 def _rate(documents: int, limit: int) -> float:
-    """The share of documents to draw so that almost never fewer than ``limit`` of them come."""
+    """Compute the share of documents to draw. With it almost never fewer than ``limit`` of them come."""
     return min(1.0, (limit + 6 * float(np.sqrt(limit))) / max(documents, 1))
 
 
 def _split(key: str, parts: int, job: _Job) -> list[pa.Table]:
-    """What a shard holds of each part's languages."""
+    """Read what a shard holds of each part's languages."""
     set_threads(1)
     rows = job.embeddings.read(key, ["doc_id", "role", "target_lang", "vector"])
     starts = pa.nulls(rows.num_rows, records.WINDOW.field("start").type)
@@ -162,7 +162,10 @@ def _draws(rows: pa.Table, seed: int) -> NDArray[np.float64]:
 
 
 def _sample(rows: pa.Table, limit: int, seed: int) -> pa.Table:
-    """The documents that are drawn first, in that order: the same however they were spread over shards."""
+    """Take the documents that are drawn first, in that order.
+
+    They are the same however they were spread over shards.
+    """
     return rows.take(pa.array(np.argsort(_draws(rows, seed), kind="stable")[:limit]))
 
 

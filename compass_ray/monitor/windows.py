@@ -93,7 +93,7 @@ def shard_windows(
 
 
 def merge(windows: Iterable[pa.Table]) -> pa.Table:
-    """The sum of window tables: the same whatever their order and grouping."""
+    """Add up window tables. The sum is the same whatever their order and grouping."""
     rows = pa.concat_tables([table.select(records.WINDOW.names).cast(records.WINDOW) for table in windows])
     rows = rows.sort_by([("similarity", "descending"), ("exemplar", "ascending")])
     nearest = [("documents", "sum"), ("similarity", "first"), ("exemplar", "first")]

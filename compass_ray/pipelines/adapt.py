@@ -150,7 +150,9 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
 
 
 def preflight(config: RunConfig, display: Display | None = None) -> list[dict[str, Any]]:
-    """What one worker's memory will hold, from the base's config alone: rows of ``what`` and ``bytes``, the total last.
+    """Estimate what one worker's memory will hold, from the base's config alone.
+
+    Rows have ``what`` and ``bytes``; the total comes last.
 
     Parameters
     ----------
@@ -176,7 +178,7 @@ def preflight(config: RunConfig, display: Display | None = None) -> list[dict[st
 
 
 def adapted_run(config: RunConfig) -> AdaptedRun:
-    """A handle on what :func:`train_adapters` has written, or will write, for a config."""
+    """Make a handle on what :func:`train_adapters` has written, or will write, for a config."""
     return AdaptedRun(storage.join(storage.absolute(config.output), "runs", config.name))
 
 
@@ -226,7 +228,10 @@ def _heldout_usage(trained_on: TrainingData, session: Session) -> Artifact | Non
 def reference_files(
     config: RunConfig, trained_on: TrainingData, tokens: Artifact, vectors: Artifact | None, lang: str
 ) -> dict[str, bytes]:
-    """What later updates compare with: held-out ids, replay rows, and what a curation run knows of usage."""
+    """Gather the files that later updates compare with.
+
+    These are held-out ids, replay rows, and what a curation run knows of usage.
+    """
     documents = tokens.read(data.key_of(lang, data.DOCUMENTS), ["doc_id", "part"])
     heldout = [part == data.HELDOUT for part in documents["part"].to_pylist()]
     replay = tokens.read(data.key_of(lang, data.REPLAY))
@@ -253,7 +258,7 @@ def reference_files(
 
 
 def _section(config: RunConfig) -> AdaptConfig:
-    """The section, its paths made absolute: workers run in folders of their own."""
+    """Read the section and make its paths absolute. Workers run in folders of their own."""
     section = config.adapt
     if section is None:
         raise ConfigError("adapt: this command needs the section; give at least adapt.base")
@@ -272,7 +277,10 @@ def _check_packages() -> None:
 
 
 def _check_room(section: AdaptConfig, session: Session) -> None:
-    """A cluster too small for one worker group is found out before anything is read."""
+    """Check that the cluster is large enough for one worker group.
+
+    One too small is found out before anything is read.
+    """
     from compass_ray.adapt.training.trainer import group_count
 
     session.connect()
@@ -289,7 +297,10 @@ def _chat_template(section: AdaptConfig) -> str | None:
 
 
 def _pad_token(tokenizer: Any) -> int:
-    """Padding is never predicted and never seen, so any token does where there is none for it."""
+    """Choose the token for padding.
+
+    Padding is never predicted and never seen, so any token does where there is none for it.
+    """
     found = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None]
     return int(found[0]) if found else 0
 

@@ -64,7 +64,7 @@ class AdaptedRun:
         return self._table(lang, "scores")
 
     def score_lines(self, lang: str) -> list[ScoreLine]:
-        """The same for people."""
+        """Turn what :meth:`scores` reads into lines for people."""
         return score_lines(self.scores(lang).to_pylist())
 
     def curve(self, lang: str) -> pa.Table:

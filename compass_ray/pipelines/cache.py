@@ -90,7 +90,7 @@ def remove(artifact: Cached) -> None:
 
 
 def _used(output: str) -> defaultdict[str, set[str]]:
-    """Runs by the artifacts that they use."""
+    """List the runs that use each artifact."""
     used: defaultdict[str, set[str]] = defaultdict(set)
     root = storage.join(output, "runs")
     for name in ("run.json", "adapt.json", "monitor/drift.json"):

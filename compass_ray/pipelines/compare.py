@@ -76,7 +76,7 @@ def compare(config: RunConfig, strategies: Sequence[str], display: Display | Non
 
 
 def compared(strategy: str, sampled: Artifact, record: StageRecord) -> list[Compared]:
-    """What a sample artifact holds for each target language."""
+    """Sum up what a sample artifact holds for each target language."""
     drawn = sampled.read(DRAW)
     rows = []
     for target_lang, body in certificate(sampled).items():
@@ -96,7 +96,7 @@ def label(strategy: str, encoder: str) -> str:
 
 
 def with_strategy(config: SampleConfig, strategy: str) -> SampleConfig:
-    """The same problem for another strategy; ``all`` takes no budget, and not every draw a temperature.
+    """Set another strategy for the same problem. ``all`` takes no budget, and not every draw a temperature.
 
     Raises
     ------

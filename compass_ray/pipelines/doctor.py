@@ -126,7 +126,7 @@ def _actors(config: RunConfig) -> Iterator[Check]:
 
 
 def _output(url: str, connected: bool) -> Iterator[Check]:
-    """Writes, reads back and deletes, so that a store that only lists, or a full disk, is found out."""
+    """Write a file, read it back and delete it. So a store that only lists, or a full disk, is found out."""
     with storage.probe(url) as written:
         if connected:
             yield from _unseen("output", [written])
@@ -134,7 +134,7 @@ def _output(url: str, connected: bool) -> Iterator[Check]:
 
 
 def _sources(config: RunConfig, connected: bool) -> list[Check]:
-    """Sources, new usage and evaluations."""
+    """Check sources, new usage and evaluations."""
     read: list[tuple[str, str, FilesConfig, str]] = [
         (f"source {name}", name, source, "sources") for name, source in config.sources.items()
     ]

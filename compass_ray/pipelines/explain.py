@@ -72,7 +72,7 @@ class SameText:
 
 
 def open_run(path: str) -> CurationRun:
-    """A run that somebody else has finished."""
+    """Open a run that somebody else has finished."""
     return CurationRun(storage.absolute(path))
 
 
@@ -165,7 +165,7 @@ class _Made:
         return cls(ingested, embedded, assigned, near_usage, record["codebook"], drawing)
 
     def explain(self, places: list[Place]) -> list[Explanation]:
-        """What became of documents with one text, which lie in one shard."""
+        """Explain what became of documents with one text. They lie in one shard."""
         key, wanted = places[0].key, [place.doc_id for place in places]
         documents = _with_ids(self.documents.read(key), wanted)
         same = self.assignments.read(key, _COLUMNS)
@@ -213,7 +213,7 @@ def _explanation(
 
 
 def _text(row: Mapping[str, Any]) -> str:
-    """What is embedded of a document, or the start of it if it is a reject that kept it."""
+    """Take what is embedded of a document. Of a reject that kept its start, take that."""
     text = row["text"] if row["text"] is not None else row["reject"]["raw"].decode(errors="ignore")
     return str(text)
 

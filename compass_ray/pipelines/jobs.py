@@ -94,7 +94,7 @@ def submit(
 
 
 def _below(folder: Path, name: str, what: str) -> str:
-    """The name of a file relative to the folder that is uploaded."""
+    """Make a file's name relative to the folder that is uploaded."""
     path = Path(name).resolve()
     if not path.is_file():
         raise ConfigError(f"{what} {name}: no such file")

@@ -173,7 +173,7 @@ def _valid(text: str) -> str:
 
 
 def _needle(text: str) -> bytes:
-    """A text as the quarantine writes the fields of a row."""
+    """Write a text as the quarantine writes the fields of a row."""
     written = json.dumps(text, ensure_ascii=False).encode()
     return written if len(written) <= _NEEDLE_BYTES else written[:_NEEDLE_BYTES]
 
@@ -193,7 +193,7 @@ def _files_of(documents: Artifact, source: str) -> list[str]:
 
 
 def _format_of(documents: Artifact, source: str, uri: str) -> str | None:
-    """The format of a file; None where the artifact does not say, as after ``ingest.minhash``."""
+    """Look up the format of a file. None where the artifact does not say, as after ``ingest.minhash``."""
     files = documents.identity.get("sources", {}).get(source, {}).get("files", [])
     formats: dict[str, str] = {name: kind for name, kind, _ in files}
     return formats.get(uri)

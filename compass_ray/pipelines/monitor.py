@@ -107,7 +107,10 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
 
 
 def _judged_over(windows: pa.Table, usage: ReferenceUsage, known: list[ReferenceUsage]) -> pa.Table:
-    """The windows of those whose reference usage lies over this codebook; the first takes those that have none."""
+    """Keep windows of languages whose reference usage lies over this codebook.
+
+    The first takes those that have none.
+    """
     langs = {lang for each in known for lang in each.references}
     mine = pc.is_in(windows["target_lang"], pa.array(sorted(usage.references), pa.string()))
     if usage is known[0]:

@@ -265,7 +265,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def predict(config: RunConfig, surveys: Sequence[Survey], n_shards: int, cpus: int, costs: Costs) -> list[Prediction]:
-    """What each stage of curation will take on so many CPUs of this kind."""
+    """Predict what each curation stage takes on so many CPUs of this kind."""
     rows = sum(one.documents for one in surveys)
     read = sum(one.rows * one.row_seconds for one in surveys)
     weight = sum(one.weight for one in surveys)

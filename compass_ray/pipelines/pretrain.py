@@ -162,7 +162,7 @@ def _sample(gathered: Artifact) -> Iterator[str]:
 
 
 def _as_adapt(recipe: BaseRecipe, folder: Path) -> AdaptConfig:
-    """The recipe as what tokenising needs to know."""
+    """Turn the recipe into what tokenising needs to know."""
     return AdaptConfig(
         base=str(folder),
         max_length=recipe.max_length,

@@ -97,10 +97,10 @@ def write_quarantine(folder: str, quarantined: Artifact) -> None:
 
 
 def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
-    """What became of every row that was read, by source, which files were not read, and how delimited ones were.
+    """Write what became of every row that was read, by source.
 
-    Contaminated rows are counted by evaluation file too. Rows of files that could not be read are ``estimated`` where
-    nobody could count them.
+    It also says which files were not read, and how delimited ones were. Contaminated rows are counted by evaluation
+    file too. Rows of files that could not be read are ``estimated`` where nobody could count them.
     """
     counts = row_counts(manifest)
     estimated = estimated_rows(manifest, counts, planned.sizes)
@@ -166,7 +166,7 @@ def write_run(
 
 
 def unmet(gaps: pa.Table) -> pa.Table:
-    """What usage asks for and the pool lacks, schema UNMET: by target language, most first."""
+    """List what usage asks for and the pool lacks, schema UNMET. Rows are by target language, most first."""
     found = gaps.filter(pc.greater(gaps["unmet"], 0))
     order = [("target_lang", "ascending"), ("unmet", "descending"), ("cluster", "ascending")]
     return found.select(records.UNMET.names).sort_by(order).cast(records.UNMET)
@@ -246,7 +246,7 @@ _COLUMNS = """\
 
 
 def _card(rows: dict[str, int], languages: Mapping[str, Mapping[str, int]], config: RunConfig) -> str:
-    """The dataset card: its header tells ``datasets.load_dataset`` where each language is."""
+    """Write the dataset card. Its header tells ``datasets.load_dataset`` where each language is."""
     configs = "".join(
         f'- config_name: "{target_lang}"\n  data_files:\n  - split: train\n    path: "{target_lang}/train-*.parquet"\n'
         for target_lang in rows
@@ -267,7 +267,7 @@ def _card(rows: dict[str, int], languages: Mapping[str, Mapping[str, int]], conf
 
 
 def _numerics(config: RunConfig) -> dict[str, Any]:
-    """What the guarantee of equal bytes rests on."""
+    """List what the guarantee of equal bytes rests on."""
     blas: dict[str, Any] = dict(_blas())
     return {
         "device": config.embed.device,

@@ -45,7 +45,7 @@ class ReferenceUsage:
 
 
 def reference_usage(config: RunConfig, asked: str, session: Session) -> list[ReferenceUsage]:
-    """What ``monitor.reference`` means: one for each codebook.
+    """Read what ``monitor.reference`` means: one for each codebook.
 
     Codebooks that a registry keeps come into the cache, where the tasks of all machines find them.
 

@@ -41,7 +41,7 @@ def list_adapters(url: str) -> list[dict[str, Any]]:
 
 
 def show_adapter(url: str, ref: str) -> dict[str, Any]:
-    """The lineage of one adapter, ``[BASE/]LANG[@REF]``, with its folder and aliases."""
+    """Read the lineage of one adapter, ``[BASE/]LANG[@REF]``, with its folder and aliases."""
     version = Registry(url).open(ref)
     return {"url": version.url, "aliases": list(version.aliases), **asdict(version.lineage)}
 

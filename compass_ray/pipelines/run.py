@@ -84,7 +84,7 @@ class CurationRun:
         return body
 
     def artifacts(self, *stages: str) -> list[Artifact]:
-        """The outputs of some stages, in the cache beside the run's folder.
+        """Open the outputs of some stages, in the cache beside the run's folder.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class CurationRun:
         return sorted(self.certificate)
 
     def selection(self, lang: str) -> ray.data.Dataset:
-        """The selected documents of one target language as a Ray Dataset.
+        """Read the selected documents of one target language as a Ray Dataset.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class CurationRun:
 
 
 def run_of(config: RunConfig) -> CurationRun:
-    """The run that a config names, finished or not."""
+    """Locate the run that a config names, finished or not."""
     return CurationRun(storage.join(storage.absolute(config.output), "runs", config.name))
 
 

@@ -181,7 +181,7 @@ def _replace(folder: Path, made: Path, aside: Path) -> None:
 
 
 def _training_texts(recipe: EncoderRecipe) -> tuple[pa.Table, list[str]]:
-    """The texts to train on, and their languages."""
+    """Read the texts to train on, and their languages."""
     texts = read_parallel(recipe.corpora)
     langs = texts["lang"].to_pylist()
     tags = {lang: canonical_language(lang) for lang in dict.fromkeys(langs)}
@@ -261,7 +261,7 @@ def _digest(settings: Any, texts: pa.Table) -> str:
 def _tokenised(
     texts: pa.Table, config: EncoderTraining, parts: Path, display: Display
 ) -> tuple[Any, TokenBags, NDArray[np.int64]]:
-    """The tokenizer, all texts as bags, and the number of each of its groups in the table."""
+    """Make the tokenizer, and bags of all texts. Third comes the number of each of their groups in the table."""
     from tokenizers import Tokenizer
 
     from compass_ray.embed.training.tokenizer import token_ids, train_tokenizer

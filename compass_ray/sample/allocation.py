@@ -14,7 +14,7 @@ _NUMPY_POPULATION = 10**9
 
 
 def kl_quotas(usage: Vector, present: Vector, capacity: Counts, budget: int) -> Counts:
-    r"""The integers that bring ``present + quotas`` closest to ``usage``.
+    r"""Compute the integers that bring ``present + quotas`` closest to ``usage``.
 
     Minimises :math:`\mathrm{KL}(p \,\|\, (n+q)/(N+B))` over integers with :math:`0 \le q \le c` and
     :math:`\sum q = B`. The objective is separable and concave in each q, so the exact optimum takes the
@@ -49,7 +49,7 @@ def kl_quotas(usage: Vector, present: Vector, capacity: Counts, budget: int) -> 
 
 
 def _kl_optimum(usage: Vector, n: Vector, capacity: Counts, budget: int) -> Counts:
-    """The exact optimum where all usage and capacity are positive and the budget is below the total capacity."""
+    """Find the exact optimum. All usage and capacity must be positive, and the budget below the total capacity."""
 
     def taken(theta: float) -> Counts:
         with np.errstate(over="ignore", divide="ignore"):
@@ -137,7 +137,7 @@ def _fill(weights: Vector, capacity: Counts, budget: int) -> Counts:
 
 
 def hypergeometric_quotas(capacity: Counts, budget: int, rng: np.random.Generator, draws: int) -> Counts:
-    """Counts of ``draws`` uniform samples of ``budget`` documents, shape (draws, n).
+    """Draw counts of ``draws`` uniform samples of ``budget`` documents, shape (draws, n).
 
     Above 10^9 documents, where NumPy's sampler ends, samples are multinomial (with replacement), cut to the
     capacities and topped up; the two differ by less than one document in a thousand at budgets below 10^6.

@@ -16,7 +16,7 @@ from compass_ray.sample.shard import Positions, Shard
 
 
 def candidates(shard: Shard, requests: pa.Table, scorer: Scorer, known: Mapping[str, Any], unit: Unit) -> pa.Table:
-    """The best documents of a shard for every cell: never more than are asked for.
+    """Find the best documents of a shard for every cell. They are never more than are asked for.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def candidates(shard: Shard, requests: pa.Table, scorer: Scorer, known: Mapping[
 
 
 def _without_keys(shard: Shard, positions: Positions, target_lang: str) -> pa.Table:
-    """The rows as candidates whose keys are null still: scorers look only at rows that a cell asks for."""
+    """Turn the rows into candidates whose keys are null still. Scorers look only at rows that a cell asks for."""
     rows = shard.assignments.take(pa.array(positions))
     count = rows.num_rows
     columns = {

@@ -150,12 +150,12 @@ class CellDraw:
         return None if self._short else {names[i]: int(accepted[i]) for i in short}
 
     def accepted(self) -> pa.Table:
-        """The candidates that are neither passed over nor drawn already, schema CANDIDATE."""
+        """List the candidates neither passed over nor drawn already, schema CANDIDATE."""
         rows = self._rows.filter(self._rows["duplicate_of"].is_null()).drop_columns(["duplicate_of"])
         return rows.filter(pa.array(~self._is_kept(rows)))
 
     def drawn(self) -> pa.Table:
-        """The rows that fill the quotas, schema CANDIDATE and ``tier``."""
+        """Select the rows that fill the quotas, schema CANDIDATE and ``tier``."""
         rows, quotas = self.accepted(), self._table(self._wanted)
         drawn = fill_tokens(rows, quotas) if self._unit == "tokens" else keep_best(rows, quotas)
         return drawn.append_column("tier", pa.array(self._tiers(drawn), pa.int64()))

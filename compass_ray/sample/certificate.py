@@ -111,7 +111,7 @@ def reduction(heldout: HeldOut, one: NDArray[Any], other: NDArray[Any], rng: np.
 
 
 def _estimate(heldout: HeldOut, statistic: Statistic, like: Sequence[Vector], rng: np.random.Generator) -> Estimate:
-    """What a statistic of usage is, given a sample of it.
+    """Estimate a statistic of usage, given a sample of it.
 
     By how much samples of this size miss it is found by a parametric bootstrap from a usage whose statistic is known
     (Davison & Hinkley, 1997). Which usage is the question where documents are few: clusters without any may be rare,
@@ -171,7 +171,7 @@ def _bias(heldout: HeldOut, statistic: Statistic, rng: np.random.Generator) -> f
 def random_divergence(
     heldout: HeldOut, current: Counts, capacity: Counts, budget: int, rng: np.random.Generator
 ) -> Estimate:
-    """What a random selection of the same budget would reach: mean and 95 % range of 200 draws."""
+    """Estimate what a random selection of the same budget would reach. It is the mean and 95 % range of 200 draws."""
     expected = current + budget * capacity / capacity.sum()
     bias = _bias(heldout, lambda usage: jsd(usage, expected / expected.sum()), rng)
     plugin = jsd(heldout.shares, _at_random(current, capacity, budget, rng))
@@ -205,7 +205,7 @@ def over_random(
 def certify(
     heldout: HeldOut, current: Counts, selected: Counts, capacity: Counts, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """The certificate of one target language as plain JSON.
+    """Make the certificate of one target language as plain JSON.
 
     All arrays have shape (n_bins,): clusters, then the outlier bin. ``before`` and ``reduction`` (before to after) are
     null without current data, and all estimates are null with fewer than :data:`FEWEST_HELDOUT` held-out documents,

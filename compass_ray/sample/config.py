@@ -193,7 +193,7 @@ class SampleConfig(Config):
         return self
 
     def _language_fractions(self) -> list[str]:
-        """What is wrong with the bounds on languages."""
+        """List what is wrong with the bounds on languages."""
         problems = []
         for name in ("max_language_fraction", "min_language_fraction"):
             if not all(0 < fraction <= 1 for fraction in _fractions(getattr(self, name)).values()):
@@ -260,12 +260,15 @@ class SampleConfig(Config):
             )
 
     def cap_of(self, lang: str) -> float:
-        """The largest share of the budget that a pool language may take."""
+        """Find the largest share of the budget a pool language may take."""
         caps = _fractions(self.max_language_fraction)
         return caps.get(lang, caps.get("", 1.0))
 
     def floor_of(self, lang: str, target_lang: str) -> float:
-        """The share of the budget that a pool language should have at least, in a selection for ``target_lang``."""
+        """Find the share of the budget a pool language should have at least.
+
+        It holds in a selection for ``target_lang``.
+        """
         floors = _fractions(self.min_language_fraction)
         return floors.get(lang, floors.get("", 0.0) if lang == target_lang else 0.0)
 

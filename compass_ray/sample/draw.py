@@ -24,7 +24,7 @@ Unit = Literal["documents", "tokens"]
 
 
 def quota_table(target_lang: str, languages: Sequence[str], quotas: NDArray[np.int64]) -> pa.Table:
-    """The cells with a quota above zero.
+    """List the cells with a quota above zero.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Cells:
         self._sorted = names[self._order]
 
     def of(self, rows: pa.Table) -> NDArray[np.int64]:
-        """Number of each row's cell, -1 where no quota asks for it, shape (n,)."""
+        """Find the number of each row's cell, shape (n,). It is -1 where no quota asks for the row."""
         if not len(self._sorted):
             return np.full(rows.num_rows, -1, dtype=np.int64)
         target_lang, cluster, lang = self._codes(rows)
@@ -98,7 +98,7 @@ def _code(column: Any, values: Any) -> NDArray[np.int64]:
 
 
 def keep_best(rows: pa.Table, quotas: pa.Table, unit: Unit = "documents") -> pa.Table:
-    """The rows with the highest keys in each cell, up to its quota; ordered by cell, best first.
+    """Keep each cell's rows of highest keys, up to its quota. They are ordered by cell, best first.
 
     In tokens, a cell's rows are kept in order up to and with the first that passes the quota: a merge with other
     rows may move that boundary forward only, so merging stays exact.
@@ -119,10 +119,10 @@ def keep_best(rows: pa.Table, quotas: pa.Table, unit: Unit = "documents") -> pa.
 
 
 def fill_tokens(rows: pa.Table, quotas: pa.Table) -> pa.Table:
-    """The rows that quotas in tokens are spent on, cell by cell in key order until the next row would pass.
+    """Take the rows that quotas in tokens are spent on.
 
-    What a cell leaves over goes to the next cell, so that all cells together lose less than one document. A cell may
-    so hold a document more than its quota.
+    This goes cell by cell, in key order, until the next row would pass. What a cell leaves over goes to the next cell,
+    so that all cells together lose less than one document. A cell may so hold a document more than its quota.
     """
     cells = Cells(quotas)
     ranked, cell = _ranked(rows, cells)
@@ -162,7 +162,7 @@ def in_rank_order(drawn: pa.Table) -> NDArray[np.int64]:
 
 
 def ranks(drawn: pa.Table) -> pa.Table:
-    """Number one target language's drawn documents from 1 within their cluster: ``rank`` in place of ``tier``."""
+    """Rank one target language's drawn documents from 1 within their cluster. ``rank`` comes in place of ``tier``."""
     ordered = drawn.take(pa.array(in_rank_order(drawn)))
     position = rank_in_run(ordered["cluster"].to_numpy())
     return ordered.drop_columns(["tier"]).append_column("rank", pa.array(position + 1))
@@ -182,7 +182,7 @@ def _run_start(sorted_groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def sum_in_run(sorted_groups: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Running sums that begin anew with each run."""
+    """Compute running sums that begin anew with each run."""
     total = np.r_[0, np.cumsum(values)]
     sums: NDArray[np.int64] = total[1:] - total[_run_start(sorted_groups)]
     return sums

@@ -100,6 +100,6 @@ def _near_usage_of_shard(
 
 
 def _rows(key: str, role: str, documents: Artifact, embeddings: Artifact) -> tuple[pa.Table, pa.Table]:
-    """A shard's documents of a role, and the vectors of all."""
+    """Read a shard's documents of a role, and the vectors of all."""
     rows = records.documents_only(documents.read(key, ["doc_id", "role", "target_lang", "text", "reject"]))
     return rows.filter(pc.equal(rows["role"], role)), embeddings.read(key, ["doc_id", "vector"])

@@ -38,7 +38,7 @@ class ClusterName:
 
 
 def nearest_documents(assignments: pa.Table, shard: int, seed: int, holdout_fraction: float) -> pa.Table:
-    """The documents of a shard nearest to their centroid, for each cluster, role and language.
+    """Find a shard's documents nearest to their centroid. They are found for each cluster, role and language.
 
     Outliers and held-out rows never enter. At most ``DOCUMENTS_PER_CLUSTER`` a group.
     """

@@ -78,7 +78,7 @@ def gap_table(
     drawn: NDArray[np.int64],
     balance: Mapping[str, NDArray[np.int64]],
 ) -> pa.Table:
-    """The gaps of one target language, labels not yet filled in: largest deficit first.
+    """List the gaps of one target language, largest deficit first. Labels are not yet filled in.
 
     Parameters
     ----------

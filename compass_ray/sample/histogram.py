@@ -162,7 +162,7 @@ def _units(documents: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def merge(histograms: Iterable[pa.Table]) -> pa.Table:
-    """The sum of histograms: the same whatever their order and grouping."""
+    """Add up histograms. The sum is the same whatever their order and grouping."""
     rows = pa.concat_tables([table.select(records.HISTOGRAM.names).cast(records.HISTOGRAM) for table in histograms])
     total = rows.group_by(_KEYS).aggregate([(name, "sum") for name in _COUNTS])
     total = total.rename_columns({f"{name}_sum": name for name in _COUNTS})

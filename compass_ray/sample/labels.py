@@ -44,7 +44,7 @@ _ENDS_IN_A_LEADING_VOWEL = regex.compile(r"\p{Logical_Order_Exception}$")
 
 @cache
 def function_words(lang: str) -> frozenset[str]:
-    """What tells no topic in a language, from stopwords-iso; nothing where it has no list.
+    """Look up the words that tell no topic in a language. They are from stopwords-iso; none where it has no list.
 
     >>> "the" in function_words("en"), "ang" in function_words("fil")
     (True, True)
@@ -55,7 +55,7 @@ def function_words(lang: str) -> frozenset[str]:
 
 @cache
 def _pieces_of_function_words(lang: str) -> frozenset[str]:
-    """Function words of a script without spaces, and what n-grams would cut out of them."""
+    """List function words of a script without spaces. What n-grams would cut out of them is in too."""
     unspaced = [word for word in function_words(lang) if _UNSPACED_RUN.match(word)]
     return frozenset(piece for word in unspaced for piece in [word, *_ngrams(word, len(word))])
 
@@ -97,7 +97,7 @@ def _ngrams(text: str, longest: int) -> Iterator[str]:
 
 
 def class_terms(documents: Mapping[int, Sequence[str]], lang: str = "", count: int = TERMS) -> dict[int, list[str]]:
-    """The most telling terms of each class.
+    """Find the most telling terms of each class.
 
     Parameters
     ----------
@@ -144,7 +144,10 @@ def _whole(terms: Sequence[str], spread: Mapping[str, int]) -> list[str]:
 
 
 def _without_parts(ranked: Sequence[str], count: int) -> list[str]:
-    """The first terms that neither hold, nor are part of, nor overlap one already chosen."""
+    """Choose the first terms that do not clash with one already chosen.
+
+    They neither hold, nor are part of, nor overlap it.
+    """
     chosen: list[str] = []
     for term in ranked:
         if len(chosen) == count:

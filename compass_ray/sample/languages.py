@@ -120,7 +120,9 @@ def _share(by_cluster: Counts, capacity: Counts, rules: LanguageRules) -> Counts
 
 
 def usable(capacity: Counts, in_cluster: float) -> Counts:
-    """The largest quota of each cluster that its languages can fill if none takes more than a fraction of it.
+    """Find the largest quota of each cluster that its languages can fill.
+
+    None of them may take more than a fraction of it.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ class Compared:
         return cls(records.ids_to_numpy(documents["doc_id"]), words, has_words, vectors)
 
     def units(self) -> NDArray[np.float32]:
-        """Unit vectors, shape (n, d); zero where there is no direction, so that no cosine is high."""
+        """Compute unit vectors, shape (n, d). They are zero where there is no direction, so that no cosine is high."""
         units = unit_rows(self.vectors)
         units[~self.vectors.any(axis=1)] = 0
         return units

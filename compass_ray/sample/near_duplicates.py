@@ -77,7 +77,7 @@ class Places:
 
 
 def group_codes(rows: pa.Table, sameness: Sameness) -> NDArray[np.int64]:
-    """Number the groups within which documents are compared, by row.
+    """Give each row the number of its group. Documents are compared within groups.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ def best_similarity(x: Rows, targets: Rows, method: Method) -> Rows:
 
 
 def nearest_rows(targets: Rows, x: Rows, ids: NDArray[np.uint8], k: int, method: Method) -> Neighbours:
-    """The ``k`` rows of ``x`` nearest to each target.
+    """Find the ``k`` rows of ``x`` nearest to each target.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _approximate(targets: Rows, x: Rows, ids: NDArray[np.uint8], k: int) -> Neig
 
 
 def merge_nearest(parts: Iterable[Neighbours], k: int) -> Neighbours:
-    """The ``k`` nearest of several: the same in any order and grouping of parts."""
+    """Keep the ``k`` nearest of several parts. They are the same in any order and grouping of parts."""
     listed = list(parts)
     similarity = np.concatenate([part.similarity for part in listed], axis=1)
     return _sorted(similarity, np.concatenate([part.ids for part in listed], axis=1), k)
@@ -144,7 +144,7 @@ def round_robin(neighbours: Neighbours, count: int) -> NDArray[np.uint8]:
 
 
 def _index(x: Rows) -> Any:
-    """A graph over rows, built by one thread and so the same every time."""
+    """Build a graph over rows. One thread builds it, so it is the same every time."""
     try:
         import faiss
     except ImportError as exc:

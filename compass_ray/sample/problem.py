@@ -73,11 +73,11 @@ class Problem:
         return np.array([lang == self.target_lang for lang in self.languages], dtype=bool)
 
     def in_tokens(self) -> Problem:
-        """The same with current data and capacities in tokens; usage and held-out documents stay documents."""
+        """Copy the problem, with current data and capacities in tokens. Usage and held-out documents stay documents."""
         return replace(self, current=self.current_tokens, capacity=self.capacity_tokens)
 
     def with_capacity(self, capacity: NDArray[np.int64]) -> Problem:
-        """The same with less to draw from."""
+        """Copy the problem, with less to draw from."""
         return replace(self, capacity=capacity)
 
 

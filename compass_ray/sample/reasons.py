@@ -18,7 +18,7 @@ _SCORES = {
 
 
 def about(gap: Mapping[str, Any]) -> str:
-    """A cluster's label, and what usage and current data have of it: from a row of the gap table."""
+    """Write a cluster's label and what usage and current data have of it. All is from a row of the gap table."""
     current = "no current data" if gap["p_current"] is None else f"{gap['p_current']:.1%} of current"
     return f"cluster “{gap['label']}”: {gap['p_usage']:.1%} of usage, {current}"
 
@@ -82,13 +82,13 @@ def outranked(nearer: int | None, drawn: int, among: str, target_lang: str) -> s
 
 
 def outranked_by_score(drawn: int, lowest: float, strategy: str) -> str:
-    """The same where the document's own score is not kept."""
+    """Say why others were drawn and a document was not. Its own score is not kept."""
     score = _SCORES[strategy].format(lowest)
     return f"outranked: '{strategy}' drew {amount(drawn, 'documents')}, the last at {score}"
 
 
 def likeness(config: SampleConfig) -> str:
-    """What makes a row a near copy of usage."""
+    """Say what makes a row a near copy of usage."""
     if config.near_duplicates == "off":
         return "the same words"
     return f"the same words, or a cosine of {config.near_duplicate_similarity} and more"

@@ -88,7 +88,7 @@ class Sampler:
         return cluster_weights(pool, current)
 
     def _trained_on(self) -> pa.Table:
-        """The histogram, without current data if these will not be trained on."""
+        """Return the histogram, without current data if none will be trained on."""
         if self._config.with_current:
             return self._histogram
         return self._histogram.filter(pc.not_equal(self._histogram["role"], "current"))
@@ -100,7 +100,7 @@ class Sampler:
             self._own_soft_counts[target_lang] = self._own_soft_counts.get(target_lang, 0) + part
 
     def label_documents(self) -> pa.Table | None:
-        """The documents whose text is needed to name clusters."""
+        """Find the documents whose text is needed to name clusters."""
         if self._nearest is None:
             return None
         target_langs = sorted(
@@ -148,11 +148,14 @@ class Sampler:
             )
 
     def requests(self) -> pa.Table:
-        """The cells of all target languages that want candidates, and how many; schema QUOTA, empty if none do."""
+        """List the cells that want candidates, of all target languages, and how many.
+
+        The table has schema QUOTA, and is empty if none do.
+        """
         return pa.concat_tables([draw.requests() for draw in self._draws.values()])
 
     def next_pass(self) -> Pass | None:
-        """The pass over the shards that has to be made before documents have keys; None if none has."""
+        """Plan the pass over shards that is needed before documents have keys. None if none is."""
         questions = self._questions()
         for target_lang, question in questions.items():
             if target_lang not in self._known:
@@ -178,7 +181,7 @@ class Sampler:
             )
 
     def known(self) -> dict[str, Any]:
-        """What gives documents their keys, by target language."""
+        """Return what gives documents their keys, by target language."""
         return self._known
 
     def add_candidates(self, candidates: pa.Table) -> None:
@@ -207,7 +210,7 @@ class Sampler:
         return all(settled)
 
     def outcome(self) -> Outcome:
-        """What has been drawn, and the certificates.
+        """Collect what has been drawn, and the certificates.
 
         Raises
         ------
@@ -248,7 +251,7 @@ class Sampler:
         return gap_table(problem.in_tokens() if in_tokens else problem, draw.shares, quota, drawn, weighed)
 
     def _certify(self, target_lang: str, rows: pa.Table) -> dict[str, Any]:
-        """The certificate counts documents, whatever the budget counts: usage was sampled in documents."""
+        """Make the certificate. It counts documents, whatever the budget counts: usage was sampled in documents."""
         draw, problem = self._draws[target_lang], self._problems[target_lang]
         body = certify(
             HeldOut(problem.heldout, problem.heldout_effective),

@@ -38,7 +38,7 @@ class Scorer:
     """Keys of documents; the highest of a cell are drawn. This one gives every document the same chance."""
 
     def start(self, question: Question) -> Any:
-        """What is known before any pass."""
+        """Return what is known before any pass."""
         return None
 
     def missing(self, question: Question, known: Any) -> bool:
@@ -54,7 +54,7 @@ class Scorer:
         raise NotImplementedError
 
     def conclude(self, question: Question, known: Any, part: Any) -> Any:
-        """What is known after a pass whose merged part is ``part``."""
+        """Conclude what is known after a pass whose merged part is ``part``."""
         return part
 
     def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:

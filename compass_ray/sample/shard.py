@@ -43,13 +43,13 @@ class Shard:
         return np.flatnonzero(pool_mask(self.assignments))
 
     def usage(self, target_lang: str) -> Positions:
-        """A target language's usage documents that are neither held out nor outliers."""
+        """Find a target language's usage documents, neither held out nor outliers."""
         return np.flatnonzero(
             self._of(target_lang, "usage") & ~heldout_mask(self.assignments, self.seed, self.holdout_fraction)
         )
 
     def current(self, target_lang: str) -> Positions:
-        """A target language's current documents that are no outliers."""
+        """Find a target language's current documents that are no outliers."""
         return np.flatnonzero(self._of(target_lang, "current"))
 
     def _of(self, target_lang: str, role: str) -> NDArray[np.bool_]:
@@ -67,13 +67,13 @@ class Shard:
         return numbers
 
     def vectors(self, positions: Positions) -> NDArray[np.float32]:
-        """Unit vectors as the encoder gave them, not centred, shape (n, d)."""
+        """Read unit vectors as the encoder gave them. They are not centred; shape (n, d)."""
         ids, rows = self._vectors
         wanted: NDArray[np.float32] = rows[np.asarray(self._in(ids, positions))]
         return wanted
 
     def texts(self, positions: Positions) -> list[str]:
-        """What was embedded."""
+        """Read what was embedded."""
         texts: list[str] = self._texts["text"].take(self._in(self._texts["doc_id"], positions)).to_pylist()
         return texts
 

@@ -110,13 +110,13 @@ def select(inputs: SampleInputs, config: SampleConfig, sampled: Artifact, sessio
 
 
 def certificate(sampled: Artifact) -> dict[str, Any]:
-    """The certificate by target language."""
+    """Read the certificate by target language."""
     body: dict[str, Any] = sampled.manifest().receipts[GAPS].summary["certificate"]
     return body
 
 
 def drawing_of(sampled: Artifact, seed: int) -> Drawing:
-    """What a finished sample artifact says of its draw.
+    """Read what a finished sample artifact says of its draw.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def _draw(
 
 
 def _language_sums(key: str, inputs: SampleInputs) -> Sums:
-    """Sums of the pool's vectors by language."""
+    """Sum the pool's vectors by language."""
     set_threads(1)
     table = inputs.embeddings.read(key, ["role", "lang", "vector"])
     return language_sums(finite_rows(table.filter(pc.equal(table["role"], "pool"))))
@@ -275,7 +275,7 @@ def _candidates_of_shard(
 
 
 def _parts(undecided: pa.Table, sameness: Sameness, parts: int) -> pa.Array:
-    """The task that compares each candidate: those that are compared with each other share one."""
+    """Choose the task that compares each candidate. Those that are compared with each other share one."""
     if sameness.across:
         codes = undecided["target_lang"].combine_chunks().dictionary_encode().indices.to_numpy()
     else:
@@ -292,7 +292,7 @@ def _vectors_of_shard(
     sameness: Sameness,
     unit: Unit,
 ) -> list[pa.Table]:
-    """The vectors of a shard's candidates, by the part that will compare them."""
+    """Read the vectors of a shard's candidates, by the part that compares them."""
     mine = undecided.filter(pc.equal(undecided["shard"], int(key))).select(
         ["target_lang", "position", "part", "doc_id"]
     )

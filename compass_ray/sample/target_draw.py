@@ -85,7 +85,7 @@ class TargetDraw:
         self._begin()
 
     def _plan(self) -> list[Callable[[], Draw | None]]:
-        """The draws, one after another, each None where it has nothing to draw."""
+        """Plan the draws, one after another. Each is None where it has nothing to draw."""
         config, own, others = self._config, self._problem.own, ~self._problem.own
         if config.on_shortfall != "own_language" or not own.any():
             return [partial(self._by_quotas, own | others)]
@@ -241,7 +241,10 @@ class TargetDraw:
         return int(np.ceil(config.cap_of(self._problem.target_lang) * (config.amount or 0) - 1e-9))
 
     def _wanted(self, problem: Problem, room: int | None) -> Counts | None:
-        """What clusters still ask for; where that is more than there is room for, of what they can be given."""
+        """Compute what clusters still ask for.
+
+        Where that is more than there is room for, it is of what they can be given.
+        """
         balance, amount = self.balance(), self._config.amount
         if balance is None or amount is None:
             return None
@@ -252,7 +255,7 @@ class TargetDraw:
         return proportional_quotas(left.astype(np.float64), left, min(room, int(left.sum())))
 
     def _set_aside(self) -> int:
-        """What other languages should have at least, as far as the pool holds them."""
+        """Compute what other languages should have at least. It is no more than the pool holds of them."""
         amount, target_lang = self._config.amount or 0, self._problem.target_lang
         held = self._problem.capacity.sum(axis=0)
         floors = [int(self._config.floor_of(lang, target_lang) * amount + 1e-9) for lang in self._problem.languages]

@@ -52,7 +52,7 @@ def centroid_distances(centroids: NDArray[np.float32]) -> Vector:
 
 
 def reach_of(distance: Vector, fraction: float) -> float:
-    """The distance that a fraction of all pairs of clusters lie within, the nearest pairs.
+    """Find the distance within which a fraction of cluster pairs lie. These are the nearest of all pairs.
 
     A share of pairs means the same for every encoder; a cosine does not. Returns 0, which lets nothing move, for a
     fraction of 0 and for a single cluster.
@@ -94,7 +94,10 @@ def transport(excess: Counts, spare: Counts, distance: Vector, reach: float) -> 
 
 
 def _cheapest(source: NDArray[np.int64], to: NDArray[np.int64], gain: Vector, excess: Counts, spare: Counts) -> Counts:
-    """The flow of least total gain (all are negative) along pairs, within what sources have and sinks take."""
+    """Find the flow of least total gain (all are negative) along pairs.
+
+    It stays within what sources have and sinks take.
+    """
     from scipy.optimize import linprog  # slow to import, and only the sampler gets here
 
     pairs, clusters = np.arange(len(source)), len(excess)

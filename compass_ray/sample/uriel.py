@@ -69,13 +69,13 @@ class Uriel:
 
 
 def _first_known(codes: Sequence[str], rows: dict[str, int], values: NDArray[np.float32]) -> int | None:
-    """The row of the first code of which anything is known: lang2vec has empty rows of macro-languages."""
+    """Find the row of the first code of which anything is known. lang2vec has empty rows of macro-languages."""
     return next((rows[code] for code in codes if code in rows and not np.isnan(values[rows[code]]).all()), None)
 
 
 @lru_cache(maxsize=4)
 def read_features(folder: str) -> Uriel:
-    """The tables in a folder, local or on an object store.
+    """Read the tables in a folder, local or on an object store.
 
     Raises
     ------

@@ -76,8 +76,10 @@ class UsageContrast(Scorer):
         return self._passes and not isinstance(known, Direction)
 
     def gather(self, shard: Shard, question: Question, known: Means | None) -> Fixed:
-        """A shard's sums in fixed point: of vectors of usage, pool and current data with their counts, shape
-        (3, d + 2), and then of the pool's squared deviations along the difference with their count, shape (2,).
+        """Compute a shard's sums in fixed point.
+
+        First they are of vectors of usage, pool and current data with their counts, shape (3, d + 2), and then of the
+        pool's squared deviations along the difference with their count, shape (2,).
         """
         if known is None:
             current = (
@@ -95,7 +97,7 @@ class UsageContrast(Scorer):
         return one + other
 
     def conclude(self, question: Question, known: Means | None, part: Fixed) -> Means | Direction:
-        """The means, then the direction; where the pool lies in one point there is none."""
+        """Compute the means, then the direction. Where the pool lies in one point there is none."""
         total = shards.from_fixed(part) / shards.VECTOR_SUM_SCALE
         if known is None:
             total[:, -1] /= shards.VECTOR_SUM_SCALE
@@ -110,11 +112,11 @@ class UsageContrast(Scorer):
         return noise(shard, positions, target_lang) + self.log_weights(shard.vectors(positions), known)
 
     def nearness(self, shard: Shard, positions: Positions, known: Direction) -> Keys:
-        """The log odds alone: highest for what lies nearest to usage."""
+        """Compute the log odds alone. They are highest for what lies nearest to usage."""
         return products(shard.vectors(positions), known.vector)
 
     def log_weights(self, rows: NDArray[np.float32], known: Direction) -> Keys:
-        """What is added to the noise of unit vectors, shape (n,)."""
+        """Compute what is added to the noise of unit vectors, shape (n,)."""
         assert self._temperature is not None, "asked for only where it weighs"  # noqa: S101
         return products(rows, known.vector) / self._temperature
 
@@ -147,7 +149,9 @@ def contrast(usage: Vector, pool: Vector, current: Vector) -> Means:
 
 
 def sums(rows: NDArray[np.float32], codes: NDArray[np.int64]) -> Vector:
-    """The sum of unit rows, their number, and over distinct ones the squares of how often each is there.
+    """Add up unit rows, and count them.
+
+    The last value sums, over distinct rows, the squares of how often each is there.
 
     Parameters
     ----------
@@ -170,7 +174,7 @@ def _several(rows: Vector) -> bool:
 
 
 def _squared_mean(rows: Vector) -> float:
-    """The product of the true mean with itself, from the products of different documents."""
+    """Estimate the product of the true mean with itself. It goes by the products of different documents."""
     return float((rows[:-2] @ rows[:-2] - rows[-1]) / (rows[-2] ** 2 - rows[-1]))
 
 
@@ -190,18 +194,18 @@ def to_table(directions: Mapping[str, Direction]) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> dict[str, Direction]:
-    """What :func:`to_table` wrote."""
+    """Read what :func:`to_table` wrote."""
     return {row["target_lang"]: Direction(np.array(row["vector"])) for row in table.to_pylist()}
 
 
 def _sum_of(shard: Shard, positions: Positions) -> Vector:
-    """Sums of some of a shard's documents."""
+    """Compute the sums of some of a shard's documents."""
     contents = shard.assignments["content_id"].take(pa.array(positions))
     return sums(shard.vectors(positions), records.codes_of(contents))
 
 
 def _sum_of_pool(shard: Shard) -> Vector:
-    """That of a shard's pool documents without outliers: the same for all target languages."""
+    """Compute the sums of a shard's pool documents without outliers. They are the same for all target languages."""
     if "sum of pool" not in shard.memo:
         shard.memo["sum of pool"] = _sum_of(shard, shard.inside_pool())
     total: Vector = shard.memo["sum of pool"]

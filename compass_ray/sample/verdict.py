@@ -205,7 +205,7 @@ def _own_came_first(lang: str, target_lang: str, gap: Mapping[str, Any], of: Dra
 
 
 def _rivals(assignment: Mapping[str, Any], target_lang: str, cluster: pa.Table, of: Drawing) -> tuple[pa.Table, str]:
-    """What was drawn from the document's cell, and what a cell is, in words."""
+    """Find what was drawn from the document's cell. What a cell is comes with it, in words."""
     if of.config.has_cluster_quotas:
         mine = cluster.filter(pc.equal(cluster["lang"], assignment["lang"]))
         if of.config.transports:  # rows that fill the budget were not drawn from the cell
@@ -228,7 +228,7 @@ def _nearer_to_usage(rivals: pa.Table, vector: NDArray[np.float32], target_lang:
 
 
 def key_of(doc_id: bytes, vector: NDArray[np.float32], target_lang: str, of: Drawing) -> float | None:
-    """The key that a document had in the draw; None where keys come from evidence that is not kept."""
+    """Compute the key that a document had in the draw. None where keys come from evidence that is not kept."""
     scorer = STRATEGIES[of.config.strategy].scorer(of.config)
     ids = np.frombuffer(doc_id, dtype=np.uint8)[None]
     noise = float(seeding.gumbel(ids, of.seed, "draw", target_lang)[0])

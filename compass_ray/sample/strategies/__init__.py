@@ -54,7 +54,10 @@ class Strategy:
     allocate: Callable[[Problem, Shares], Allocate] | None = None  # of those with cluster quotas
 
     def asked(self, problem: Problem, shares: Shares, config: SampleConfig) -> Counts | None:
-        """What each cluster would get from a pool without end, shape (n_clusters,); None without cluster quotas."""
+        """Compute what each cluster would get from a pool without end.
+
+        Shape (n_clusters,); None without cluster quotas.
+        """
         return None if self.allocate is None else asked(self.allocate(problem, shares), problem, config)
 
 

@@ -42,7 +42,7 @@ def served_quotas(wanted: Counts, problem: Problem, config: SampleConfig, aside:
 
 
 def asked(allocate: Allocate, problem: Problem, config: SampleConfig) -> Counts:
-    """What each cluster would get of the budget from a pool without end, shape (n_clusters,)."""
+    """Compute each cluster's part of the budget from a pool without end. Shape (n_clusters,)."""
     budget = config.amount or 0
     return allocate(np.full(len(problem.distance), budget, dtype=np.int64), budget)
 
@@ -76,7 +76,7 @@ def _reach(problem: Problem, config: SampleConfig) -> float:
 
 
 def language_rules(problem: Problem, config: SampleConfig) -> LanguageRules:
-    """The rules of the config in the unit of the budget.
+    """Put the rules of the config in the unit of the budget.
 
     Caps are rounded up, so that a language always has room for one; floors down.
     """

@@ -17,7 +17,7 @@ from compass_ray.sample.shard import Positions, Shard
 
 
 def scorer(config: SampleConfig) -> Scorer:
-    """The scorer of this strategy."""
+    """Make the scorer of this strategy."""
     return HashedNgrams()
 
 
@@ -38,7 +38,7 @@ class HashedNgrams(Scorer):
         return np.vstack([np.asarray(part.sum(axis=0), dtype=np.int64).reshape(1, -1) for part in (usage, pool)])
 
     def merge(self, one: Any, other: Any) -> Any:
-        """Counts add up."""
+        """Add up counts."""
         return one + other
 
     def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:

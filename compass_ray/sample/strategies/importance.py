@@ -15,7 +15,7 @@ from compass_ray.sample.shard import Positions, Shard
 
 
 def scorer(config: SampleConfig) -> Scorer:
-    """The scorer of this strategy."""
+    """Make the scorer of this strategy."""
     return ClusterImportance()
 
 

@@ -14,7 +14,7 @@ TEMPERATURE = 0.5
 
 
 def by_language(weights: NDArray[np.float64], problem: Problem, config: SampleConfig) -> NDArray[np.int64]:
-    """The budget, or all there is, in proportion to the weights of languages, shape (n_languages,)."""
+    """Split the budget, or all there is, in proportion to languages' weights. Shape (n_languages,)."""
     capacity = problem.capacity.sum(axis=0)
     return proportional_quotas(weights, capacity, min(config.amount or 0, int(capacity.sum())))
 

@@ -21,7 +21,7 @@ Usage = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 def scorer(config: SampleConfig) -> Scorer:
-    """The scorer of this strategy."""
+    """Make the scorer of this strategy."""
     return Nearest(config.neighbours)
 
 
@@ -36,7 +36,7 @@ class Nearest(Scorer):
         return known is None
 
     def gather(self, shard: Shard, question: Question, known: Any) -> Any:
-        """The shard's usage."""
+        """Read the shard's usage."""
         return usage_of(shard, question.target_lang)
 
     def merge(self, one: Any, other: Any) -> Any:
@@ -49,13 +49,13 @@ class Nearest(Scorer):
 
 
 def usage_of(shard: Shard, target_lang: str) -> Usage:
-    """A shard's usage documents of a target language."""
+    """Read a shard's usage documents of a target language."""
     positions = shard.usage(target_lang)
     return shard.ids(positions), shard.vectors(positions)
 
 
 def merge_usage(one: Usage, other: Usage) -> Usage:
-    """The documents of lowest hash of both: a sample that does not depend on the order of merging."""
+    """Keep the documents of lowest hash of both. The sample does not depend on the order of merging."""
     ids, vectors = np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
     words = records.ids_to_words(ids)
     order = np.lexsort((words[:, 1], words[:, 0], seeding.uniform(ids, 0, "usage-sample")))[:MAX_USAGE]

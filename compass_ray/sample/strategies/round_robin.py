@@ -20,7 +20,7 @@ from compass_ray.sample.strategies.nearest import Usage, merge_usage, usage_of
 
 
 def scorer(config: SampleConfig) -> Scorer:
-    """The scorer of this strategy."""
+    """Make the scorer of this strategy."""
     return RoundRobin(config.neighbours)
 
 

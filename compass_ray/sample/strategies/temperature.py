@@ -12,5 +12,5 @@ from compass_ray.sample.strategies.languages import by_language, capacity_weight
 
 
 def quotas(problem: Problem, shares: Shares, config: SampleConfig) -> NDArray[np.int64]:
-    """The square root of capacity over languages, shape (n_languages,); usage has no say."""
+    """Split the budget by the square root of languages' capacity. Shape (n_languages,); usage has no say."""
     return by_language(capacity_weights(problem.capacity.sum(axis=0)), problem, config)

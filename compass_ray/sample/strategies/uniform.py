@@ -11,5 +11,8 @@ from compass_ray.sample.problem import Problem
 
 
 def quotas(problem: Problem, shares: Shares, config: SampleConfig) -> NDArray[np.int64]:
-    """The budget, shape (): the documents with the highest keys, which are noise alone under ``random``."""
+    """Make one quota of the budget, shape ().
+
+    It goes to the documents with the highest keys, which are noise alone under ``random``.
+    """
     return np.array(min(config.amount or 0, int(problem.capacity.sum())), dtype=np.int64)
