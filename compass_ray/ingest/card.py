@@ -50,7 +50,7 @@ class Reading:
 
 
 def configurations(card: str) -> list[DataFiles]:
-    """The configurations that a card declares; empty if it declares none.
+    """Read the configurations that a card declares. Empty if it declares none.
 
     Raises
     ------
@@ -70,9 +70,9 @@ def configurations(card: str) -> list[DataFiles]:
 
 
 def read_card(configs: Collection[DataFiles], names: Collection[str]) -> Reading:
-    """The files that the default configuration names, or where none is the default, that any names.
+    """Find the files that the default configuration names.
 
-    Cost: each pattern is compared with each name.
+    Where none is the default, those that any names. Cost: each pattern is compared with each name.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def _configuration(config: dict[str, Any]) -> DataFiles:
 
 
 def _patterns(files: Any, name: str, folder: str) -> list[tuple[str, str]]:
-    """Split and pattern of all data files; without a split they are for training."""
+    """List split and pattern of all data files. Without a split they are for training."""
     if isinstance(files, dict):
         entries = list(files.items())
     elif isinstance(files, list) and files and all(isinstance(entry, dict) for entry in files):

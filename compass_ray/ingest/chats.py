@@ -87,12 +87,12 @@ def turns_of(value: Any, column: str) -> list[Turn]:
 
 
 def whole_text(content: str, beside: Mapping[str, Any]) -> str:
-    """All that a message says: reasoning, content and calls, each on lines of its own."""
+    """Join all that a message says: reasoning, content and calls. Each is on lines of its own."""
     return shown_text("\n".join(filter(None, (beside.get("reasoning_content"), content))), beside)
 
 
 def shown_text(content: str, beside: Mapping[str, Any]) -> str:
-    """What is embedded of a message: its content, and a line for each call."""
+    """Join the content of a message and a line for each call. This is what is embedded of it."""
     return "\n".join(filter(None, (content, *(call_line(call) for call in beside.get("tool_calls") or ()))))
 
 
@@ -111,7 +111,7 @@ def _messages(value: Any, column: str) -> list[Any]:
 
 
 def _transposed(fields: Mapping[str, Any], column: str) -> list[dict[str, Any]]:
-    """Messages from an object of lists, as ``datasets`` stores a list of objects."""
+    """Turn an object of lists into messages. ``datasets`` stores a list of objects so."""
     lists = {name: values for name, values in fields.items() if values is not None}
     wrong = [name for name, values in lists.items() if not isinstance(values, list)]
     lengths = {name: len(values) for name, values in lists.items() if name not in wrong}
@@ -123,7 +123,7 @@ def _transposed(fields: Mapping[str, Any], column: str) -> list[dict[str, Any]]:
 
 
 def _plain_turn(message: Any) -> Turn | None:
-    """A message of role and content alone, as nearly all are: a short cut of :func:`_turn`."""
+    """Read a message of role and content alone, as nearly all are. A short cut of :func:`_turn`."""
     if type(message) is not dict:
         return None
     given = message if len(message) == 2 else {name: item for name, item in message.items() if item is not None}
@@ -157,7 +157,7 @@ def _turn(message: Any) -> Turn:
 
 
 def _first(message: Mapping[str, Any], names: tuple[str, ...], unread: list[str]) -> tuple[str, Any]:
-    """The first of some fields that says something; others that do are unread unless they say the same."""
+    """Find the first of some fields that says something. Others that do are unread unless they say the same."""
     given = [(name, message[name]) for name in names if not is_absent(message.get(name))]
     unread += [name for name, value in given[1:] if value != given[0][1]]
     return given[0] if given else (names[0], None)
@@ -176,7 +176,7 @@ def _role(message: Mapping[str, Any], found: Any) -> str:
 
 
 def _speechless(message: Mapping[str, Any], role: str) -> Refused:
-    """The reject of a message without content, told from one whose content has another name."""
+    """Make the reject of a message without content. One whose content has another name is told apart."""
     if any(name in message for name in _CONTENT):
         return Refused("empty", f"{role} says nothing")
     fields = ", ".join(map(str, message))
@@ -218,7 +218,7 @@ def _beside(message: Mapping[str, Any], unread: list[str]) -> dict[str, Any]:
 
 
 def _one(message: Mapping[str, Any], names: tuple[str, ...], read: Callable[[Any, str], Any]) -> Any:
-    """What the fields of one meaning say; None if nothing."""
+    """Read what the fields of one meaning say. None if they say nothing."""
     said = {name: read(message[name], name) for name in names if not is_absent(message.get(name))}
     values: Iterator[Any] = iter(said.values())
     first = next(values, None)

@@ -115,7 +115,7 @@ class Choice:
                     self.leave(url, "another name of a file that is read")
 
     def left_out(self, root: str) -> tuple[LeftOut, ...]:
-        """What is not read, by reason, most bytes first; names are told below a root."""
+        """List what is not read, by reason, most bytes first. Names are told below a root."""
         groups: dict[str, list[FileStat]] = {}
         for url, (file, reason) in sorted(self.left.items()):
             if url not in self.files:

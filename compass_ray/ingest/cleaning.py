@@ -28,15 +28,19 @@ _SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029
 
 
 def normalise(text: str) -> str:
-    r"""NFC, ``\n`` line ends, no control characters but white space, no outer white space."""
+    r"""Normalise a text to NFC and ``\n`` line ends.
+
+    No control characters but white space stay, and no outer white space.
+    """
     text = unicodedata.normalize("NFC", _CONTROL.sub("", text))
     return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def key_of(text: str) -> str:
-    """What makes two texts equal: the words, blind to how much white space there is between them and to what is unseen.
+    """Compute the key that equal texts share: their words.
 
-    Empty if a reader sees nothing of the text.
+    It is blind to how much white space there is between them and to what is unseen. Empty if a reader sees nothing of
+    the text.
     """
     return _spaced(seen(text))
 
@@ -72,7 +76,10 @@ def clean(texts: pa.StringArray) -> Cleaned:
 
 
 def _without_unseen(found: Cleaned, hiding: pa.BooleanArray) -> Cleaned:
-    """The same, normalised too where texts hide something, with keys and lengths that leave it out."""
+    """Normalise the texts that hide something, too.
+
+    Their keys and lengths leave it out; the other texts stay the same.
+    """
     texts = _where_unusual(normalise, found.texts.filter(hiding))
     shown = pc.utf8_trim_whitespace(all_seen(texts))
     keys = _in_bytes(_where_unusual(_spaced, shown))
@@ -82,7 +89,7 @@ def _without_unseen(found: Cleaned, hiding: pa.BooleanArray) -> Cleaned:
 
 
 def _spaced(shown: str) -> str:
-    """The words of a text in NFC, with a space between."""
+    """Join the words of a text in NFC, with a space between."""
     return " ".join(unicodedata.normalize("NFC", shown).split())
 
 
@@ -96,7 +103,7 @@ def _lengths(texts: pa.StringArray) -> NDArray[np.int64]:
 
 
 def _where_unusual(change: Callable[[str], str], texts: pa.StringArray) -> pa.StringArray:
-    """Texts of which those are changed that ``normalise`` or one space between words may change."""
+    """Change those texts that ``normalise`` or one space between words may change."""
     unusual = pc.match_substring_regex(texts, _unusual())
     changed = [change(text) for text in texts.filter(unusual).to_pylist()]
     return pc.replace_with_mask(texts, unusual, pa.array(changed, pa.string()))
@@ -104,10 +111,11 @@ def _where_unusual(change: Callable[[str], str], texts: pa.StringArray) -> pa.St
 
 @lru_cache(maxsize=1)
 def _unusual() -> str:
-    """A pattern that finds every trimmed text that is not NFC, or has more than spaces between words, and some others.
+    """Build a pattern that finds every unusual trimmed text, and some others.
 
-    NFC changes a text only if it holds a character that is never or not always kept (``NFC_Quick_Check`` No or Maybe),
-    or two marks that follow one another and may be out of order.
+    Unusual is one that is not NFC, or has more than spaces between words. NFC changes a text only if it holds a
+    character that is never or not always kept (``NFC_Quick_Check`` No or Maybe), or two marks that follow one another
+    and may be out of order.
     """
     never = {code for code in range(0x30000) if not unicodedata.is_normalized("NFC", chr(code))}
     _, second = compositions()

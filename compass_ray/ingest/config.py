@@ -31,12 +31,12 @@ _POSITION = re.compile(r"column_[1-9]\d*")
 
 
 def column_name(position: int) -> str:
-    """What a column without a header is called, counted from 1."""
+    """Name a column without a header, counted from 1."""
     return f"column_{position}"
 
 
 def is_position(name: str) -> bool:
-    """Whether a column without a header may be called so."""
+    """Tell whether a column without a header may be called so."""
     return _POSITION.fullmatch(name) is not None
 
 

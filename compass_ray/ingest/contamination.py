@@ -45,10 +45,10 @@ class Evaluations:
     vowel_marks: bool = False
 
     def find(self, texts: Sequence[str]) -> dict[int, str]:
-        """The texts that share an n-gram with an evaluation, each with a message that names its file and row.
+        """Find the texts that share an n-gram with an evaluation.
 
-        Of several, the first by evaluation, file and row is named. Cost: that of
-        :func:`~compass_ray.ingest.ngrams.ngram_hashes` and a binary search per n-gram.
+        Each comes with a message that names the evaluation's file and row. Of several, the first by evaluation, file
+        and row is named. Cost: that of :func:`~compass_ray.ingest.ngrams.ngram_hashes` and a binary search per n-gram.
         """
         hashes, target_langs = ngram_hashes(texts, self.lengths, vowel_marks=self.vowel_marks)
         if not len(self.hashes):
@@ -68,7 +68,7 @@ class Evaluations:
 
 
 def merged(tables: dict[str, pa.Table], lengths: Lengths, *, vowel_marks: bool = False) -> Evaluations:
-    """All evaluations' n-grams, each with the first of its places.
+    """Merge the n-grams of all evaluations, each with the first of its places.
 
     Parameters
     ----------
@@ -91,6 +91,9 @@ def _named(name: str, uris: pa.ChunkedArray) -> pa.Array:
 
 
 def contaminated_by_file(messages: Iterable[str]) -> list[tuple[str, int]]:
-    """How many rows each evaluation file accounts for, from what :meth:`Evaluations.find` says of them; sorted."""
+    """Count the rows that each evaluation file accounts for.
+
+    The count is taken from what :meth:`Evaluations.find` says of them; the files are sorted.
+    """
     found = (_MESSAGE.fullmatch(message) for message in messages)
     return sorted(Counter(match["file"] for match in found if match).items())

@@ -52,7 +52,7 @@ class Content:
     notes: list[list[str] | None] | None = None  # what was left out of a row, or is not there
 
     def take(self, kept: NDArray[np.intp]) -> Content:
-        """The content of some rows."""
+        """Take the content of some rows."""
         if len(kept) == len(self.texts):
             return self
         rows = kept.tolist()
@@ -67,7 +67,7 @@ class Content:
         )
 
     def whole(self) -> list[str]:
-        """All content of each row, whatever is embedded of it, as words with a space between."""
+        """Join all content of each row, whatever is embedded of it. Words have a space between."""
         if self.chats is None:
             return [key.decode() for key in self.keys]
         return [
@@ -76,7 +76,7 @@ class Content:
         ]
 
     def hashes(self) -> list[bytes]:
-        """The hash of all content of each row."""
+        """Hash all content of each row."""
         if self.chats is None:
             return hashes.text_hashes(self.keys)
         return hashes.chat_hashes(self.chats, self.tools)
@@ -102,7 +102,7 @@ def content_of(batch: RawBatch, columns: Columns, view: View, verdicts: RowRejec
 
 
 def view_of(starts: NDArray[np.int64], roles: NDArray[np.str_], view: View) -> NDArray[np.bool_]:
-    """Which turns are embedded: those up to the last answer of their conversation, that answer, or all.
+    """Tell which turns are embedded. They are those up to the last answer of their conversation, that answer, or all.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def _conversations(turns: _Turns, view: View, verdicts: RowRejects) -> Content:
 
 
 def _keyed(beside: dict[str, Any]) -> dict[str, Any]:
-    """What is beside a message, blind to how much white space there is in its reasoning."""
+    """Replace the reasoning beside a message by its key. That is blind to how much white space there is in it."""
     reasoning = beside.get("reasoning_content")
     return beside if reasoning is None else {**beside, "reasoning_content": key_of(reasoning)}
 
@@ -169,7 +169,7 @@ def _keyed(beside: dict[str, Any]) -> dict[str, Any]:
 def _with_calls(
     said: pa.StringArray, keys: list[bytes], beside: Mapping[int, dict[str, Any]]
 ) -> tuple[pa.StringArray, list[bytes]]:
-    """What is embedded of each message, and its key."""
+    """Find what is embedded of each message, calls included, and its key."""
     calling = sorted(number for number, more in beside.items() if "tool_calls" in more)
     if not calling:
         return said, keys
@@ -183,7 +183,7 @@ def _with_calls(
 
 
 def _messages(roles: NDArray[np.str_], said: pa.StringArray, beside: Mapping[int, dict[str, Any]]) -> pa.StructArray:
-    """Messages as the schema has them."""
+    """Build messages as the schema has them."""
     fields = list(records.MESSAGES.value_type)
     columns = [pa.array(roles, pa.string()), said]
     for field in fields[2:]:
@@ -196,7 +196,7 @@ def _messages(roles: NDArray[np.str_], said: pa.StringArray, beside: Mapping[int
 
 
 def _sums(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sums over the turns of each conversation."""
+    """Sum values over the turns of each conversation."""
     total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
     return np.asarray(total[starts[1:]] - total[starts[:-1]])
 
@@ -206,7 +206,10 @@ def _lists(starts: NDArray[np.int64], values: pa.Array) -> pa.Array:
 
 
 def _pairs(batch: RawBatch, columns: Columns, system: pa.StringArray | None, verdicts: RowRejects) -> _Turns:
-    """Prompts with their completions, behind what the system says where it says something."""
+    """Pair prompts with their completions, behind what the system says.
+
+    Where it says nothing, nothing is before them.
+    """
     sides = {} if system is None else {"system": system}
     sides["user"] = text_of(batch, str(columns.prompt), verdicts)
     if columns.completion:
@@ -253,7 +256,7 @@ def _chats(
 
 
 def _instructed(turns: list[Turn], instruction: str, columns: Columns) -> list[Turn]:
-    """A conversation behind what the system column says; one that begins so already stays as it is."""
+    """Put what the system column says before a conversation. One that begins so already stays as it is."""
     own = [turn for turn in turns if turn.role == "system"]
     if not own:
         return [Turn("system", instruction), *turns]
@@ -265,7 +268,7 @@ def _instructed(turns: list[Turn], instruction: str, columns: Columns) -> list[T
 def _system(
     batch: RawBatch, columns: Columns, verdicts: RowRejects, notes: defaultdict[int, list[str]]
 ) -> pa.StringArray | None:
-    """What the system column says, trimmed; empty where it says nothing."""
+    """Read what the system column says, trimmed. Empty where it says nothing."""
     if columns.system is None:
         return None
     if is_template(columns.system):
@@ -290,7 +293,7 @@ def _tools(
 
 
 def _or_null(column: Column, name: str, notes: defaultdict[int, list[str]]) -> Column:
-    """A column that a row need not have: null where it has none, and a note that says so."""
+    """Put nulls into a column that rows need not have. A note says so of each row that has none."""
     if isinstance(column, pa.Array):
         return column
     for row in [row for row, value in enumerate(column) if value is MISSING]:
@@ -299,7 +302,7 @@ def _or_null(column: Column, name: str, notes: defaultdict[int, list[str]]) -> C
 
 
 def text_of(batch: RawBatch, spec: str, verdicts: RowRejects, null: str | None = None) -> pa.StringArray:
-    """A column or a template as text; empty where the row is refused. ``null`` as for :func:`strings`."""
+    """Read a column or a template as text. Empty where the row is refused. ``null`` as for :func:`strings`."""
     if not is_template(spec):
         return strings(batch.columns[spec], spec, verdicts, null).fill_null("")
     joined: list[Any] = []
@@ -314,7 +317,7 @@ def text_of(batch: RawBatch, spec: str, verdicts: RowRejects, null: str | None =
 
 
 def strings(column: Column, name: str, verdicts: RowRejects, null: str | None = None) -> pa.StringArray:
-    """A column as text, null where the row has none; rows with something else are refused.
+    """Read a column as text, null where the row has none. Rows with something else are refused.
 
     Parameters
     ----------

@@ -34,7 +34,10 @@ class CorpusDatasource(Datasource):  # type: ignore[misc]
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
-        """About as many tasks as are asked for, or more if units are large: a unit is as small as it gets."""
+        """Make about as many tasks as are asked for.
+
+        There are more if units are large: a unit is as small as it gets.
+        """
         return [
             ReadTask(
                 partial(_read_all, self._reader, units),
@@ -51,7 +54,10 @@ class CorpusDatasource(Datasource):  # type: ignore[misc]
 
 
 def bundled(units: Sequence[ReadUnit], size: float) -> Iterator[list[ReadUnit]]:
-    """Units that follow one another, in lists of at most ``size`` bytes, or of one unit that is larger."""
+    """Bundle units that follow one another, at most ``size`` bytes a list.
+
+    A unit that is larger is a list by itself.
+    """
     bundle: list[ReadUnit] = []
     total = 0
     for unit in units:

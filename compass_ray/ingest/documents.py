@@ -53,7 +53,7 @@ def to_documents(
     n_shards: int,
     evaluations: Evaluations | None = None,
 ) -> pa.Table:
-    """Documents and rejects of one batch.
+    """Turn one batch into documents and rejects.
 
     Parameters
     ----------
@@ -85,7 +85,10 @@ def to_documents(
 
 
 def select_rows(batch: RawBatch, where: Mapping[str, list[Scalar]]) -> tuple[RawBatch, list[Fault]]:
-    """The rows whose columns have one of the allowed values, and the faults of the batch with those left out."""
+    """Select the rows whose columns have one of the allowed values.
+
+    With them come the faults of the batch, the rows left out among them.
+    """
     faults = batch.faults
     for column, allowed in where.items():
         if len(batch.rows):
@@ -97,7 +100,7 @@ def select_rows(batch: RawBatch, where: Mapping[str, list[Scalar]]) -> tuple[Raw
 def _judge(
     batch: RawBatch, name: str, source: SourceConfig, uri: str, view: View, evaluations: Evaluations | None
 ) -> tuple[pa.Table, list[Fault]]:
-    """The documents of a batch that has rows, and the rows that are none."""
+    """Separate the documents of a batch that has rows from the other rows."""
     verdicts = RowRejects()
     content = content_of(batch, source.columns, view, verdicts)
     langs, source_langs = _languages(batch, source, uri, content, verdicts)
@@ -137,7 +140,7 @@ def _where(batch: RawBatch, name: str, values: list[Scalar]) -> tuple[RawBatch, 
 def _languages(
     batch: RawBatch, source: SourceConfig, uri: str, content: Content, verdicts: RowRejects
 ) -> tuple[pa.StringArray, pa.StringArray]:
-    """The tag of every row, and the code as found."""
+    """Tell the tag of every row, and the code as found."""
     n_rows = len(batch.rows)
     if source.lang == DETECT:
         tags, unknown = detected_languages(content.texts.to_pylist(), source.min_confidence)
@@ -227,14 +230,14 @@ def _rejects(faults: list[Fault], name: str, role: str, uri: str) -> pa.Table:
 
 
 def _with_loss(fault: Fault) -> str:
-    """The message, and what is lost if that is more than a row."""
+    """Add what is lost to a message, if more than a row."""
     if fault.rows is None:
         return f"{fault.message}; {fault.lost_bytes:,} bytes of the file are lost"
     return fault.message if fault.rows == 1 else f"{fault.message}; {fault.rows:,} rows are lost"
 
 
 def _table(columns: dict[str, pa.Array | None], n_rows: int) -> pa.Table:
-    """The columns as INGESTED, null where there is none."""
+    """Put the columns into a table as INGESTED, null where there is none."""
     arrays = [
         pa.nulls(n_rows, field.type) if (column := columns.get(field.name)) is None else column
         for field in records.INGESTED
@@ -249,7 +252,7 @@ def _refused(batch: RawBatch, row: int, reason: str, message: str) -> Fault:
 
 
 def _shown(value: Any, depth: int) -> Any:
-    """As much of a value as a person can use: what is deep, long or not JSON is cut short."""
+    """Cut a value down to as much as a person can use. What is deep, long or not JSON is cut short."""
     if isinstance(value, dict) and depth:
         return {str(key): _shown(item, depth - 1) for key, item in islice(value.items(), _SHOWN_ITEMS)}
     if isinstance(value, list) and depth:

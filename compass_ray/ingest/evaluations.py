@@ -26,7 +26,7 @@ def evaluation_ngrams(
     *,
     vowel_marks: bool = False,
 ) -> tuple[pa.Table, dict[str, int]]:
-    """The n-grams of one evaluation.
+    """Compute the n-grams of one evaluation.
 
     Parameters
     ----------

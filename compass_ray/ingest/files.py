@@ -103,7 +103,7 @@ class HashCache:
             self._known = {}
 
     def with_content(self, files: Sequence[InputFile]) -> list[InputFile]:
-        """The files, each with a hash of its content."""
+        """Give each file a hash of its content."""
         missing = [file for file in files if not storage.is_remote(file.url) and _key(file) not in self._known]
         with concurrent.futures.ThreadPoolExecutor() as pool:
             self._known.update(zip(map(_key, missing), pool.map(_hash_file, missing), strict=True))

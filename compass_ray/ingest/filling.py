@@ -15,7 +15,7 @@ Refuse: TypeAlias = Callable[[int, str, str], None]
 
 
 def fill(slot: Slot, values: Sequence[Any], refuse: Refuse) -> list[str | None]:
-    """What a slot is in every row, null being nothing; rows that it cannot be filled from are refused."""
+    """Fill a slot from every row, null being nothing. Rows that it cannot be filled from are refused."""
     texts: list[str | None] = []
     for row, value in enumerate(values):
         try:
@@ -54,7 +54,7 @@ def _every(slot: Slot, value: Any) -> str:
 
 
 def _items(name: str, value: Any) -> list[Any]:
-    """The items of a list; lists side by side, as ``datasets`` keeps a list of objects, are turned into one."""
+    """Read the items of a list. Lists side by side, as ``datasets`` keeps a list of objects, are turned into one."""
     if value is None:
         return []
     if isinstance(value, list):

@@ -135,7 +135,7 @@ def _follow_card(files: Mapping[str, FileStat], found: Folder) -> None:
 
 
 def _leave_out_loose_json(found: Folder) -> None:
-    """A JSON file of no split is about the data where all other files are of one."""
+    """Leave JSON files of no split out where all others have one. Such a file is about the data."""
     loose = [name for name, split in found.splits.items() if split is None]
     if len(loose) < len(found.splits) and all(name.lower().endswith(".json") for name in loose):
         for name in loose:

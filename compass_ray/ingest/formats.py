@@ -42,19 +42,19 @@ _LIKE = {".md": (".markdown",), ".tar": (".tgz", ".zip", ".7z", ".rar"), ".avro"
 
 
 def compression_of(url: str) -> str:
-    """The suffix that says how a file is compressed, or nothing."""
+    """Find the suffix that says how a file is compressed, or nothing."""
     suffix = os.path.splitext(storage.public(url))[1].lower()
     return suffix if suffix in COMPRESSIONS else ""
 
 
 def suffix_of(url: str) -> str:
-    """The suffix that says what a file is, compressed or not."""
+    """Find the suffix that says what a file is, compressed or not."""
     name = storage.public(url)
     return os.path.splitext(name[: len(name) - len(compression_of(name))])[1].lower()
 
 
 def format_of(field: str, declared: str, url: str) -> str:
-    """The declared format, or the one that the name of a file tells.
+    """Tell the format of a file, as declared or by its name.
 
     Raises
     ------
@@ -78,15 +78,16 @@ def format_of(field: str, declared: str, url: str) -> str:
 
 
 def expected() -> str:
-    """The suffixes that tell a format, for errors."""
+    """List the suffixes that tell a format, for errors."""
     return f"{', '.join(_BY_SUFFIX)} ({', '.join(COMPRESSIONS)} or not)"
 
 
 def in_folder(name: str, declared: str) -> bool:
-    """Whether a file of a folder is data: its name tells the declared format, or any if none is declared.
+    """Tell whether a file of a folder is data.
 
-    Markdown stands beside data of all kinds, so it is data only where it is declared. Where a format is, the parts that
-    Hadoop and Spark write without a suffix have it.
+    It is if its name tells the declared format, or any if none is declared. Markdown stands beside data of all kinds,
+    so it is data only where it is declared. Where a format is, the parts that Hadoop and Spark write without a suffix
+    have it.
     """
     suffix = suffix_of(name)
     if declared in _TEXTS:
@@ -98,12 +99,12 @@ def in_folder(name: str, declared: str) -> bool:
 
 
 def kind_of(name: str) -> str:
-    """All of the name that tells what a file is, to be shown: ``.jsonl.gz``, ``.tar``, or nothing."""
+    """Find all of the name that tells what a file is. To be shown: ``.jsonl.gz``, ``.tar``, or nothing."""
     return suffix_of(name) + compression_of(name)
 
 
 def advice(names: Collection[str], field: str) -> list[str]:
-    """What to do about files of a folder that are not read; each once."""
+    """Say what to do about files of a folder that are not read. Each piece of advice comes once."""
     suffixes = {suffix_of(name) for name in names}
     found = [
         text.format(field=field) for suffix, text in _ADVICE.items() if suffixes & {suffix, *_LIKE.get(suffix, ())}

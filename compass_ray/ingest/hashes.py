@@ -23,7 +23,7 @@ _HASHED_ROLE = {"pool": "pool", "current": "current", "usage": "target"}
 
 
 def content_ids(keys: Iterable[bytes]) -> list[bytes]:
-    """Of what is embedded, by its key.
+    """Compute the ids of what is embedded, by its key.
 
     A pool prompt that equals a question of usage has its id, though one is a chat and the other plain text.
     """
@@ -31,12 +31,12 @@ def content_ids(keys: Iterable[bytes]) -> list[bytes]:
 
 
 def text_hashes(keys: Iterable[bytes]) -> list[bytes]:
-    """Of all content of plain texts, by their keys."""
+    """Compute the hashes of all content of plain texts, by their keys."""
     return [blake2b(b"text\0" + key, digest_size=16).digest() for key in keys]
 
 
 def chat_hashes(chats: Iterable[Sequence[tuple[Any, ...]]], tools: Sequence[str | None] | None = None) -> list[bytes]:
-    """Of all content of conversations.
+    """Compute the hashes of all content of conversations.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def chat_hashes(chats: Iterable[Sequence[tuple[Any, ...]]], tools: Sequence[str 
 def doc_ids(
     role: str, target_langs: Sequence[str | None], langs: Sequence[str], contents: Iterable[bytes]
 ) -> list[bytes]:
-    """Of role, target language, language and content."""
+    """Compute ids of role, target language, language and content."""
     kinds = {
         kind: f"{_HASHED_ROLE[role]}\0{kind[0] or ''}\0{kind[1]}\0".encode()
         for kind in set(zip(target_langs, langs, strict=True))
@@ -67,10 +67,10 @@ def doc_ids(
 
 
 def place_ids(source: str, uri: str, rows: Iterable[int | None]) -> list[bytes]:
-    """Of where a row is: the ids of rows that have no content."""
+    """Compute ids of where a row is. They are the ids of rows that have no content."""
     return [blake2b(f"{source}\0{uri}\0{row}".encode(), digest_size=16).digest() for row in rows]
 
 
 def to_arrow(ids: list[bytes]) -> pa.Array:
-    """Ids as a column."""
+    """Turn ids into a column."""
     return records.numpy_to_ids(np.frombuffer(b"".join(ids), dtype=np.uint8).reshape(-1, 16))

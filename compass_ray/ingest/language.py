@@ -13,13 +13,16 @@ from compass_ray.languages import canonical_language, language_refusal
 
 
 def language_from_path(source: SourceConfig, uri: str) -> str:
-    """What ``lang_pattern`` finds in the path; empty if nothing."""
+    """Read from the path what ``lang_pattern`` finds. Empty if that is nothing."""
     match = re.search(source.lang_pattern or "", uri)
     return (match["lang"] or "") if match and source.lang_pattern else ""
 
 
 def languages_of(codes: pa.StringArray, mapped: Mapping[str, str], where: str) -> tuple[pa.StringArray, dict[int, str]]:
-    """The tag of every code, and for rows without one what is wrong. Cost: one look-up for each *distinct* code."""
+    """Find the tag of every code.
+
+    For rows without one, what is wrong is told. Cost: one look-up for each *distinct* code.
+    """
     encoded = codes.dictionary_encode()
     found = [mapped.get(code) or canonical_language(code) for code in encoded.dictionary.to_pylist()]
     tags = pa.array(found, pa.string()).take(encoded.indices)

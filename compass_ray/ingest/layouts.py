@@ -64,10 +64,11 @@ def _write_layouts(source: str, plan: Layouts) -> Receipt:
 
 
 def layouts(files: Sequence[InputFile], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By layout in words, how many delimited files have it, and the uri of the ``first``.
+    """Count the delimited files of each layout.
 
-    Files of other formats are passed over, and those that cannot be read, which are rejects of the run. Cost: each is
-    opened, and its first 4 MiB are read.
+    By layout in words come how many files have it, and the uri of the ``first``. Files of other formats are passed
+    over, and those that cannot be read, which are rejects of the run. Cost: each is opened, and its first 4 MiB are
+    read.
     """
     delimited = [file for file in files if file.format in DELIMITED]
     found: dict[str, dict[str, Any]] = {}

@@ -42,7 +42,7 @@ class Listing:
 
 
 def list_source(name: str, source: FilesConfig, section: str = "sources", written: Sequence[str] = ()) -> Listing:
-    """The files of a source. None is hashed, so the version stands for the content.
+    """List the files of a source. None is hashed, so the version stands for the content.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def _refuse_useless_dialect(where: str, source: FilesConfig, formats: set[str]) 
 
 
 def _named(where: str, paths: Sequence[str], written: Sequence[str]) -> list[Named]:
-    """What each path names: at least one file."""
+    """Find what each path names: at least one file."""
     schemes = sorted({storage.scheme_of(path) for path in paths})
     if len(schemes) > 1:
         mixed = " and ".join(f"{scheme}://" if scheme else "local paths" for scheme in schemes)
@@ -116,7 +116,7 @@ def _named(where: str, paths: Sequence[str], written: Sequence[str]) -> list[Nam
 
 
 def _common(roots: Sequence[str]) -> str:
-    """The folder that holds all roots. Empty names count: object stores have them."""
+    """Find the folder that holds all roots. Empty names count: object stores have them."""
     levels = zip(*(root.split("/") for root in roots), strict=False)
     return "/".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels))
 
@@ -129,7 +129,7 @@ def _excluded(where: str, source: FilesConfig, uris: dict[str, str]) -> set[str]
 
 
 def _choose(where: str, source: FilesConfig, named: Sequence[Named], excluded: Collection[str]) -> Choice:
-    """The files to read of all that is named."""
+    """Choose the files to read of all that is named."""
     choice = Choice()
     wanted = source.wanted_splits
     for each in named:
@@ -165,7 +165,7 @@ def _look(where: str, named: Named, declared: str, excluded: Collection[str], ch
 
 
 def _no_data(where: str, named: Named, found: Folder, declared: str) -> ConfigError | EmptyInput:
-    """The error for a folder of which no file is data."""
+    """Make the error for a folder of which no file is data."""
     field = f"{where}.format"
     left = Choice(left={file.url: (file, found.left[named.name_of(file)]) for file in named.files}).left_out(named.root)
     todo = advice([name for name, reason in found.left.items() if reason != ABOUT], field)

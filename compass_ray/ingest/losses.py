@@ -14,10 +14,11 @@ SourceReason: TypeAlias = tuple[str, str]
 def estimated_rows(
     manifest: Manifest, rows: Mapping[SourceReason, int], sizes: Mapping[str, int]
 ) -> dict[SourceReason, int]:
-    """About how many rows there are by source and reason, where faults lost rows that nobody could count.
+    """Estimate rows by source and reason, where faults lost some.
 
-    The bytes of files that are lost are taken for rows of the mean length on disk of what was read of their source, or
-    of all sources if nothing was read of it. A fault is one row at least, and is one where nothing was read at all.
+    Nobody could count those that were lost. The bytes of files that are lost are taken for rows of the mean length on
+    disk of what was read of their source, or of all sources if nothing was read of it. A fault is one row at least, and
+    is one where nothing was read at all.
 
     Parameters
     ----------

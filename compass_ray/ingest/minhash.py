@@ -36,12 +36,12 @@ class Banding(NamedTuple):
     rows: int
 
     def probability(self, similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-        """That two documents of such Jaccard similarity meet in a bucket."""
+        """Compute the chance that two documents meet in a bucket, by Jaccard similarity."""
         return np.asarray(1 - (1 - similarity**self.rows) ** self.bands)
 
 
 def banding(similarity: float, hashes: int) -> Banding:
-    """The cut of at most so many hashes that errs least around a similarity.
+    """Find the cut of ``hashes`` or fewer that errs least around a similarity.
 
     What is minimised is the area of pairs below it that meet and of pairs above it that do not, each similarity being
     as likely as any other; of equals the one with fewer bands.
@@ -60,7 +60,7 @@ def banding(similarity: float, hashes: int) -> Banding:
 def bucket_hashes(
     texts: Sequence[str], langs: Sequence[str], lengths: Lengths, cut: Banding, *, vowel_marks: bool = False
 ) -> tuple[Hashes, NDArray[np.intp]]:
-    """The bucket of every document in every band.
+    """Compute the bucket of every document in every band.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def bucket_hashes(
 
 
 def _signatures(hashes: Hashes, first: NDArray[np.intp], length: int) -> Hashes:
-    """A signature for each run of hashes, of which is given where it begins; shape (n_runs, length)."""
+    """Compute a signature for each run of hashes. Of each run it is given where it begins. Shape (n_runs, length)."""
     offsets = np.append(first, len(hashes)).astype(np.uint64)
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, length, _SEED)
     values = chain.from_iterable(matrix.to_rows())  # the library's matrix lends no buffer

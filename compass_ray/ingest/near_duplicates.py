@@ -73,7 +73,7 @@ def _parts_of(n_shards: int) -> int:
 
 
 def _in_groups(keys: Sequence[str], parts: int) -> list[Sequence[str]]:
-    """Keys that are split together, so that no piece is too small when there are so many parts."""
+    """Group the keys that are split together. So no piece is too small when there are so many parts."""
     size = max(1, parts // _PIECES)
     return [keys[start : start + size] for start in range(0, len(keys), size)]
 
@@ -97,7 +97,7 @@ def write_distinct(plan: NearDuplicates, target: Artifact, missing: list[str]) -
 
 
 def _split_buckets(keys: Sequence[str], parts: int, plan: NearDuplicates, missing: list[str]) -> list[pa.Table]:
-    """The buckets of some shards, by the missing part that they belong to."""
+    """Split the buckets of some shards by the missing part they belong to."""
     set_threads(1)
     table = pa.concat_tables([_buckets(key, plan) for key in keys])
     part = (table["hash"].to_numpy() % np.uint64(plan.n_parts)).astype(np.int64)
@@ -107,7 +107,7 @@ def _split_buckets(keys: Sequence[str], parts: int, plan: NearDuplicates, missin
 
 
 def _buckets(key: str, plan: NearDuplicates) -> pa.Table:
-    """The buckets of one shard's pool."""
+    """Compute the buckets of one shard's pool."""
     documents = records.documents_only(plan.read.read(key, ["doc_id", "role", "lang", "text", "messages", "reject"]))
     pool = documents.filter(pc.equal(documents["role"], "pool"))
     langs = pool["lang"].to_pylist()
@@ -121,7 +121,7 @@ def _buckets(key: str, plan: NearDuplicates) -> pa.Table:
 
 
 def whole_texts(documents: pa.Table) -> pa.ChunkedArray:
-    """All content of each document, every turn of a conversation, in one line."""
+    """Join all content of each document in one line. Of a conversation that is every turn."""
     chats = documents["messages"].combine_chunks()
     said = pa.ListArray.from_arrays(
         chats.offsets, _said(chats.values), mask=chats.is_null() if chats.null_count else None
@@ -130,7 +130,7 @@ def whole_texts(documents: pa.Table) -> pa.ChunkedArray:
 
 
 def _said(turns: pa.StructArray) -> pa.StringArray:
-    """All that each message says."""
+    """Collect all that each message says."""
     content = pc.struct_field(turns, "content")
     calls, reasoning = (pc.struct_field(turns, name) for name in ("tool_calls", "reasoning_content"))
     more = pc.or_(calls.is_valid(), reasoning.is_valid())
@@ -146,7 +146,7 @@ def _write_found(part: int, parts: int, pieces: list[pa.Table], plan: NearDuplic
 
 
 def shared_buckets(buckets: pa.Table) -> pa.Table:
-    """Every document that shares a bucket with one of a lower id, once.
+    """Find every document that shares a bucket with one of a lower id. Each comes once.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def shared_buckets(buckets: pa.Table) -> pa.Table:
 def _split_found(
     keys: Sequence[str], parts: int, plan: NearDuplicates, target: Artifact, missing: list[str]
 ) -> list[pa.Table]:
-    """What was found in some parts of the buckets, by the group of shards that it concerns."""
+    """Split what was found by the group of shards that it concerns. It was found in some parts of the buckets."""
     found = pa.concat_tables([plan.found.read(key) for key in keys])
     position = pc.index_in(found["shard"], pa.array([int(wanted) for wanted in missing], pa.int32()))
     group = position.to_numpy() % parts  # NaN where the shard is there already
@@ -202,7 +202,7 @@ def _write_shards(
 
 
 def _lowest(found: pa.Table) -> dict[bytes, bytes]:
-    """The lowest id that each document was found with."""
+    """Find the lowest id that each document was found with."""
     lowest: dict[bytes, bytes] = {}
     for doc_id, first in zip(found["doc_id"].to_pylist(), found["first"].to_pylist(), strict=True):
         lowest[doc_id] = min(first, lowest.get(doc_id, first))
@@ -210,7 +210,7 @@ def _lowest(found: pa.Table) -> dict[bytes, bytes]:
 
 
 def without(shard: pa.Table, first: Mapping[bytes, bytes]) -> pa.Table:
-    """A shard in which some documents are rejects.
+    """Make rejects of some documents of a shard.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ they do not (Spanish and Guarani) it is 24, of others more.
 
 
 def only_near(usage: Collection[str], pool: Collection[str]) -> dict[str, list[str]]:
-    """Languages of usage that the pool has under neighbouring tags alone, each with these tags.
+    """Find languages of usage that the pool has under neighbouring tags alone. Each comes with these tags.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def only_near(usage: Collection[str], pool: Collection[str]) -> dict[str, list[s
 
 
 def _are_near(one: str, other: str) -> bool:
-    """Whether two tags are of one language or macro-language, or of languages that are read alike."""
+    """Tell whether two tags are of one language or macro-language. Languages that are read alike count, too."""
     if macro_language(one) == macro_language(other):
         return True
     return min(langcodes.tag_distance(one, other), langcodes.tag_distance(other, one)) <= _READ_ALIKE

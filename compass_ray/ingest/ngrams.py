@@ -40,7 +40,7 @@ class Lengths(NamedTuple):
 def ngram_hashes(
     texts: Sequence[str], lengths: Lengths, *, vowel_marks: bool = False
 ) -> tuple[Hashes, NDArray[np.int64]]:
-    """The n-grams of all texts.
+    """Hash the n-grams of all texts.
 
     Parameters
     ----------
@@ -73,13 +73,13 @@ def ngram_hashes(
 
 
 def _ngrams(tokens: Tokens, n_texts: int, lengths: Lengths) -> tuple[Hashes, NDArray[np.int64]]:
-    """The n-grams of the tokens of some texts, and which of these each is of."""
+    """Hash the n-grams of the tokens of some texts. With each comes which of the texts it is of."""
     text, kinds = tokens.text, tokens.kinds
     # how many characters and letters of scripts without spaces there are before each token
     characters, letters = (np.concatenate([[0], np.cumsum(kinds == kind)]) for kind in (CHARACTER, LETTER))
 
     def length_of(first: NDArray[np.intp], end: NDArray[np.intp]) -> NDArray[np.intp]:
-        """How long an n-gram has to be that is made of such tokens."""
+        """Tell how long an n-gram of such tokens has to be."""
         of_characters, of_letters = (2 * (count[end] - count[first]) >= end - first for count in (characters, letters))
         return np.where(of_letters, lengths.letters, np.where(of_characters, lengths.characters, lengths.words))
 

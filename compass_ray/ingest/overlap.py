@@ -64,7 +64,10 @@ def _refusal(field: str, path: str, folder: str) -> ConfigError:
 
 
 def _readings(path: str) -> Iterator[tuple[str, str]]:
-    """The folder or file that a path begins with, and the glob below it; both readings where it may be no glob."""
+    """Yield the folder or file that a path begins with.
+
+    With it comes the glob below it. Both readings come where it may be no glob.
+    """
     if not storage.is_remote(path):
         root, pattern = globs.literally(storage.absolute(path), os.path.lexists)
         yield os.path.realpath(root), pattern

@@ -83,7 +83,7 @@ class ParallelCorpus(Config):
 
 
 def read_parallel(corpora: Mapping[str, ParallelCorpus]) -> pa.Table:
-    """All groups of all corpora with texts in two languages or more.
+    """Read all groups of all corpora with texts in two languages or more.
 
     Parameters
     ----------

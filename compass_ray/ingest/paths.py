@@ -49,17 +49,17 @@ class Named:
     broken: list[FileStat] = field(default_factory=list)
 
     def name_of(self, file: FileStat) -> str:
-        """The path of a file below the root."""
+        """Tell the path of a file below the root."""
         return name_below(self.root, file.url)
 
 
 def name_below(root: str, url: str) -> str:
-    """The path of a file below a folder, without what may be secret in its URL."""
+    """Tell the path of a file below a folder. It is without what may be secret in its URL."""
     return storage.public(url).removeprefix(root).removeprefix("/")
 
 
 def find(path: str) -> Named:
-    """What a path names; no files if nothing.
+    """Find what a path names. No files if that is nothing.
 
     Raises
     ------
@@ -76,7 +76,9 @@ def find(path: str) -> Named:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is one that programs keep for themselves: ``.git``, ``_temporary``, but not ``_lang=sw``.
+    """Tell whether a name is one that programs keep for themselves.
+
+    ``.git`` and ``_temporary`` are, but not ``_lang=sw``.
 
     >>> [name for name in (".git", "_SUCCESS", "_lang=sw", "sw") if is_hidden(name)]
     ['.git', '_SUCCESS']
@@ -101,7 +103,7 @@ def _find_objects(path: str) -> Named:
 
 
 def _object_or_folder(path: str) -> Named:
-    """An object that holds something, else what is below it, else an empty object."""
+    """Find an object that holds something, else what is below it. If there is nothing, find an empty object."""
     exact = []
     if not path.endswith("/"):
         try:
@@ -129,7 +131,7 @@ def _find_local(path: str) -> Named:
 
 
 def _described(root: str, names: Sequence[str]) -> Named:
-    """The files among some names."""
+    """Find the files among some names."""
     found = Named(root)
     for name in names:
         if Path(name).is_symlink() and not Path(name).exists():

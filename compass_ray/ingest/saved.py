@@ -41,7 +41,7 @@ class Told:
 
 
 def saved_datasets(files: Mapping[str, FileStat]) -> Told:
-    """What the states of all datasets below a folder tell. Cost: one read for each dataset and each set of splits.
+    """Read what the states of all datasets below a folder tell. Cost: one read for each dataset and each set of splits.
 
     Parameters
     ----------
@@ -132,6 +132,6 @@ def _last(name: str) -> str:
 
 
 def _beside(name: str) -> str:
-    """What names of files beside one begin with."""
+    """Find what names of files beside one begin with."""
     folder, slash, _ = name.rpartition("/")
     return folder + slash

@@ -20,11 +20,11 @@ _BESIDE_CLDR = {"crh": frozenset({"Latn"})}
 
 
 def script_of(text: str) -> str | None:
-    """The script that most of a text is written in; None without letters. Cost: 0.05 ms a kilobyte.
+    """Find the script that most of a text is written in.
 
-    Letters count by their bytes in UTF-8, as Latin names and terms stand in texts of every script and one Chinese
-    character says as much as several of their letters. Digits and punctuation count for nothing. Han is ``Hani``,
-    and ``Jpan`` beside kana.
+    None without letters. Cost: 0.05 ms a kilobyte. Letters count by their bytes in UTF-8, as Latin names and terms
+    stand in texts of every script and one Chinese character says as much as several of their letters. Digits and
+    punctuation count for nothing. Han is ``Hani``, and ``Jpan`` beside kana.
     """
     weights: Counter[str] = Counter()
     for character, count in Counter(text).items():
@@ -38,13 +38,16 @@ def script_of(text: str) -> str | None:
 
 
 def han_variant(text: str) -> str | None:
-    """``Hans`` or ``Hant``: which one has more of the characters that the other has not; None if neither has."""
+    """Tell whether a text is in ``Hans`` or ``Hant``.
+
+    It is the one that has more of the characters that the other has not; None if neither has.
+    """
     lean = sum(count * _lean(character) for character, count in Counter(text).items())
     return ("Hant" if lean > 0 else "Hans") if lean else None
 
 
 def scripts_written(language: str) -> frozenset[str]:
-    """The scripts in which a language is in use, by CLDR, transliterations and those of former times left out.
+    """List the scripts in which a language is in use, by CLDR. Transliterations and those of former times are left out.
 
     >>> sorted(scripts_written("sr")), sorted(scripts_written("hi"))
     (['Cyrl', 'Latn'], ['Deva'])
@@ -54,21 +57,24 @@ def scripts_written(language: str) -> frozenset[str]:
 
 @cache
 def _script_of_letter(character: str) -> str | None:
-    """The script of a letter or its mark, None for all else and for what all scripts share."""
+    """Find the script of a letter or its mark. None for all else and for what all scripts share."""
     found = _letters().match(character)
     return found.lastgroup if found else None
 
 
 @cache
 def _letters() -> regex.Pattern[str]:
-    """A letter of any script, in a group that has the script's name."""
+    """Build a pattern of a letter of any script. The letter is in a group that has the script's name."""
     scripts = filter(_in_unicode, map(str, Locale("en").scripts))
     groups = "|".join(rf"(?P<{script}>\p{{sc={script}}})" for script in scripts)
     return regex.compile(rf"(?=[\p{{L}}\p{{M}}])(?:{groups})")
 
 
 def _in_unicode(script: str) -> bool:
-    """Whether characters have this script: Unicode has no Hans, Jpan or Latf, and none of those not yet encoded."""
+    """Tell whether characters have this script.
+
+    Unicode has no Hans, Jpan or Latf, and none of those not yet encoded.
+    """
     try:
         regex.compile(rf"\p{{sc={script}}}")
     except regex.error:
@@ -78,7 +84,10 @@ def _in_unicode(script: str) -> bool:
 
 @cache
 def _lean(character: str) -> int:
-    """1 for a character that is in the standard of Taiwan alone, -1 if in that of China alone, else 0."""
+    """Tell whether a character leans to Taiwan or to China.
+
+    1 if it is in the standard of Taiwan alone, -1 if in that of China alone, else 0.
+    """
     return _encodes(character, "big5") - _encodes(character, "gb2312") if _script_of_letter(character) == "Hani" else 0
 
 

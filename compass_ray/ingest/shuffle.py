@@ -23,7 +23,7 @@ _NOTES = 200
 
 
 def finish_shard(rows: pa.Table) -> pa.Table:
-    """Documents sorted by id, then rejects, whatever order the rows arrived in.
+    """Sort documents by id, then rejects, whatever order the rows arrived in.
 
     A pool document that occurs again becomes a reject with reason ``duplicate``; repetition in
     usage and current data is usage weight and stays. The copy that is kept is the first by
@@ -51,7 +51,7 @@ def finish_shard(rows: pa.Table) -> pa.Table:
 
 
 def in_order(rows: pa.Table) -> pa.Table:
-    """Rows by id, then by where they are from."""
+    """Sort rows by id, then by where they are from."""
     order = [("doc_id", "ascending"), ("source", "ascending"), ("uri", "ascending"), ("row", "ascending")]
     keys = rows.select([name for name, _ in order])
     keys = keys.set_column(0, "doc_id", keys["doc_id"].cast(pa.binary()))
@@ -59,7 +59,7 @@ def in_order(rows: pa.Table) -> pa.Table:
 
 
 def _named_first(documents: pa.Table, repeated: np.ndarray[Any, np.dtype[np.bool_]]) -> list[str]:
-    """Of which document each of the repeated ones is a copy."""
+    """Say of which document each of the repeated ones is a copy."""
     kept = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(repeated))))[repeated]
     first = documents.take(pa.array(kept))
     places = zip(*(first[name].to_pylist() for name in ("source", "uri", "row")), strict=True)
@@ -69,7 +69,7 @@ def _named_first(documents: pa.Table, repeated: np.ndarray[Any, np.dtype[np.bool
 def as_rejects(
     documents: pa.Table, reason: str, messages: Sequence[str], raw: Sequence[bytes] | None = None
 ) -> pa.Table:
-    """Documents as rejects for one reason, without their content but for ``raw``."""
+    """Turn documents into rejects for one reason. They are without their content but for ``raw``."""
     bare = {name: documents[name] for name in ("doc_id", "content_id", "role", "lang", "source", "uri", "row")}
     rejects = zip(messages, raw or repeat(b"", len(messages)), strict=True)
     bare["reject"] = pa.array(
@@ -82,16 +82,17 @@ def as_rejects(
 
 
 def notes_of(shard: pa.Table) -> Iterator[tuple[str, list[str]]]:
-    """Source and notes of each document that has some."""
+    """List source and notes of each document that has some."""
     noted = shard.filter(pc.and_(shard["reject"].is_null(), shard["notes"].is_valid()))
     return zip(noted["source"].to_pylist(), noted["notes"].to_pylist(), strict=True)
 
 
 def count_rows(shard: pa.Table) -> dict[str, Any]:
-    """What a finished shard holds: rows by source and outcome, documents by role, target language and language.
+    """Count what a finished shard holds.
 
-    A fault counts as the rows that are lost with it. One whose rows nobody could count is one row, and is ``lost``
-    too: by source and reason how many such faults there are, and how many bytes of files were lost.
+    Rows are counted by source and outcome, documents by role, target language and language. A fault counts as the rows
+    that are lost with it. One whose rows nobody could count is one row, and is ``lost`` too: by source and reason how
+    many such faults there are, and how many bytes of files were lost.
 
     Documents that look like mojibake are counted by source and left as they are: mending them is a guess. Contaminated
     rows are counted by evaluation file too, and documents by source and what their notes say.

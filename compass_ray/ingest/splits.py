@@ -30,9 +30,10 @@ class Unclear(Exception):
 
 
 def split_of(path: str) -> str | None:
-    """The split that a path below a folder names, in lower case; None if it names none.
+    """Find the split that a path below a folder names.
 
-    Folders come before files, the outermost first. The name of a shard may be any; else it is a word for a split.
+    It is in lower case; None if it names none. Folders come before files, the outermost first. The name of a shard may
+    be any; else it is a word for a split.
 
     >>> split_of("data/train_sft-00000-of-00001.parquet"), split_of("dev/a.csv"), split_of("lang=sw/part-0.parquet")
     ('train_sft', 'dev', None)
@@ -46,10 +47,11 @@ def split_of(path: str) -> str | None:
 
 
 def for_training(paths: Sequence[str], splits: Sequence[str | None], sizes: Sequence[int]) -> list[bool]:
-    """Which files of a folder to read if nothing is asked for: all, or where they have splits those of ``train``.
+    """Choose the files of a folder to read if nothing is asked for.
 
-    Names have to be plain: files have splits if they are of at least two, one of which is called by a known word. What
-    is of no split is left out where it lies beside files for training, and read where it has a folder of its own.
+    These are all, or where they have splits those of ``train``. Names have to be plain: files have splits if they are
+    of at least two, one of which is called by a known word. What is of no split is left out where it lies beside files
+    for training, and read where it has a folder of its own.
 
     Parameters
     ----------
@@ -79,9 +81,10 @@ def for_training(paths: Sequence[str], splits: Sequence[str | None], sizes: Sequ
 
 
 def asked_for(splits: Sequence[str | None], wanted: Sequence[str]) -> tuple[list[bool], list[str]]:
-    """Which files are of one of the wanted splits, and those wanted that no file is of.
+    """Tell which files are of one of the wanted splits.
 
-    A split is wanted by its own name, or by another word for it (``dev`` for ``validation``) where none has that name.
+    With that come those wanted that no file is of. A split is wanted by its own name, or by another word for it
+    (``dev`` for ``validation``) where none has that name.
     """
     matched: set[str] = set()
     absent = []
@@ -95,7 +98,7 @@ def asked_for(splits: Sequence[str | None], wanted: Sequence[str]) -> tuple[list
 
 
 def are_mixed(splits: Sequence[str | None]) -> bool:
-    """Whether files are plainly of several splits."""
+    """Tell whether files are plainly of several splits."""
     known = {split for split in splits if split is not None}
     return len(known) > 1 and any(map(_family, known))
 
@@ -122,17 +125,17 @@ def _split_of_folder(name: str) -> str | None:
 
 
 def _home(path: str) -> str:
-    """The folder that a split is one of: that of its folder, or else of its file."""
+    """Find the folder that a split is one of. It is that of its folder, or else of its file."""
     folders = path.lower().split("/")[:-1]
     depth = next((depth for depth, folder in enumerate(folders) if _split_of_folder(folder)), len(folders))
     return "/".join(folders[:depth])
 
 
 def _word(name: str) -> str | None:
-    """The first word of a name that stands for a split."""
+    """Find the first word of a name that stands for a split."""
     return next((word for word in _BETWEEN_WORDS.split(name) if word in _FAMILY), None)
 
 
 def _family(split: str) -> str | None:
-    """``train``, ``validation`` or ``test``; None for another name."""
+    """Tell the family of a split: ``train``, ``validation`` or ``test``. None for another name."""
     return _FAMILY.get(_word(split) or "")

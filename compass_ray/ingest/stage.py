@@ -227,7 +227,7 @@ def read_unit(
     limits: Limits = Limits(),  # noqa: B008 immutable
     evaluations: Evaluations | None = None,
 ) -> Iterator[pa.Table]:
-    """The documents and rejects of one read unit, for the wanted shards, in tables of bounded size.
+    """Read the documents and rejects of one read unit. They are those for the wanted shards, in tables of bounded size.
 
     Raises
     ------
@@ -258,9 +258,10 @@ def _write_shard(rows: pa.Table, artifact: Artifact) -> pa.Table:
 
 
 def row_counts(manifest: Manifest) -> dict[tuple[str, str], int]:
-    """Rows by (source, outcome); the outcome is ``document`` or the reason of the reject.
+    """Count rows by (source, outcome).
 
-    A fault counts as the rows that are lost with it; as one where nobody could count them: see ``estimated_rows``.
+    The outcome is ``document`` or the reason of the reject. A fault counts as the rows that are lost with it; as one
+    where nobody could count them: see ``estimated_rows``.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for receipt in manifest.receipts.values():
@@ -270,7 +271,7 @@ def row_counts(manifest: Manifest) -> dict[tuple[str, str], int]:
 
 
 def mojibake_counts(manifest: Manifest) -> dict[str, int]:
-    """Documents that look like mojibake, by source."""
+    """Count documents that look like mojibake, by source."""
     counts: Counter[str] = Counter()
     for receipt in manifest.receipts.values():
         counts.update(dict(receipt.summary["mojibake"]))
@@ -278,7 +279,7 @@ def mojibake_counts(manifest: Manifest) -> dict[str, int]:
 
 
 def note_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
-    """Documents by source and what is noted of them: what was not read, or not there."""
+    """Count documents by source and what is noted of them. Noted is what was not read, or not there."""
     counts: Counter[tuple[str, str]] = Counter()
     for receipt in manifest.receipts.values():
         for source, note, documents in receipt.summary["notes"]:
@@ -290,7 +291,7 @@ def note_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
 
 
 def contaminated_counts(manifest: Manifest) -> dict[str, int]:
-    """Contaminated pool rows by evaluation file, ``evaluation:uri``."""
+    """Count contaminated pool rows by evaluation file, ``evaluation:uri``."""
     counts: Counter[str] = Counter()
     for receipt in manifest.receipts.values():
         counts.update(dict(receipt.summary.get("contaminated", ())))  # artifacts of older versions have none
@@ -298,13 +299,13 @@ def contaminated_counts(manifest: Manifest) -> dict[str, int]:
 
 
 def evaluation_counts(plan: IngestPlan) -> dict[str, dict[str, int]]:
-    """By evaluation: what :func:`evaluation_ngrams` counts; empty without decontamination."""
+    """Read what :func:`evaluation_ngrams` counts, by evaluation. Empty without decontamination."""
     receipts = {} if plan.evaluations is None else plan.evaluations.artifact.manifest().receipts
     return {name: receipt.summary for name, receipt in receipts.items()}
 
 
 def document_counts(manifest: Manifest) -> dict[tuple[str, str | None, str], int]:
-    """Documents by (role, target language, language)."""
+    """Count documents by (role, target language, language)."""
     counts: Counter[tuple[str, str | None, str]] = Counter()
     for receipt in manifest.receipts.values():
         for role, target_lang, lang, rows in receipt.summary["documents"]:
@@ -313,7 +314,7 @@ def document_counts(manifest: Manifest) -> dict[tuple[str, str | None, str], int
 
 
 def shards_with(manifest: Manifest, role: str) -> list[str]:
-    """Keys of the shards that hold a document of a role."""
+    """List keys of the shards that hold a document of a role."""
     return [
         key for key, receipt in manifest.receipts.items() if any(row[0] == role for row in receipt.summary["documents"])
     ]

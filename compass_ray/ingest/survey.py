@@ -147,7 +147,7 @@ class Survey:
         ]
 
     def first(self, count: int) -> pa.Table:
-        """The first documents of the first file, as they will be ingested."""
+        """Take the first documents of the first file, as they will be ingested."""
         return records.documents_only(self.sample).slice(0, count)
 
 
@@ -230,13 +230,16 @@ def survey_all(sources: Mapping[str, SourceConfig], view: View, evaluations: Eva
 
 
 def _soft_counts(files: Sequence[InputFile], count: int) -> list[InputFile]:
-    """So many files, evenly over all of them, the first among them."""
+    """Pick so many files, evenly over all of them, the first among them."""
     step = max(1.0, len(files) / count)
     return [files[int(position * step)] for position in range(min(count, len(files)))]
 
 
 def _sample(name: str, source: SourceConfig, file: InputFile, view: View, evaluations: Evaluations | None) -> pa.Table:
-    """Documents and rejects of the first batch of a file, or of some ranges of one that can be entered anywhere."""
+    """Read documents and rejects of the first batch of a file.
+
+    Of one that can be entered anywhere, those of some ranges are read.
+    """
     tables = [records.INGESTED.empty_table()]
     for start, end in _ranges(file) if file.in_ranges else [(0, None)]:
         for batch in read(ReadUnit(name, file, start, end), source.wanted_columns):
@@ -248,7 +251,7 @@ def _sample(name: str, source: SourceConfig, file: InputFile, view: View, evalua
 
 
 def _ranges(file: InputFile) -> list[tuple[int, int]]:
-    """The whole of a small file, or ranges all over a large one: what was appended later may be of another kind."""
+    """Choose all of a small file, or ranges all over a large one. What was appended later may be of another kind."""
     if file.size <= _SAMPLE_BYTES:
         return [(0, file.size)]
     length = _SAMPLE_BYTES // _RANGES
@@ -257,7 +260,10 @@ def _ranges(file: InputFile) -> list[tuple[int, int]]:
 
 
 def _language_shares(source: SourceConfig, files: Sequence[InputFile], sample: pa.Table) -> dict[str, float]:
-    """Share of the documents by language: by the bytes of files where their paths tell it, else as in the sample."""
+    """Compute the share of the documents by language.
+
+    It is by the bytes of files where their paths tell it, else as in the sample.
+    """
     weights: Counter[str] = Counter()
     if source.lang_pattern:
         codes = pa.array([language_from_path(source, file.uri) for file in files], pa.string())
@@ -271,9 +277,10 @@ def _language_shares(source: SourceConfig, files: Sequence[InputFile], sample: p
 
 
 def _rows_of(file: InputFile, columns: list[str]) -> tuple[float, str | None]:
-    """Rows of one file, and what is wrong with its columns where its schema is known.
+    """Count the rows of one file.
 
-    Rows are counted by a footer, or by what a mebibyte of the file holds. What cannot be read is one reject.
+    With them comes what is wrong with its columns, where its schema is known. Rows are counted by a footer, or by what
+    a mebibyte of the file holds. What cannot be read is one reject.
     """
     if file.format not in ("parquet", "arrow"):
         return _rows_by_lines(file, columns), None
@@ -313,7 +320,7 @@ def _rows_by_lines(file: InputFile, columns: list[str]) -> float:
 
 
 def _lines_in(stream: BinaryIO, ranges: Sequence[tuple[int, int]], size: int) -> float:
-    """Lines of a file of some size, by those that begin in some ranges of it."""
+    """Estimate the lines of a file of some size. It goes by those that begin in some ranges of it."""
     lines = looked = 0
     for start, end in ranges:
         stream.seek(start)
@@ -324,7 +331,7 @@ def _lines_in(stream: BinaryIO, ranges: Sequence[tuple[int, int]], size: int) ->
 
 
 def _head(stream: BinaryIO) -> bytes:
-    """The first mebibyte, or what can be had of it: a damaged file is a reject of the run."""
+    """Read the first mebibyte, or what can be had of it. A damaged file is a reject of the run."""
     head = b""
     with contextlib.suppress(Unreadable):
         for piece in chunks(stream, _SAMPLE_BYTES):
@@ -334,5 +341,5 @@ def _head(stream: BinaryIO) -> bytes:
 
 
 def _is_counted(file: InputFile) -> bool:
-    """Whether ``_rows_of`` sees the whole file; what a compressed one holds beyond the head is not known."""
+    """Tell whether ``_rows_of`` sees the whole file. What a compressed one holds beyond the head is not known."""
     return file.format == "parquet" or (file.size <= _SAMPLE_BYTES and not file.compression)

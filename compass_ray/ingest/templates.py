@@ -26,12 +26,12 @@ class Slot:
 
 
 def is_template(spec: str) -> bool:
-    """Whether a text names its fields in braces, and not a column."""
+    """Tell whether a text names its fields in braces, and not a column."""
     return "{" in spec or "}" in spec
 
 
 def parts(template: str) -> Iterator[tuple[str, Slot | None]]:
-    """Literal texts, each with the slot that follows it; ``{{`` and ``}}`` stand for braces.
+    """Yield literal texts, each with the slot that follows it. ``{{`` and ``}}`` stand for braces.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def parts(template: str) -> Iterator[tuple[str, Slot | None]]:
 
 
 def fields_of(spec: str) -> list[str]:
-    """The columns that a column name or template reads.
+    """List the columns that a column name or template reads.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def fields_of(spec: str) -> list[str]:
 
 
 def _at_every(field: str) -> tuple[str, bool, tuple[str, ...]]:
-    """A path up to its first ``*``, whether it has one, and what is behind it."""
+    """Split a path at its first ``*``. Returned are the path up to it, whether there is one, and what is behind it."""
     path = field.split(".")
     if _EVERY not in path:
         return field, False, ()

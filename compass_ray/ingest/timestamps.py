@@ -70,7 +70,7 @@ class NotATime(ValueError):
 
 
 def parse_timestamp(value: Any) -> int:
-    """Microseconds since 1970 UTC.
+    """Parse a value into microseconds since 1970 UTC.
 
     Raises
     ------
@@ -93,9 +93,10 @@ def parse_timestamp(value: Any) -> int:
 
 
 def timestamps(column: Column) -> tuple[pa.Array, dict[int, str]]:
-    """A column as UTC microseconds, and what is wrong with the rows that hold no time; null and blank stay null.
+    """Read a column as UTC microseconds.
 
-    Cost: one cast where Arrow has the type, or all rows share one notation of ISO 8601; a Python call a row otherwise.
+    With it comes what is wrong with the rows that hold no time; null and blank stay null. Cost: one cast where Arrow
+    has the type, or all rows share one notation of ISO 8601; a Python call a row otherwise.
     """
     if isinstance(column, pa.Array) and (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
         return _in_calendar(column)
@@ -123,7 +124,10 @@ def timestamps(column: Column) -> tuple[pa.Array, dict[int, str]]:
 
 
 def _in_calendar(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
-    """Times and dates of any unit; those that no calendar year from 1 to 9999 has are refused."""
+    """Convert times and dates of any unit to UTC microseconds.
+
+    Those that no calendar year from 1 to 9999 has are refused.
+    """
     seconds = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
     sound = pc.and_(pc.greater_equal(seconds, _CALENDAR_S[0]), pc.less_equal(seconds, _CALENDAR_S[1]))
     bad = dict.fromkeys(pc.indices_nonzero(pc.invert(sound)).to_pylist(), _BEYOND)
@@ -164,7 +168,10 @@ def _of_number(number: float | Decimal) -> int:
 
 @lru_cache(maxsize=1 << 12)  # days repeat
 def _part_of_date(number: int) -> datetime | None:
-    """The first moment of the year, month, day or time that the digits of a number are, within the years."""
+    """Read the digits of a number as a year, month, day or time.
+
+    Returned is the first moment of it, if it is within the years.
+    """
     digits = str(number)
     if not str(_YEARS[0]) <= digits[:4] <= str(_YEARS[1]) or (moment := _calendar(digits)) is None:
         return None
@@ -175,7 +182,7 @@ def _part_of_date(number: int) -> datetime | None:
 
 
 def _calendar(digits: str) -> datetime | None:
-    """The first moment of a year, month, and so on in digits alone."""
+    """Find the first moment of a year, month, and so on. It is given in digits alone."""
     if len(digits) not in _PARTS_OF_DATES or not digits.isdecimal():
         return None
     day, time, fraction = digits[:8], digits[8:14], digits[14:]
@@ -186,7 +193,7 @@ def _calendar(digits: str) -> datetime | None:
 
 
 def _why_not(number: int | Decimal) -> str:
-    """What a number that is no time probably was meant to be."""
+    """Say what a number that is no time probably was meant to be."""
     span = "{} to {}".format(*_YEARS)
     if number == 0:
         return "leave a time that is not known empty"
@@ -202,7 +209,7 @@ def _why_not(number: int | Decimal) -> str:
 
 
 def _read(text: str) -> datetime:
-    """A date in ISO 8601 or RFC 2822."""
+    """Read a date in ISO 8601 or RFC 2822."""
     if match := _ISO.fullmatch(text):
         try:
             return _iso(match)

@@ -24,7 +24,7 @@ _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a value says nothing: null, or empty text, list or object."""
+    """Tell whether a value says nothing: null, or empty text, list or object."""
     return type(value) in (type(None), str, list, dict) and value in _EMPTY
 
 
@@ -101,7 +101,7 @@ def tools_of(value: Any) -> str | None:
 
 
 def call_line(call: Mapping[str, Any]) -> str:
-    """A call as a line of text."""
+    """Write a call as a line of text."""
     return f"{call['function']['name']}({call['function']['arguments']})"
 
 
@@ -142,7 +142,7 @@ def _arguments(value: Any, function: str) -> str:
 
 
 def _tool(tool: Any, number: int) -> dict[str, Any]:
-    """One tool as OpenAI writes it; a flat one is a function."""
+    """Bring one tool into the form in which OpenAI writes it. A flat one is a function."""
     if isinstance(tool, str):
         tool = parsed(tool, f"tools: tool {number}")
     given = tool if isinstance(tool, dict) else {}

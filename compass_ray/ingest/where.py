@@ -40,7 +40,7 @@ class Allowed:
         self.shown = ", ".join(str(written(value)) for value in values)
 
     def mask(self, column: Column) -> NDArray[np.bool_]:
-        """Which rows have one of the values. Cost: a look-up for each distinct text, or for each other value."""
+        """Tell which rows have one of the values. Cost: a look-up for each distinct text, or for each other value."""
         if not is_text(column):
             return np.array([self._has(value) for value in as_values(column)], dtype=bool)
         if self._meant:
@@ -60,7 +60,7 @@ class Allowed:
 
 
 def _meaning(value: Any) -> _Meaning:
-    """What a value that can be written, and is no text, means: equal values have equal meanings."""
+    """Tell what a value means that can be written and is no text. Equal values have equal meanings."""
     if value is None or isinstance(value, bool):
         return ("truth", value)
     if isinstance(value, int | float | Decimal):

@@ -24,7 +24,7 @@ _REFUSED = {401, 403}
 
 @lru_cache(maxsize=1)
 def client() -> Any:
-    """The client of this process; safe to share among threads.
+    """Make the client of this process. It is safe to share among threads.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def client() -> Any:
 
 
 def _credential() -> Any:
-    """A key, a shared access signature, or an identity; none is enough for public containers."""
+    """Find a key, a shared access signature, or an identity. None is enough for public containers."""
     from azure.core.credentials import AzureSasCredential
 
     if key := os.environ.get("AZURE_STORAGE_KEY"):
@@ -117,14 +117,17 @@ class _OneVersion:
 
 
 def head(url: str) -> tuple[int, str, float]:
-    """Size, version and time (seconds since the epoch) of an object; FileNotFoundError if there is none."""
+    """Ask for size, version and time of an object.
+
+    Time is in seconds since the epoch. FileNotFoundError if there is none.
+    """
     with errors("read", url):
         found = _blob(url).get_blob_properties()
     return found.size, found.etag.strip('"'), found.last_modified.timestamp()
 
 
 def list_objects(url: str, prefix: str) -> Iterator[tuple[str, int, str, float]]:
-    """Key, size, version and time of the objects of the URL's container whose key begins so."""
+    """List the objects of the URL's container whose key begins so. Each comes as key, size, version and time."""
     container, _ = bucket_key(url)
     with errors("list", url):
         blobs = client().get_container_client(container).list_blobs(name_starts_with=prefix, include=["metadata"])
@@ -165,7 +168,7 @@ def errors(action: str, url: str) -> Iterator[None]:
 
 
 def _refusal(action: str, container: str, status: int | None, exc: Exception) -> str:
-    """What the store answered, and what to do about it."""
+    """Say what the store answered, and what to do about it."""
     if status == 404:
         return f"there is no container '{container}'; create it, or correct the path or the account"
     if status in _REFUSED:

@@ -24,7 +24,7 @@ _LISTED = "items(name,size,generation,updated),nextPageToken"
 
 @lru_cache(maxsize=1)
 def client() -> Any:
-    """The client of this process; safe to share among threads."""
+    """Make the client of this process. It is safe to share among threads."""
     from google.cloud import storage
 
     return storage.Client(project=None)  # reading needs none
@@ -64,7 +64,10 @@ class ObjectReader(RangedReader):
 
 
 def head(url: str) -> tuple[int, str, float]:
-    """Size, version and time (seconds since the epoch) of an object; FileNotFoundError if there is none."""
+    """Ask for size, version and time of an object.
+
+    Time is in seconds since the epoch. FileNotFoundError if there is none.
+    """
     bucket, key = bucket_key(url)
     with errors("read", url):
         blob = client().bucket(bucket).get_blob(key, **_bounds())
@@ -74,7 +77,10 @@ def head(url: str) -> tuple[int, str, float]:
 
 
 def list_objects(url: str, prefix: str) -> Iterator[tuple[str, int, str, float]]:
-    """Key, size, version and time of the objects of the URL's bucket whose key begins so; a request per thousand."""
+    """List the objects of the URL's bucket whose key begins so.
+
+    Each comes as key, size, version and time. Cost: a request per thousand.
+    """
     bucket, _ = bucket_key(url)
     with errors("list", url):
         for blob in client().list_blobs(bucket, prefix=prefix, fields=_LISTED, **_bounds()):
@@ -129,7 +135,7 @@ def errors(action: str, url: str) -> Iterator[None]:
 
 
 def _bounds() -> dict[str, Any]:
-    """How long a request may take, and for how long it is asked again."""
+    """Bound the time that a request may take. The time for which it is asked again is bounded, too."""
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     retry = DEFAULT_RETRY.with_delay(initial=_FIRST_WAIT_S, maximum=_LONGEST_WAIT_S).with_timeout(RETRIED_FOR_S)

@@ -13,12 +13,14 @@ _WILDCARD = re.compile(r"[*?\[]")
 
 
 def literal_start(pattern: str) -> str:
-    """What comes before the first wildcard."""
+    """Find what comes before the first wildcard."""
     return pattern[: match.start()] if (match := _WILDCARD.search(pattern)) else pattern
 
 
 def literally(pattern: str, exists: Callable[[str], bool]) -> tuple[str, str]:
-    """A path as the part that is there as it is spelled, wildcards and all, and the glob below it; nothing if none is.
+    """Split a path into the part that is there and the glob.
+
+    The part is there as it is spelled, wildcards and all. The glob is below it, and nothing if none is.
 
     >>> literally("in/a[1]/*.csv", {"in/a[1]"}.__contains__)
     ('in/a[1]', '*.csv')
@@ -31,10 +33,10 @@ def literally(pattern: str, exists: Callable[[str], bool]) -> tuple[str, str]:
 
 
 def as_regex(pattern: str) -> str:
-    """A glob over object keys as a regular expression, with the meaning that ``glob`` gives it on disk.
+    """Write a glob over object keys as a regular expression.
 
-    Wildcards stay inside one name, but for a ``**`` that is a whole name; they do not match hidden names. The name of a
-    folder may be empty (``a//b``), which no disk knows.
+    It has the meaning that ``glob`` gives it on disk. Wildcards stay inside one name, but for a ``**`` that is a whole
+    name; they do not match hidden names. The name of a folder may be empty (``a//b``), which no disk knows.
     """
     *folders, last = pattern.split("/")
     parents = "".join(_PARENTS if name == "**" else _name_regex(name) + "/" for name in folders)

@@ -36,7 +36,7 @@ _PASSING = {408, 429, 500, 502, 503, 504}
 
 @lru_cache(maxsize=1)
 def session() -> Any:
-    """The connections of this process."""
+    """Make the session that holds the connections of this process."""
     import requests
 
     return requests.Session()
@@ -88,10 +88,11 @@ class ObjectReader(ResumingReader):
 
 
 def head(url: str) -> tuple[int, str, float]:
-    """Size, version and time (seconds since the epoch) of a file; FileNotFoundError if there is none.
+    """Ask for size, version and time of a file.
 
-    The version is the ETag if that is a strong one, else all that the server says of the file. Asked for by GET, whose
-    body is left: what signed URLs permit, and what all servers answer in the same way.
+    Time is in seconds since the epoch. FileNotFoundError if there is none. The version is the ETag if that is a strong
+    one, else all that the server says of the file. Asked for by GET, whose body is left: what signed URLs permit, and
+    what all servers answer in the same way.
     """
     with closing(_opened(url)) as answer:
         return _described(url, answer)
@@ -114,7 +115,7 @@ def check_url(url: str) -> None:
 
 
 def _opened(url: str, start: int = 0) -> Any:
-    """smart_open's stream of the bytes from ``start`` on, whatever version is there."""
+    """Open smart_open's stream of the bytes from ``start`` on. It is of whatever version is there."""
     import requests
     import smart_open
 
@@ -138,7 +139,7 @@ def _opened(url: str, start: int = 0) -> Any:
 
 
 def _described(url: str, answer: Any) -> tuple[int, str, float]:
-    """What :func:`head` says, from the answer to a request for the whole file."""
+    """Read what :func:`head` says from an answer. The request was for the whole file."""
     headers = answer.response.headers
     length = headers.get("Content-Length", "")
     version = _version(headers, length)
@@ -154,7 +155,7 @@ def _described(url: str, answer: Any) -> tuple[int, str, float]:
 
 
 def _version(headers: Mapping[str, str], size: int | str) -> str:
-    """Nothing if the server says nothing of it."""
+    """Read the version of a file. Nothing if the server says nothing of it."""
     etag = headers.get("ETag", "")
     if etag and not etag.startswith("W/"):
         return etag
@@ -201,14 +202,14 @@ def _advice(status: int) -> str:
 
 
 def _passes(exc: Any) -> bool:
-    """Whether another attempt may succeed."""
+    """Tell whether another attempt may succeed."""
     import requests
 
     return exc.response.status_code in _PASSING if isinstance(exc, requests.HTTPError) else isinstance(exc, _broken())
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    """What breaks, stalls or ends early: worth another attempt."""
+    """List the errors of what breaks, stalls or ends early. They are worth another attempt."""
     import requests
     import urllib3.exceptions
 

@@ -103,7 +103,7 @@ class ResumingReader(ObjectStream):
 
     @abstractmethod
     def fetch(self, start: int) -> Body:
-        """The body from a byte on, of the version that was opened; any other must be refused."""
+        """Fetch the body from a byte on, of the version that was opened. Any other must be refused."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         before = self._position

@@ -36,7 +36,7 @@ _CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict", 
 
 @lru_cache(maxsize=1)
 def client() -> Any:
-    """The client of this process; safe to share among threads."""
+    """Make the client of this process. It is safe to share among threads."""
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
@@ -60,7 +60,7 @@ def client() -> Any:
 
 
 def _anonymous() -> bool:
-    """Whether requests are not signed."""
+    """Tell whether requests are not signed."""
     return os.environ.get("AWS_NO_SIGN_REQUEST", "").casefold() in ("yes", "true", "on", "1")
 
 
@@ -69,7 +69,7 @@ def _agree_to_pay(params: dict[str, Any], **_: Any) -> None:
 
 
 def arrow_filesystem() -> Any:
-    """The same store for Arrow, which has a client of its own, with the same bounds."""
+    """Open the same store for Arrow, with the same bounds. Arrow has a client of its own."""
     import pyarrow.fs
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -177,7 +177,10 @@ def _holds(url: str, data: bytes) -> bool:
 
 
 def head(url: str) -> tuple[int, str, float]:
-    """Size, version and time (seconds since the epoch) of an object; FileNotFoundError if there is none."""
+    """Ask for size, version and time of an object.
+
+    Time is in seconds since the epoch. FileNotFoundError if there is none.
+    """
     bucket, key = bucket_key(url)
     with errors("read", url):
         answer = client().head_object(Bucket=bucket, Key=key)
@@ -185,7 +188,10 @@ def head(url: str) -> tuple[int, str, float]:
 
 
 def list_objects(url: str, prefix: str) -> Iterator[tuple[str, int, str, float]]:
-    """Key, size, version and time of the objects of the URL's bucket whose key begins so; a request per thousand."""
+    """List the objects of the URL's bucket whose key begins so.
+
+    Each comes as key, size, version and time. Cost: a request per thousand.
+    """
     bucket, _ = bucket_key(url)
     with errors("list", url):
         for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
@@ -245,7 +251,7 @@ def errors(action: str, url: str) -> Iterator[None]:
 
 
 def _refusal(action: str, url: str, exc: Any) -> str:
-    """What the store answered, and what to do about it."""
+    """Say what the store answered, and what to do about it."""
     code = _code(exc)
     bucket, _ = bucket_key(url)
     retried = exc.response["ResponseMetadata"].get("RetryAttempts", 0)
@@ -260,7 +266,7 @@ def _refusal(action: str, url: str, exc: Any) -> str:
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    """What breaks, stalls or ends early: worth another attempt."""
+    """List the errors of what breaks, stalls or ends early. They are worth another attempt."""
     import urllib3.exceptions
     from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
 

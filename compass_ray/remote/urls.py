@@ -11,7 +11,7 @@ _SECRETS = re.compile(r"(?<=://)[^/?#\s]*@|\?[^\s'\"]*")
 
 
 def bucket_key(url: str) -> tuple[str, str]:
-    """The two parts of ``s3://bucket/key``, ``gs://bucket/key`` and ``az://container/key``."""
+    """Split ``s3://bucket/key``, ``gs://bucket/key`` and ``az://container/key`` into their two parts."""
     scheme, _, path = url.partition("://")
     bucket, _, key = path.partition("/")
     if not bucket:
@@ -21,15 +21,18 @@ def bucket_key(url: str) -> tuple[str, str]:
 
 
 def public(url: str) -> str:
-    """The URL as it may be kept and shown: a web address without user, password and query, which may be secrets."""
+    """Write the URL as it may be kept and shown.
+
+    A web address is without user, password and query, which may be secrets.
+    """
     return _HTTP_SECRETS.sub(r"\1\2", url)
 
 
 def scrubbed(error: BaseException) -> str:
-    """What a library says went wrong, without what may be secret in the URLs that it names."""
+    """Remove what may be secret from what a library says went wrong. It is in the URLs that the library names."""
     return _SECRETS.sub("", str(error))
 
 
 def changed(url: str, how: str) -> DataError:
-    """The error for an object that is no longer the version that was opened."""
+    """Make the error for an object that is no longer the version opened."""
     return DataError(f"{public(url)}: changed while it was read ({how}); let writers finish and run again")

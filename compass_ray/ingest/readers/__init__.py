@@ -34,7 +34,7 @@ _ONE_ROW = frozenset({"text", "markdown"})
 
 
 def read(unit: ReadUnit, columns: list[str], limits: Limits = Limits()) -> Iterator[RawBatch]:  # noqa: B008 immutable
-    """Rows of a read unit in batches, with the named columns only.
+    """Read the rows of a unit in batches, with the named columns only.
 
     Parameters
     ----------

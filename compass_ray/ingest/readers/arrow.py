@@ -20,7 +20,7 @@ _SCHEMA_BYTES = 64 << 20
 
 
 def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
-    """Rows by their number, from the stream format or the file format, which is a stream between two marks."""
+    """Read rows by their number, from the stream or the file format. The latter is a stream between two marks."""
     with storage.open_input(unit.file.url) as stream:
         number = size = used = 0
         try:
@@ -48,7 +48,7 @@ def read_arrow(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[R
 
 
 def first_batch(stream: BinaryIO) -> pa.RecordBatch:
-    """The first record batch; the stream then stands behind it.
+    """Read the first record batch. The stream then stands behind it.
 
     Raises
     ------
@@ -62,7 +62,10 @@ def first_batch(stream: BinaryIO) -> pa.RecordBatch:
 
 
 def _schema_message(stream: BinaryIO) -> bytes:
-    """The first message, in which no extension type has its name: see :mod:`compass_ray.ingest.readers.parquet`."""
+    """Read the first message, in which no extension type has its name.
+
+    See :mod:`compass_ray.ingest.readers.parquet`.
+    """
     mark = stream.read(8)
     if mark == _FILE_MAGIC:
         mark = stream.read(8)

@@ -81,16 +81,16 @@ class RawBatch:
     faults: list[Fault] = field(default_factory=list)
 
     def values(self, name: str) -> list[Any]:
-        """A column as Python values."""
+        """Read a column as Python values."""
         return as_values(self.columns[name])
 
     def row(self, index: int) -> dict[str, Any]:
-        """The fields of one row that it has."""
+        """Read the fields that one row has."""
         fields = {name: as_value(column[index]) for name, column in self.columns.items()}
         return {name: value for name, value in fields.items() if value is not MISSING}
 
     def take(self, kept: np.ndarray[Any, np.dtype[np.intp]]) -> RawBatch:
-        """The rows at these positions, with all faults."""
+        """Take the rows at these positions, with all faults."""
         columns = {
             name: column.take(pa.array(kept)) if isinstance(column, pa.Array) else [column[index] for index in kept]
             for name, column in self.columns.items()
@@ -99,12 +99,12 @@ class RawBatch:
 
 
 def line_too_long(longest: int) -> str:
-    """What to say of a line of more bytes than ``longest``."""
+    """Say that a line has more bytes than ``longest``."""
     return f"the line is longer than {longest:,} bytes; raise ingest.max_row_bytes to read it"
 
 
 def as_values(column: Column) -> list[Any]:
-    """A column as Python values, floats of 32 and 16 bits as the number that they were written as."""
+    """Turn a column into Python values. Floats of 32 and 16 bits become the number that they were written as."""
     if not isinstance(column, pa.Array):
         return column
     values: list[Any] = column.to_pylist()
@@ -113,7 +113,7 @@ def as_values(column: Column) -> list[Any]:
 
 
 def as_value(item: Any) -> Any:
-    """One item of a column as a Python value, to be shown."""
+    """Turn one item of a column into a Python value, to be shown."""
     if not isinstance(item, pa.Scalar):
         return item
     try:
@@ -124,7 +124,10 @@ def as_value(item: Any) -> Any:
 
 
 def _as_written(kind: pa.DataType) -> Callable[[Any], Any] | None:
-    """What makes 1.1 of 1.100000023841858, wherever a type holds short floats; None if it holds none."""
+    """Make a function that turns 1.100000023841858 into 1.1.
+
+    It does so wherever a type holds short floats; None if it holds none.
+    """
     if kind in _SHORT_FLOATS:
         short = _SHORT_FLOATS[kind]
         return lambda value: None if value is None else float(str(short(value)))
@@ -138,15 +141,16 @@ def _as_written(kind: pa.DataType) -> Callable[[Any], Any] | None:
 
 
 def is_text(column: Column) -> TypeGuard[pa.Array]:
-    """Whether a column is an Arrow array of strings."""
+    """Tell whether a column is an Arrow array of strings."""
     return isinstance(column, pa.Array) and pa.types.is_string(column.type)
 
 
 def decoded(rows: Sequence[int], columns: dict[str, pa.Array], faults: list[Fault]) -> RawBatch:
-    """A batch from Arrow columns whose bytes nobody has looked at: a row that is not UTF-8 becomes a fault.
+    """Make a batch of Arrow columns whose bytes nobody has looked at.
 
-    Dictionaries are expanded, all kinds of strings become one, and nested values become Python's. Cost: one pass over
-    the bytes; rows are looked at one by one only in a batch that has such a row.
+    A row that is not UTF-8 becomes a fault. Dictionaries are expanded, all kinds of strings become one, and nested
+    values become Python's. Cost: one pass over the bytes; rows are looked at one by one only in a batch that has such a
+    row.
     """
     plain = {name: _plain(column) for name, column in columns.items()}
     bad: dict[int, Fault] = {}
@@ -181,7 +185,10 @@ def _is_string(kind: pa.DataType) -> bool:
 
 
 def _without_value(column: pa.Array) -> Iterator[tuple[int, str, str]]:
-    """Rows that have no Python value: bytes that are not UTF-8, and in nested columns times beyond the year 9999."""
+    """Find rows that have no Python value.
+
+    They hold bytes that are not UTF-8, or in nested columns times beyond the year 9999.
+    """
     try:
         column.validate(full=True)
         if pa.types.is_nested(column.type):
@@ -208,6 +215,6 @@ def _raw(item: pa.Scalar) -> bytes:
 
 
 def missing_columns(absent: list[str], present: Sequence[str]) -> Unreadable:
-    """The fault of a file that lacks columns."""
+    """Make the fault of a file that lacks columns."""
     message = f"expected {', '.join(absent)}; the file has {', '.join(present[:50])}"
     return Unreadable("missing_column", message)

@@ -42,7 +42,7 @@ class _Streams:
                 return bytes(data)
 
     def _behind(self, held: bytes) -> bytes:
-        """What comes behind a stream and its padding."""
+        """Read what comes behind a stream and its padding."""
         held = held or self._stream.read(_PIECE_BYTES)
         zeros = 0
         while self._padding and held.startswith(b"\0"):

@@ -19,7 +19,7 @@ from compass_ray.ingest.readers.streams import check_encoding, open_decoded
 
 
 def read_delimited(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
-    """Rows by their number; faults are counted, blank lines are not."""
+    """Read rows by their number. Faults are counted, blank lines are not."""
     with open_decoded(unit.file, limits) as stream:
         blocks = _Blocks(stream)
         data = blocks.read()
@@ -41,7 +41,7 @@ def read_delimited(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterat
 
 
 def layout_of(file: InputFile, columns: Sequence[str], limits: Limits) -> Layout:
-    """How a file is written, as a reader of these columns takes it.
+    """Tell how a reader of these columns takes a file to be written.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def layout_of(file: InputFile, columns: Sequence[str], limits: Limits) -> Layout
 
 
 def count_records(data: bytes, whole: bool, file: InputFile, columns: Sequence[str]) -> int:
-    """Rows and faults in the beginning of a file, or in all of it (``whole``); one if it cannot be read."""
+    """Count rows and faults in the beginning of a file. With ``whole`` that is all of it. One if it cannot be read."""
     try:
         layout, start = lay_out(data, whole, file.format, file.dialect, columns)
         batch, _ = Records(layout, (), Limits()).read(data[start:], whole)

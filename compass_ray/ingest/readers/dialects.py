@@ -43,7 +43,10 @@ class _Head:
     quoted: int  # the start of the first line that holds a quote; the lines before are read alike in every way
 
     def records(self, grammar: Grammar, at: int) -> Iterator[list[bytes]]:
-        """Fields as they are written, of the records from here on that are not broken; of a sample."""
+        """Yield the fields of records from here on, as they are written.
+
+        Broken records are left out. Only a sample is read.
+        """
         stop = min(len(self.data), at + _SAMPLE_BYTES)
         while at < stop:
             try:
@@ -68,7 +71,10 @@ class _Reading:
         return bool(self.layout.grammar.quote)
 
     def sample(self, head: _Head, end: int | None = None) -> tuple[int, int, int]:
-        """Where a sample that holds quotes begins, where its last whole record ends, and the faults in it."""
+        """Read a sample that holds quotes.
+
+        Returned are where it begins, where its last whole record ends, and the faults in it.
+        """
         start = max(self.start, head.quoted)
         stop = start + _SAMPLE_BYTES if end is None else end
         layout = replace(self.layout, doubtful=True)
@@ -81,7 +87,7 @@ class _Reading:
 
 
 def lay_out(data: Data, whole: bool, kind: str, given: Dialect, columns: Sequence[str]) -> tuple[Layout, int]:
-    """The layout of a file, and where its rows begin.
+    """Find the layout of a file, and where its rows begin.
 
     Parameters
     ----------
@@ -125,7 +131,7 @@ def _head(data: Data, whole: bool, given: Dialect) -> _Head:
 
 
 def _settled(readings: list[_Reading], head: _Head, kind: str, given: Dialect) -> tuple[Layout, int]:
-    """The reading that suits the beginning best."""
+    """Choose the reading that suits the beginning best."""
     quoted = [one for one in readings if one.quoted]
     plain = [one for one in readings if not one.quoted]
     if not quoted:
@@ -146,7 +152,7 @@ def _settled(readings: list[_Reading], head: _Head, kind: str, given: Dialect) -
 
 
 def _readings(head: _Head, delimiter: bytes, given: Dialect) -> Iterator[_Reading]:
-    """All ways to read a file with one delimiter under which its columns are told."""
+    """Yield all ways to read a file with one delimiter. Under each its columns are told."""
     quotes = {AUTO: (_QUOTE, b""), NONE: (b"",)}.get(given.quote, (given.quote.encode(),))
     for quote in quotes:
         escapes: tuple[bytes, ...] = {AUTO: (b"",), NONE: (b"",)}.get(given.escape, (given.escape.encode(),))
@@ -180,14 +186,17 @@ def _without_header(head: _Head, grammar: Grammar) -> _Reading | None:
 
 
 def _has_doubled(grammar: Grammar, data: Data) -> bool:
-    """Whether a quoted field has a doubled quote inside."""
+    """Tell whether a quoted field has a doubled quote inside."""
     quote = re.escape(grammar.quote)
     border = rb"(?:\A|[\r\n%s])" % re.escape(grammar.delimiter)
     return re.search(rb"%s%s[^%s]*+%s%s" % (border, quote, quote, quote, quote), data) is not None
 
 
 def _quoted_alike(reading: _Reading, head: _Head) -> bool:
-    """Whether all values of a column are quoted, or just those that hold a comma."""
+    """Tell whether quotes follow a rule.
+
+    That is: all values of a column are quoted, or just those that hold a comma.
+    """
     grammar, width = reading.layout.grammar, len(reading.layout.names)
     starts = {reading.start, max(reading.start, head.quoted)}
     rows = [fields for start in starts for fields in head.records(grammar, start) if len(fields) == width]
@@ -202,6 +211,9 @@ def _quoted_alike(reading: _Reading, head: _Head) -> bool:
 
 
 def _ends_in_returns(data: Data) -> bool:
-    r"""Whether the first line end, outside double quotes if they are in pairs, is a ``\r`` alone."""
+    r"""Tell whether the first line end is a ``\r`` alone.
+
+    It is the first outside double quotes if they are in pairs.
+    """
     match = _FIRST_LINE.match(data) or _LINE_END.search(data)
     return match is not None and match[1] == b"\r"

@@ -12,7 +12,10 @@ from compass_ray.ingest.readers.batch import MISSING, RawBatch, Unreadable, miss
 
 
 def find(value: Any, parts: Sequence[str]) -> Any:
-    """What a path leads to, through objects by key and through lists by position; MISSING if it leads nowhere."""
+    """Find what a path leads to.
+
+    It goes through objects by key and through lists by position. MISSING if it leads nowhere.
+    """
     for part in parts:
         if isinstance(value, dict):
             value = value.get(part, MISSING)
@@ -24,7 +27,7 @@ def find(value: Any, parts: Sequence[str]) -> Any:
 
 
 def json_column(rows: list[dict[str, Any]], name: str) -> list[Any]:
-    """One field of all rows; a key that is spelled with dots comes before a path."""
+    """Read one field of all rows. A key that is spelled with dots comes before a path."""
     if "." not in name:
         return [row.get(name, MISSING) for row in rows]
     parts = name.split(".")
@@ -32,9 +35,10 @@ def json_column(rows: list[dict[str, Any]], name: str) -> list[Any]:
 
 
 def arrow_columns(batch: pa.RecordBatch, names: Iterable[str]) -> dict[str, pa.Array]:
-    """The fields of a record batch by name or path; structs are entered without touching their rows.
+    """Find the fields of a record batch by name or path.
 
-    A path that goes on through a list ends at the list: see :func:`follow_lists`.
+    Structs are entered without touching their rows. A path that goes on through a list ends at the list: see
+    :func:`follow_lists`.
     """
     found = {}
     for name in names:
@@ -49,7 +53,7 @@ def arrow_columns(batch: pa.RecordBatch, names: Iterable[str]) -> dict[str, pa.A
 
 
 def follow_lists(batch: RawBatch, schema: pa.Schema) -> RawBatch:
-    """The batch with the rest of every path that leads through a list."""
+    """Follow the rest of every path that leads through a list. The batch then has what it leads to."""
     for name in batch.columns:
         holder, parts = _holder(name, schema.names)
         kind = schema.field(holder).type
@@ -61,7 +65,7 @@ def follow_lists(batch: RawBatch, schema: pa.Schema) -> RawBatch:
 
 
 def holders(schema: pa.Schema, names: Iterable[str]) -> list[str]:
-    """The columns to read of a file with a schema, each once.
+    """List the columns to read of a file with a schema, each once.
 
     Raises
     ------
@@ -91,7 +95,7 @@ def check_unambiguous(wanted: Iterable[str], present: Sequence[str]) -> None:
 
 
 def _holder(name: str, present: Sequence[str]) -> tuple[str, list[str]]:
-    """The column of a file that a name or path begins at, and the rest of the path."""
+    """Find the column of a file at which a name or path begins. With it comes the rest of the path."""
     if name in present:
         return name, []
     holder, *parts = name.split(".")

@@ -52,7 +52,9 @@ class Grammar:
     newline: bytes = b"\n"
 
     def record(self, data: Data, start: int) -> tuple[list[bytes], int, bool]:
-        """The fields of the record that starts here as they are written, where it ends, and if by a line end.
+        """Read the fields of the record that starts here, as written.
+
+        With them come where it ends, and if by a line end.
 
         Raises
         ------
@@ -70,7 +72,7 @@ class Grammar:
         raise Broken(len(fields), bytes(data[closed.end() : closed.end() + 20]) if closed else b"")
 
     def value(self, field: bytes) -> bytes:
-        """What a field says."""
+        """Read what a field says."""
         quote, escape = self.quote, self.escape
         if quote and field.startswith(quote):
             inner = field[1:-1]
@@ -82,12 +84,12 @@ class Grammar:
         return field
 
     def line_end(self, data: Data, start: int) -> int | None:
-        """Where the line ends that this is in; None if it goes on."""
+        """Find where the line ends that this is in. None if it goes on."""
         match = self._line_end.search(data, start)
         return match.end() if match else None
 
     def lines(self, text: Data) -> list[bytes]:
-        """The lines of a text, without their ends."""
+        """Split a text into lines, without their ends."""
         return self._line_end.split(bytes(text))
 
     def __str__(self) -> str:
@@ -155,5 +157,5 @@ class Layout:
 
 
 def _unrolled(plain: bytes, special: Sequence[bytes]) -> bytes:
-    """Any number of both, with the plain ones passed over in runs; nothing is ever tried twice."""
+    """Write a pattern of any number of both. The plain ones are passed over in runs; nothing is ever tried twice."""
     return rb"%s*+(?:(?:%s)%s*+)*+" % (plain, b"|".join(special), plain) if special else plain + b"*+"

@@ -25,7 +25,7 @@ Element = tuple[int, bytes]
 
 
 def read_json(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
-    """Rows by the byte offset of their element; a file that begins with no array is read as JSON lines."""
+    """Read rows by the byte offset of their element. A file that begins with no array is read as JSON lines."""
     with open_decoded(unit.file, limits) as stream:
         head = stream.read(_HEAD_BYTES)
     check_encoding(head)

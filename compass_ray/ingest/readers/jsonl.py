@@ -30,7 +30,10 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def read_jsonl(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
-    """Rows by the byte offset of their line, after decompression; a value over several lines is one fault, the file."""
+    """Read rows by the byte offset of their line, after decompression.
+
+    A value over several lines is one fault, the file.
+    """
     with open_decoded(unit.file, limits) as opened:
         head, stream = peek(opened, _HEAD_BYTES)
         if message := _over_lines(head):
@@ -50,7 +53,7 @@ def read_jsonl(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[R
 
 
 def _over_lines(head: bytes) -> str | None:
-    """What to say of a file that begins with a value over several lines; None if it does not."""
+    """Say so if a file begins with a value over several lines. None if it does not."""
     cut = head.rfind(b"\n") if len(head) == _HEAD_BYTES else len(head)
     head = head[: max(0, cut)].removeprefix(codecs.BOM_UTF8).strip()
     line = head.split(b"\n", 1)[0]
@@ -65,7 +68,7 @@ def _over_lines(head: bytes) -> str | None:
 
 
 def _whole(text: bytes) -> bool | None:
-    """Whether a text begins with JSON, or None if it ends before that does."""
+    """Tell whether a text begins with JSON. None if the text ends before the JSON does."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as exc:
@@ -76,7 +79,10 @@ def _whole(text: bytes) -> bool | None:
 
 
 def _without_envelope(batch: RawBatch, line: bytes) -> RawBatch:
-    """The batch without its first row, if that has none of the columns and holds a list of objects."""
+    """Leave out the first row of a batch if it is an envelope.
+
+    It is one if it has none of the columns and holds a list of objects.
+    """
     if not batch.columns or any(column[0] is not MISSING for column in batch.columns.values()):
         return batch
     for name, value in _read_again(line, {}).items():
@@ -93,10 +99,11 @@ def _extracted(name: str) -> str:
 
 
 def parse(texts: list[bytes], offsets: list[int], columns: list[str]) -> RawBatch:
-    """One batch from the JSON text of each row; blank ones are passed over, broken ones become faults.
+    """Parse the JSON text of each row into one batch.
 
-    What the fast parser refuses or rounds, though it can be read, is read again by Python's: NaN and infinity, which
-    cost a row only if they stand in a column that is asked for, and integers of more than 64 bits.
+    Blank ones are passed over, broken ones become faults. What the fast parser refuses or rounds, though it can be
+    read, is read again by Python's: NaN and infinity, which cost a row only if they stand in a column that is asked
+    for, and integers of more than 64 bits.
     """
     parsed: list[Any] = []
     loads, keep = orjson.loads, parsed.append
@@ -123,7 +130,7 @@ def parse(texts: list[bytes], offsets: list[int], columns: list[str]) -> RawBatc
 
 
 def _has_long(*texts: bytes) -> bool:
-    """Whether an integer that does not fit into 64 bits may be in JSON texts."""
+    """Tell whether JSON texts may hold an integer beyond 64 bits."""
     return _LONG in b" ".join(texts).translate(_DIGITS)
 
 
@@ -132,7 +139,10 @@ class _NotFinite(ValueError):
 
 
 def _with_nan(text: bytes, refused: orjson.JSONDecodeError, columns: list[str]) -> Any:
-    """A row that was refused for NaN or infinity, if nobody asks for these; else what is wrong with it."""
+    """Read a row that was refused for NaN or infinity.
+
+    It is read if nobody asks for these; else what is wrong with it is told.
+    """
     row: Any = _read_again(text, refused) if _BEYOND_JSON.search(text) or "infinity" in refused.msg else refused
     for name in columns if isinstance(row, dict) else ():
         value = json_column([row], name)[0]
@@ -142,7 +152,7 @@ def _with_nan(text: bytes, refused: orjson.JSONDecodeError, columns: list[str]) 
 
 
 def _read_again(text: bytes, otherwise: Any) -> Any:
-    """What Python reads of a row, which is slower and takes more; ``otherwise`` if it cannot or should not."""
+    """Read a row by Python, which is slower and takes more. ``otherwise`` if it cannot or should not."""
     try:
         row = json.loads(text.decode())
         json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text

@@ -19,7 +19,7 @@ _Places: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 
 
 def end_in_order(data: Data, last: bool, layout: Layout) -> int | None:
-    """Where the last whole record ends, if all before it is in order; None if it is not.
+    """Find where the last whole record ends. None if not all before it is in order.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def _end_of_quoted(raw: _Bytes, data: Data, last: bool, end: int, layout: Layout
 
 
 def _may_be_quoted(raw: _Bytes, layout: Layout) -> bool:
-    """Whether a field may begin with a double quote and have a doubled one next."""
+    """Tell whether a field may begin with a double quote. That counts only where it may have a doubled one next."""
     quotes = _places(raw, b'"')
     opening = _borders(layout)[_before(raw, quotes, layout.grammar.newline[0])]
     return bool((opening[:-2] & (np.diff(quotes)[1:] == 1)).any())
@@ -72,21 +72,24 @@ def _places(raw: _Bytes, byte: bytes) -> _Places:
 
 
 def _before(raw: _Bytes, places: _Places, edge: int) -> _Bytes:
-    """The bytes before some places; ``edge`` before the first of all."""
+    """Find the bytes before some places. ``edge`` is before the first of all."""
     found = raw[places - 1]
     found[places == 0] = edge
     return found
 
 
 def _behind(raw: _Bytes, places: _Places, edge: int) -> _Bytes:
-    """The bytes behind some places; ``edge`` behind the last of all."""
+    """Find the bytes behind some places. ``edge`` is behind the last of all."""
     found = raw[np.minimum(places + 1, len(raw) - 1)]
     found[places == len(raw) - 1] = edge
     return found
 
 
 def _borders(layout: Layout) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """By byte, whether it may stand beside a quote that opens or closes; a quote, where it is half of a doubled one."""
+    """Tell by byte whether it may stand beside an opening or closing quote.
+
+    A quote may, where it is half of a doubled one.
+    """
     borders = np.zeros(256, bool)
     borders[[*layout.grammar.delimiter, *b"\r\n", *layout.grammar.quote]] = True
     return borders

@@ -30,7 +30,7 @@ _ARROW_SCHEMA, _HIDDEN = b"ARROW:schema", b"arrow_schema"  # of equal length
 
 
 def read_parquet(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
-    """Rows by their number; a damaged row group costs itself alone."""
+    """Read rows by their number. A damaged row group costs itself alone."""
     with storage.open_input(unit.file.url) as stream:
         metadata = read_footer(stream)
         number = 0
@@ -45,7 +45,7 @@ def read_parquet(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator
 def _batches(
     stream: BinaryIO, metadata: pq.FileMetaData, columns: list[str], limits: Limits
 ) -> Iterator[tuple[int, RawBatch]]:
-    """Batches, each with the number of the row behind it."""
+    """Yield batches, each with the number of the row behind it."""
     try:
         file = pq.ParquetFile(stream, metadata=metadata, buffer_size=CHUNK_BYTES)
     except pa.ArrowException as exc:
@@ -73,7 +73,7 @@ def _batches(
 
 
 def read_footer(stream: BinaryIO) -> pq.FileMetaData:
-    """The footer without Arrow's own schema.
+    """Read the footer without Arrow's own schema.
 
     Raises
     ------

@@ -42,9 +42,10 @@ class Records:
         self._passing = False  # over the rest of a line that is too long
 
     def read(self, data: Data, last: bool) -> tuple[RawBatch, int]:
-        """Rows and faults of a block that begins with a record, and how many of its bytes they took.
+        """Read the rows and faults of a block that begins with a record.
 
-        What follows has to come again, with more; ``last`` says that there is no more.
+        Returned with them is how many of its bytes they took. What follows has to come again, with more; ``last`` says
+        that there is no more.
         """
         if not self._passing and len(data) <= self._longest:
             end = end_in_order(data, last, self._layout)
@@ -55,7 +56,10 @@ class Records:
         return self._walk(data, last)
 
     def _parse(self, block: pa.Buffer) -> RawBatch | None:
-        """Records that are in order; None if one is longer than a block of Arrow's, or of another width and odd."""
+        """Parse records that are in order.
+
+        None if one is longer than a block of Arrow's, or of another width and odd.
+        """
         if not block.size:
             return RawBatch()
         skipped: list[Any] = []
@@ -88,7 +92,7 @@ class Records:
         return _batch(rows, columns, faults)
 
     def _table(self, block: pa.Buffer, on_odd_row: Callable[[Any], str] | None) -> pa.Table:
-        """The wanted columns, called by their positions; all of them if none is wanted."""
+        """Parse the wanted columns, called by their positions. All of them if none is wanted."""
         names = [str(number) for number in range(len(self._layout.names))]
         return pa_csv.read_csv(
             pa.BufferReader(block),

@@ -42,7 +42,7 @@ class Recovery:
         self._longest = longest
 
     def of_whole(self, data: Data, start: int, end: int, fields: list[bytes]) -> Loss | None:
-        """What is wrong with a record that ends as it should, if anything is."""
+        """Say what is wrong with a record that ends as it should. None if nothing is."""
         if end - start > self._longest:
             return self._too_long(data, start)
         counted = len(fields) == self._expected
@@ -62,7 +62,10 @@ class Recovery:
         return None
 
     def of_broken(self, data: Data, start: int, final: bool, broken: Broken) -> Loss | None:
-        """What to say of a quoted field that does not end; None if more has to be read, unless this is ``final``."""
+        """Say what is wrong with a quoted field that does not end.
+
+        None if more has to be read, unless this is ``final``.
+        """
         end = self._extent(data, start, final) if broken.after or final else None
         if end is None:
             return None
@@ -76,9 +79,10 @@ class Recovery:
         return Loss("broken_csv", f"{message}; {HINT}", end)
 
     def _extent(self, data: Data, start: int, final: bool) -> int | None:
-        """Where a broken record ends; None if what is there does not tell.
+        """Find where a broken record ends.
 
-        If its line is no row by itself, it ends with the line of the next quote, unless that opens a field.
+        None if what is there does not tell. If its line is no row by itself, it ends with the line of the next quote,
+        unless that opens a field.
         """
         grammar = self._grammar
         unknown = len(data) if final else None
@@ -100,13 +104,16 @@ class Recovery:
         return Loss("row_too_large", line_too_long(self._longest), len(data) if end is None else end, end is None)
 
     def _is_row(self, line: Data) -> bool:
-        """Whether a line would be a row if its quotes were text; where there is one column, if they come in pairs."""
+        """Tell whether a line would be a row if its quotes were text.
+
+        Where there is one column, it is one if they come in pairs.
+        """
         if self._expected > 1:
             return line.count(self._grammar.delimiter) == self._expected - 1
         return line.count(self._grammar.quote) % 2 == 0
 
     def _differ(self, lines: list[bytes]) -> bool:
-        """Whether some lines of one record are no rows by themselves, or all are so by chance."""
+        """Tell whether some lines of one record are no rows by themselves. Or whether all are so by chance."""
         by_chance = _COINCIDENCE if self._grammar.delimiter in _IN_PROSE else 1
         if (self._expected - 1) * len(lines) < by_chance:
             return True
@@ -121,7 +128,7 @@ class Recovery:
 
 
 def miscounted(expected: int, found: int) -> str:
-    """What to say of a record of another width."""
+    """Say that a record is of another width."""
     return f"expected {expected} columns, found {found}"
 
 
@@ -130,6 +137,6 @@ def _taking(lines: list[bytes]) -> str:
 
 
 def _is_quoted(field: bytes) -> bool:
-    """Whether a field reads as if it were quoted, with a doubled quote inside."""
+    """Tell whether a field reads as quoted, with a doubled quote inside."""
     inner = field[1:-1]
     return field[:1] == field[-1:] == b'"' and b'""' in inner and b'"' not in inner.replace(b'""', b"")

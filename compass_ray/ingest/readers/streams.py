@@ -28,7 +28,7 @@ _OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_B
 
 @contextmanager
 def open_decoded(file: InputFile, limits: Limits) -> Iterator[BinaryIO]:
-    """The bytes of a file, decompressed by its name; only plain files are seekable."""
+    """Open the bytes of a file, decompressed by its name. Only plain files are seekable."""
     with storage.open_input(file.url) as stream:
         decoded = decompressed(stream, file, limits)
         try:
@@ -39,7 +39,7 @@ def open_decoded(file: InputFile, limits: Limits) -> Iterator[BinaryIO]:
 
 
 def _used_bytes(at: int | None, stream: BinaryIO, decoded: BinaryIO) -> int:
-    """How much of a file was read, on disk; ``at`` is after decompression."""
+    """Tell how much of a file was read, on disk. ``at`` is after decompression."""
     if at is None:
         return stream.tell()
     if isinstance(decoded, _Decoded):
@@ -48,7 +48,7 @@ def _used_bytes(at: int | None, stream: BinaryIO, decoded: BinaryIO) -> int:
 
 
 def decompressed(stream: BinaryIO, file: InputFile, limits: Limits) -> BinaryIO:
-    """The stream of a file, decompressed by the file's name."""
+    """Decompress the stream of a file by the file's name."""
     return cast(BinaryIO, _Decoded(stream, file.compression, limits.file_bytes)) if file.compression else stream
 
 
@@ -122,7 +122,7 @@ class Prefixed(io.RawIOBase):
 
 
 def peek(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
-    """The first bytes of a stream that nothing was read from, and a stream that still has them."""
+    """Read the first bytes of a stream that nothing was read from. With them comes a stream that still has them."""
     head = next(chunks(stream, size), b"")
     if stream.seekable():
         stream.seek(0)
@@ -131,7 +131,7 @@ def peek(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
 
 
 def chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
-    """A stream in pieces of ``size`` bytes; at damage, what was read before it and then the error."""
+    """Yield a stream in pieces of ``size`` bytes. At damage, what was read before it comes, and then the error."""
     held: list[bytes] = []
     have = 0
     try:
@@ -159,10 +159,10 @@ class Lines:
 
 
 def read_lines(stream: BinaryIO, start: int, end: int | None, limits: Limits) -> Iterator[Lines]:
-    """All lines that start in ``[start, end)``; the last may run past ``end``.
+    """Read all lines that start in ``[start, end)``.
 
-    A line longer than ``limits.row_bytes`` is a fault and is passed over without being held. A byte order mark of
-    UTF-8 is not content; one of another encoding makes the file unreadable.
+    The last may run past ``end``. A line longer than ``limits.row_bytes`` is a fault and is passed over without being
+    held. A byte order mark of UTF-8 is not content; one of another encoding makes the file unreadable.
     """
     if start:
         stream.seek(0)
@@ -203,7 +203,7 @@ def read_lines(stream: BinaryIO, start: int, end: int | None, limits: Limits) ->
 
 
 def _checked(block: Lines, limits: Limits) -> Lines:
-    """The block with lines that are too long made faults, and blank, so that offsets stay right."""
+    """Make faults of lines of a block that are too long. They become blank, so that offsets stay right."""
     offset = block.offset
     if max(map(len, block.lines)) <= limits.row_bytes:
         return block

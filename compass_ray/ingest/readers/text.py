@@ -32,7 +32,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|\\U0000[dD][89a-fA-F]")
 
 
 def read_lines_of_text(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
-    """A document for each line that is not blank, by the byte offset of its line."""
+    """Read each line that is not blank as a document. It goes by the byte offset of its line."""
     _check_columns(columns)
     with open_decoded(unit.file, limits) as stream:
         for block in read_lines(stream, unit.start, unit.end, limits):
@@ -49,13 +49,16 @@ def read_lines_of_text(unit: ReadUnit, columns: list[str], limits: Limits) -> It
 
 
 def read_file_of_text(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
-    """One document: the file."""
+    """Read the file as one document."""
     _check_columns(columns)
     yield RawBatch([0], {TEXT: pa.array([_whole(unit, limits)], pa.string())} if columns else {})
 
 
 def read_markdown(unit: ReadUnit, columns: list[str], limits: Limits) -> Iterator[RawBatch]:
-    """One document: the fields of the front matter (YAML between lines of ``---``), and the rest as ``text``."""
+    """Read one document: the fields of the front matter, and the rest.
+
+    The front matter is YAML between lines of ``---``; the rest is ``text``.
+    """
     whole = _whole(unit, limits)
     match = _FRONT_MATTER.match(whole)
     fields = _front_matter(match[1]) if match else {}
