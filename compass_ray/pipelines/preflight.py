@@ -31,7 +31,7 @@ from compass_ray.cluster.sweep import SEEDS
 from compass_ray.config import RunConfig
 from compass_ray.embed import stage as embedding
 from compass_ray.embed.batching import token_batches
-from compass_ray.embed.encoder import encoder_from
+from compass_ray.embed.kinds import encoder_from
 from compass_ray.embed.meaning import PARALLEL_TEXTS
 from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import MinHash

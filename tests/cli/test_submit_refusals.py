@@ -16,7 +16,7 @@ from compass_ray.errors import CompassError, ConfigError, ResourcesMissing
 
 GOOD = (
     '{"output": "/shared/out", "sources": {"web": {"role": "pool", "path": "p", "lang": "en"}, '
-    '"asked": {"role": "target", "path": "t", "lang": "sw"}}, "sample": {"budget": 5}}'
+    '"asked": {"role": "usage", "path": "t", "lang": "sw"}}, "sample": {"budget": 5}}'
 )
 NOBODY = "http://127.0.0.1:9"
 

@@ -24,7 +24,8 @@ from compass_ray.embed import load_encoder
 from compass_ray.embed.base import BaseEncoder, _pooled, base_folder
 from compass_ray.embed.batching import token_batches
 from compass_ray.embed.config import EmbedConfig
-from compass_ray.embed.encoder import Input, encoder_from
+from compass_ray.embed.encoder import Input
+from compass_ray.embed.kinds import encoder_from
 from compass_ray.embed.stage import encode_in_batches, encoder_identity
 from compass_ray.errors import ConfigError
 from compass_ray.models import folder_revision

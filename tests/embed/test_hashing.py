@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compass_ray.embed.encoder import load_encoder
 from compass_ray.embed.hashing import HashingEncoder
+from compass_ray.embed.kinds import load_encoder
 
 ENCODER = HashingEncoder()
 

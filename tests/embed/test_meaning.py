@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 
-from compass_ray.embed.encoder import load_encoder
+from compass_ray.embed.kinds import load_encoder
 from compass_ray.embed.meaning import (
     MAX_FALSE_FRACTION,
     PARALLEL_TEXTS,

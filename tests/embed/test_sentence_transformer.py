@@ -21,7 +21,8 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from compass_ray.embed import load_encoder
 from compass_ray.embed.config import EmbedConfig
-from compass_ray.embed.encoder import Input, Tokenized, encoder_from
+from compass_ray.embed.encoder import Input, Tokenized
+from compass_ray.embed.kinds import encoder_from
 from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder, _positions, model_folder
 from compass_ray.embed.stage import encode_in_batches, encoder_identity
 from compass_ray.errors import ConfigError, ResourcesMissing

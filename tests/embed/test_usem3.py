@@ -21,7 +21,7 @@ import compass_ray.embed.usem3
 from compass_ray.config import load_config
 from compass_ray.embed import load_encoder
 from compass_ray.embed.config import EmbedConfig
-from compass_ray.embed.encoder import encoder_from
+from compass_ray.embed.kinds import encoder_from
 from compass_ray.embed.stage import encoder_identity
 from compass_ray.embed.usem3 import Usem3Encoder, usem3_folder, usem3_revision
 from compass_ray.errors import ConfigError, ResourcesMissing
