@@ -93,7 +93,7 @@ class Artifact:
         return receipt
 
     def finished(self) -> dict[str, Receipt]:
-        """Receipts of the files that an interrupted run has left."""
+        """Read the receipts of the files that an interrupted run has left."""
         found = storage.list_files(storage.join(storage.literal(self.url), "_progress", "*.json"))
         contents = storage.in_parallel(_read_if_there, (file.url for file in found))
         receipts = (Receipt(**json.loads(content)) for content in contents if content is not None)
@@ -115,11 +115,11 @@ class Artifact:
         return self.manifest()
 
     def exists(self) -> bool:
-        """Whether the artifact is complete."""
+        """Tell whether the artifact is complete."""
         return storage.exists(storage.join(self.url, "manifest.json"))
 
     def manifest(self) -> Manifest:
-        """The manifest.
+        """Read the manifest.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class Artifact:
         return _read_manifest(self.url)
 
     def read(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """One table, its bytes checked against the manifest.
+        """Read one table, its bytes checked against the manifest.
 
         Raises
         ------
@@ -138,12 +138,14 @@ class Artifact:
         return from_parquet(self.read_bytes(key), columns)
 
     def read_all(self, keys: Iterable[str]) -> Iterator[pa.Table]:
-        """Several tables in order, some read ahead; raises as :meth:`read`."""
+        """Read several tables in order, some ahead; raises as :meth:`read`."""
         self.manifest()  # once, not once for each of the threads
         return storage.in_parallel(self.read, keys)
 
     def read_columns(self, key: str, columns: list[str]) -> pa.Table:
-        """Some columns of one table and no other bytes, so unchecked: to find what :meth:`read` then reads.
+        """Read some columns of one table and no other bytes, so unchecked.
+
+        It serves to find what :meth:`read` then reads.
 
         Raises
         ------
@@ -157,7 +159,7 @@ class Artifact:
             raise ArtifactCorrupt(f"{self._file(key)}: {exc}; delete {self.url} and run again") from exc
 
     def read_bytes(self, key: str) -> bytes:
-        """One file, its bytes checked against the manifest; raises as :meth:`read`."""
+        """Read one file, its bytes checked against the manifest; raises as :meth:`read`."""
         receipt = self._receipt_of(key)
         with self._listed(key):
             data = storage.read_bytes(self._file(key))
@@ -190,7 +192,7 @@ class Artifact:
 
 
 def _read_if_there(url: str) -> bytes | None:
-    """A receipt; None if another run of the same config has just committed, and removed it."""
+    """Read a receipt. None if another run of the same config has just committed, and removed it."""
     try:
         return storage.read_bytes(url)
     except FileNotFoundError:
@@ -198,7 +200,7 @@ def _read_if_there(url: str) -> bytes | None:
 
 
 def artifact(output: str, stage: str, identity: Mapping[str, Any]) -> Artifact:
-    """The artifact of a stage below an output folder, named by the hash of its identity.
+    """Locate the artifact of a stage below an output folder. It is named by the hash of its identity.
 
     ``identity`` holds all that may change the bytes: the stage's version, config fields that are
     not marked as execution, fingerprints of its inputs. It must be plain JSON.
@@ -212,7 +214,7 @@ def _fingerprint(identity: Mapping[str, Any]) -> str:
 
 
 def open_artifact(url: str) -> Artifact:
-    """The finished artifact at a URL."""
+    """Open the finished artifact at a URL."""
     manifest = _read_manifest(url)
     return Artifact(url, manifest.stage, manifest.identity)
 
@@ -268,14 +270,14 @@ def _read_manifest(url: str) -> Manifest:
 
 
 def to_parquet(table: pa.Table) -> bytes:
-    """Parquet bytes that depend on the rows and the schema alone, not on how the table was chunked."""
+    """Write Parquet bytes that depend on the rows and the schema alone. How the table was chunked does not matter."""
     sink = io.BytesIO()
     pq.write_table(table.combine_chunks(), sink, compression="zstd", row_group_size=1 << 16)
     return sink.getvalue()
 
 
 def from_parquet(data: bytes, columns: list[str] | None = None) -> pa.Table:
-    """The table in Parquet bytes, decoded by the calling thread alone.
+    """Read the table in Parquet bytes, decoded by the calling thread alone.
 
     Arrow's own threads may let go of a Python buffer only after the read has returned; when the interpreter ends at
     that moment, the process aborts or hangs (apache/arrow#33975, #50482). A stage has one CPU, so they gain nothing.
@@ -284,10 +286,10 @@ def from_parquet(data: bytes, columns: list[str] | None = None) -> pa.Table:
 
 
 def digest(data: bytes, size: int = 16) -> str:
-    """BLAKE2b in hex."""
+    """Compute BLAKE2b in hex."""
     return hashlib.blake2b(data, digest_size=size).hexdigest()
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys: equal values, equal bytes."""
+    """Write JSON with sorted keys: equal values, equal bytes."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1, allow_nan=False)

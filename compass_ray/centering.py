@@ -36,11 +36,14 @@ class LanguageMeans:
     by_language: Mapping[str, NDArray[np.float32]]
 
     def unit_rows(self, embeddings: pa.Table) -> NDArray[np.float32]:
-        """The vectors of an embedding table without nulls, moved and scaled to length one, shape (n, d)."""
+        """Move the vectors of an embedding table and scale them to length one.
+
+        The table is without nulls; the shape is (n, d).
+        """
         return self.subtracted(unit_rows(from_column(embeddings["vector"])), embeddings["lang"].to_pylist())
 
     def subtracted(self, rows: NDArray[np.float32], langs: Sequence[str]) -> NDArray[np.float32]:
-        """Unit rows of these languages, moved and scaled to length one, shape (n, d)."""
+        """Move unit rows of these languages and scale them to length one. The shape is (n, d)."""
         if not self.by_language or not len(rows):
             return rows
         names, codes = np.unique(langs, return_inverse=True)
@@ -56,7 +59,7 @@ class LanguageMeans:
 
 
 def read_means(source: Artifact) -> LanguageMeans:
-    """The means of a codebook that has some."""
+    """Read the means of a codebook that has some."""
     table = source.read(KEY)
     column = table["mean"].combine_chunks()
     rows = column.flatten().to_numpy().reshape(len(column), -1)
@@ -64,7 +67,7 @@ def read_means(source: Artifact) -> LanguageMeans:
 
 
 def language_sums(embeddings: pa.Table) -> Sums:
-    """Sums of one shard's unit vectors by language."""
+    """Sum one shard's unit vectors by language."""
     rows = unit_rows(from_column(embeddings["vector"])).astype(np.float64)
     langs = np.array(embeddings["lang"].to_pylist(), dtype=np.str_)
     return {
@@ -77,7 +80,7 @@ def language_sums(embeddings: pa.Table) -> Sums:
 
 
 def language_means(parts: Iterable[Sums]) -> LanguageMeans:
-    """Means over all shards, and over all languages under ``""``."""
+    """Compute means over all shards, and over all languages under ``""``."""
     counts: dict[str, int] = {}
     sums: dict[str, NDArray[np.int64]] = {}
     for part in parts:

@@ -182,7 +182,7 @@ def read_config(
 
 
 def is_inline(source: str | Path | Mapping[str, Any]) -> bool:
-    """Whether a config is given by its content, and not by the name of a file."""
+    """Tell whether a config is given by content, not by a file's name."""
     return isinstance(source, Mapping) or str(source).lstrip().startswith("{")
 
 
@@ -261,7 +261,7 @@ def _expand(value: Any, missing: list[str]) -> Any:
 
 
 def _public(value: Any) -> Any:
-    """A part of a config without what may be secret in its URLs."""
+    """Drop what may be secret in the URLs of a config's part."""
     if isinstance(value, dict):
         return {key: _public(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -276,7 +276,7 @@ def _check(
     words: Words,
     unset: frozenset[str] = frozenset(),
 ) -> tuple[AnyConfig | None, list[str]]:
-    """The config if it is one, and all that is wrong, a line each."""
+    """Check a config. Returns it if it is one, and all that is wrong, a line each."""
     keys = [f"{_dotted(path[:-1]) or 'config'}: the key {word}" for path, word in words.keys.items()]
     config: AnyConfig | None = None
     problems: list[str] = []
@@ -295,7 +295,7 @@ def _check(
 
 
 def _is_as_typed(config: Config, path: Sequence[int | str]) -> bool:
-    """Whether a path leads into a field that is compared with data."""
+    """Tell whether a path leads into a field that is compared with data."""
     node: Any = config
     for part in path:
         if isinstance(node, Config):
@@ -312,7 +312,7 @@ def _is_as_typed(config: Config, path: Sequence[int | str]) -> bool:
 
 
 def _problems(error: ValidationError, raw: Mapping[str, Any], words: Words, unset: frozenset[str]) -> list[str]:
-    """One line per problem; values are shown as written, since an expanded variable may be a secret.
+    """Write one line per problem. Values are shown as written, since an expanded variable may be a secret.
 
     Left out is what may come from a variable that is not set, in the field or the section at fault.
     """

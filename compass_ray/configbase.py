@@ -47,7 +47,7 @@ LocalFolder = Annotated[str, AfterValidator(_on_disk)]
 
 
 def identity(config: BaseModel) -> dict[str, Any]:
-    """The identity fields of a config as plain JSON, recursively.
+    """Collect the identity fields of a config as plain JSON, recursively.
 
     What is None is left out: a field that a later version adds, and a config does not use, so leaves its runs and
     artifacts what they are. It says as much, because None is the default of every field that may be None.

@@ -9,7 +9,7 @@ Vector = NDArray[np.float64]
 
 
 def jsd(p: Vector, q: Vector) -> NDArray[np.float64]:
-    """Jensen–Shannon divergence, base 2, between 0 and 1 (Lin, 1991). Not its square root.
+    """Compute the Jensen–Shannon divergence, base 2, between 0 and 1 (Lin, 1991). Not its square root.
 
     Parameters
     ----------
@@ -22,14 +22,17 @@ def jsd(p: Vector, q: Vector) -> NDArray[np.float64]:
 
 
 def contributions(p: Vector, q: Vector) -> Vector:
-    """What each bin adds to :func:`jsd`, shape (..., n), in bits: never negative, they sum to it."""
+    """Compute what each bin adds to :func:`jsd`, in bits.
+
+    The shape is (..., n); they are never negative and sum to it.
+    """
     left, right = _terms(p, q)
     bits: Vector = (left + right) / 2
     return bits
 
 
 def _terms(p: Vector, q: Vector) -> tuple[Vector, Vector]:
-    """Of both Kullback–Leibler divergences from the middle, by bin."""
+    """Compute the terms of both Kullback–Leibler divergences from the middle, by bin."""
     middle = (p + q) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         left = np.where(p > 0, p * np.log2(p / middle), 0.0)

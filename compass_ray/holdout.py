@@ -33,7 +33,7 @@ class Holdout:
 
 
 def heldout_mask(rows: pa.Table, seed: int, fraction: float) -> NDArray[np.bool_]:
-    """Usage rows that are held out, shape (n,). Equal content falls on the same side, whoever asks for it.
+    """Tell which usage rows are held out, shape (n,). Equal content falls on the same side, whoever asks for it.
 
     Parameters
     ----------

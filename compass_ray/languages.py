@@ -96,7 +96,7 @@ _SHORTEST_NAME, _LONGEST_CODE = 3, 3
 
 @lru_cache(maxsize=65536)
 def canonical_language(code: str) -> str | None:
-    """The BCP-47 tag of a language, whatever notation it is in; None if it is not a known one.
+    """Find the BCP-47 tag of a language, whatever notation it is in. None if it is not a known one.
 
     A tag is its own tag. What stands for a missing value (``NA``, ``nan``, ``unk``), families of languages (``bat``),
     pairs (``en-fr``; as a locale it is ``en-FR``) and tags with a part that is not registered are no languages.
@@ -114,7 +114,7 @@ def canonical_language(code: str) -> str | None:
 
 
 def language_of(code: str) -> str | None:
-    """The language of a code, of macro-language and main member the former, without its script."""
+    """Find the language of a code, without its script. Of macro-language and main member it is the former."""
     tag = canonical_language(code)
     return tag.partition("-")[0] if tag else None
 
@@ -136,7 +136,9 @@ def language_refusal(code: str) -> str:
 
 @cache
 def language_codes(tag: str) -> tuple[str, ...]:
-    """All codes of ISO 639 that are folded into a language: its own, its main member's, then former ones.
+    """List all codes of ISO 639 that are folded into a language.
+
+    First its own, then its main member's, then former ones.
 
     >>> language_codes("sw"), language_codes("no")
     (('sw', 'swa', 'swh', 'swc'), ('no', 'nor', 'nb', 'nob'))
@@ -149,7 +151,7 @@ def language_codes(tag: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def macro_language(tag: str) -> str:
-    """The macro-language of ISO 639-3 that a canonical tag's language belongs to, else that language.
+    """Find the ISO 639-3 macro-language of a canonical tag's language, else that language.
 
     >>> macro_language("acm"), macro_language("yue-Hant"), macro_language("sw")
     ('ar', 'zh', 'sw')
@@ -160,7 +162,7 @@ def macro_language(tag: str) -> str:
 
 @lru_cache(maxsize=4096)
 def language_name(tag: str) -> str:
-    """The English name of a canonical tag, for people to read."""
+    """Name a canonical tag in English, for people to read."""
     return str(langcodes.get(tag).display_name())
 
 
@@ -182,7 +184,7 @@ def language_mix(counts: Mapping[str, int], shown: int = 5) -> str:
 
 
 def _folded(tag: langcodes.Language) -> str:
-    """The one tag of a written language."""
+    """Find the one tag of a written language."""
     language = str(tag.language)
     usual = _usual_script(language, None)
     script = tag.script or (_usual_script(language, tag.territory) if tag.territory else None)
@@ -192,7 +194,7 @@ def _folded(tag: langcodes.Language) -> str:
 
 
 def _usual_script(language: str, region: str | None) -> str | None:
-    """The script that CLDR expects of a language, in a region if it knows of one there."""
+    """Look up the script that CLDR expects of a language. It is that in a region if CLDR knows of one there."""
     likely = get_global("likely_subtags")
     full = likely.get(f"{language}_{region}") or likely.get(language)
     return full.split("_")[1] if full else None
@@ -203,7 +205,7 @@ def _same_script(one: str, other: str) -> bool:
 
 
 def _from_code(code: str) -> langcodes.Language | None:
-    """A language, and script and region if given, by code; main members as their macro-language."""
+    """Read a language by code, with script and region if given. Main members are read as their macro-language."""
     try:
         given: list[tuple[str, str]] = parse_tag(code)  # type: ignore[no-untyped-call]
         tag = langcodes.get(langcodes.standardize_tag(_plain_script(code, given), macro=True))
@@ -219,14 +221,17 @@ def _from_code(code: str) -> langcodes.Language | None:
 
 
 def _is_registered(tag: langcodes.Language) -> bool:
-    """Whether all parts are known, the language to the registry of langcodes or to CLDR, which is the younger one."""
+    """Tell whether all parts are known.
+
+    The language has to be known to the registry of langcodes or to CLDR, which is the younger one.
+    """
     language = str(tag.language)
     known = langcodes.tag_is_valid(language) or language in get_global("likely_subtags")
     return known and bool(tag.update_dict({"language": "en"}).is_valid())
 
 
 def _plain_script(code: str, given: list[tuple[str, str]]) -> str:
-    """The code with its script as one that texts are written in, or without."""
+    """Replace a code's script by one that texts are written in, or none."""
     for kind, script in given:
         if kind == "script" and (script in _VARIANTS or script in _NO_SCRIPT):
             plain = _VARIANTS.get(script)
@@ -235,12 +240,12 @@ def _plain_script(code: str, given: list[tuple[str, str]]) -> str:
 
 
 def _is_code(language: str) -> bool:
-    """Whether it is a code of two or three letters, and not one for private use."""
+    """Tell whether it is a code of two or three letters. One for private use is none."""
     return bool(re.fullmatch(r"(?!q[a-t][a-z]$)[a-z]{2,3}", language))
 
 
 def _is_pair(code: str) -> bool:
-    """Whether a code reads as two languages, as parallel corpora name pairs, and not as a language in a country.
+    """Tell whether a code reads as two languages, not one in a country. Parallel corpora name pairs so.
 
     Only where both halves are in one case and both are languages; it is a locale nevertheless if the language is an
     official one there, or that of most speakers, or has its home there.
@@ -265,13 +270,13 @@ def _three_letters(language: str) -> str | None:
 
 
 def _from_name(name: str) -> langcodes.Language | None:
-    """A language by its English name; several, as ISO 639-2 gives them with semicolons, must be names of one."""
+    """Find a language by its English name. Several, as ISO 639-2 gives them with semicolons, must be names of one."""
     named = [_from_one_name(part.strip()) for part in name.split(";")]
     return named[0] if all(named) and len({_folded(tag) for tag in named if tag}) == 1 else None
 
 
 def _from_one_name(name: str) -> langcodes.Language | None:
-    """A language by a name that CLDR or the registry has for it, and a script or territory in brackets."""
+    """Find a language by a name that CLDR or the registry has. A script or territory may stand in brackets."""
     if len(name) < _SHORTEST_NAME:
         return None
     if code := _english("language", name.removesuffix(" language")):
@@ -284,7 +289,7 @@ def _from_one_name(name: str) -> langcodes.Language | None:
 
 
 def _english(kind: str, name: str) -> str | None:
-    """The code of a language, script or territory by its English name; looser matches are guesses."""
+    """Find the code of a language, script or territory by its English name. Looser matches are guesses."""
     known = _english_names(kind)
     key = " ".join(normalize_name(name).split())
     return str(get_trie_value(known, key)) if key.isprintable() and key in known else None

@@ -28,7 +28,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def is_chat_template(file: str) -> bool:
-    """Whether the relative name of a file is that of a chat template, the default or another one."""
+    """Tell whether a file's relative name is that of a chat template. It may be the default or another one."""
     return _CHAT_TEMPLATE.fullmatch(file) is not None
 
 
@@ -67,7 +67,7 @@ def find_model(
     names: Sequence[str] = (),
     fetch: bool = True,
 ) -> Path:
-    """The folder of a model; a hub model is fetched first.
+    """Find the folder of a model; a hub model is fetched first.
 
     Parameters
     ----------
@@ -143,14 +143,14 @@ def _fetch(model: str, revision: str | None, field: str, fetch: bool) -> Path:
 
 
 def folder_revision(folder: Path) -> str:
-    """Hash of a model's files that may be read, by relative name and content; about 1 GB a second."""
+    """Hash a model's files that may be read, by relative name and content. It does about 1 GB a second."""
     return files_hash(
         folder, (path for path in folder.rglob("*") if path.suffix in _FETCHED and path.name not in _NOT_READ)
     )
 
 
 def files_hash(folder: Path, files: Iterable[Path]) -> str:
-    """Hash of files in a folder, by relative name and content; about 1 GB a second."""
+    """Hash files in a folder, by relative name and content. It does about 1 GB a second."""
     total = hashlib.blake2b(digest_size=16)
     for path in sorted(path for path in files if path.is_file()):
         relative = path.relative_to(folder)
@@ -163,7 +163,7 @@ def files_hash(folder: Path, files: Iterable[Path]) -> str:
 
 
 def weights_hash(folder: Path) -> str:
-    """Hash of a model's safetensors files, by relative name and content; about 1 GB a second.
+    """Hash a model's safetensors files, by relative name and content. It does about 1 GB a second.
 
     Raises
     ------

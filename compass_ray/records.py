@@ -109,7 +109,7 @@ DOCUMENT_KEYS = pa.schema(
 
 
 def embedding_schema(dim: int) -> pa.Schema:
-    """Documents' keys with their vectors, in the order of the document shard.
+    """Make the schema of documents' keys with their vectors. Rows are in the order of the document shard.
 
     The keys travel along so that clustering never has to read text. ``vector`` is null for a
     document whose embedding is not finite.
@@ -324,32 +324,35 @@ SCORE = pa.schema(
 
 
 def ids_to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:
-    """A column of 16-byte ids as an array of shape (n, 16), uint8."""
+    """View a column of 16-byte ids as an array. The shape is (n, 16), uint8."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     data = np.frombuffer(array.buffers()[1] or b"", dtype=np.uint8)
     return data[array.offset * 16 : (array.offset + len(array)) * 16].reshape(-1, 16)
 
 
 def numpy_to_ids(ids: NDArray[np.uint8]) -> pa.Array:
-    """The inverse of :func:`ids_to_numpy`."""
+    """Undo :func:`ids_to_numpy`."""
     flat = np.ascontiguousarray(ids, dtype=np.uint8)
     return pa.Array.from_buffers(ID, len(flat), [None, pa.py_buffer(flat)])
 
 
 def codes_of(ids: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
-    """Number a column of ids from 0, equal ones alike, in the order in which they first appear; shape (n,)."""
+    """Give the ids of a column numbers from 0, equal ones alike.
+
+    They go in the order in which ids first appear; shape (n,).
+    """
     array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
     codes: NDArray[np.int64] = array.dictionary_encode().indices.to_numpy().astype(np.int64)
     return codes
 
 
 def ids_to_words(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Ids of shape (..., 16) as two numbers each, shape (..., 2): in the order of the numbers ids are in order."""
+    """View ids of shape (..., 16) as two numbers each, shape (..., 2). Ids are in order as these numbers are."""
     words: NDArray[np.uint64] = np.ascontiguousarray(ids).view(">u8")
     return words
 
 
 def documents_only(ingested: pa.Table) -> pa.Table:
-    """The documents of an ingest shard, in order, without its rejects."""
+    """Keep the documents of an ingest shard, in order, without its rejects."""
     documents = ingested.filter(ingested["reject"].is_null())
     return documents.drop_columns([name for name in ("notes", "lost", "reject") if name in documents.column_names])

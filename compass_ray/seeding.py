@@ -18,7 +18,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Finaliser of SplitMix64 (Steele, Lea & Flood, 2014): a bijection on 64 bits."""
+    """Mix by the finaliser of SplitMix64 (Steele, Lea & Flood, 2014). It is a bijection on 64 bits."""
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2
     return x ^ (x >> np.uint64(31))
@@ -30,7 +30,7 @@ def _digest(seed: int, parts: tuple[str, ...], size: int) -> bytes:
 
 
 def uniform(ids: NDArray[np.uint8], seed: int, purpose: str, target_lang: str = "") -> NDArray[np.float64]:
-    """A uniform number for each document.
+    """Draw a uniform number for each document.
 
     Parameters
     ----------
@@ -55,17 +55,18 @@ def uniform(ids: NDArray[np.uint8], seed: int, purpose: str, target_lang: str = 
 
 
 def gumbel(ids: NDArray[np.uint8], seed: int, purpose: str, target_lang: str = "") -> NDArray[np.float64]:
-    """Standard Gumbel noise per document: the top-k of ``log w + gumbel`` is a weighted
-    sample of size k without replacement (Efraimidis & Spirakis, 2006).
+    """Draw standard Gumbel noise per document.
+
+    The top-k of ``log w + gumbel`` is a weighted sample of size k without replacement (Efraimidis & Spirakis, 2006).
     """
     return -np.log(-np.log(uniform(ids, seed, purpose, target_lang)))
 
 
 def exponential(ids: NDArray[np.uint8], seed: int, purpose: str) -> NDArray[np.float64]:
-    """Standard exponential noise per document: ``argmin(noise / w)`` draws one with probability ∝ w."""
+    """Draw standard exponential noise per document. ``argmin(noise / w)`` draws one with probability ∝ w."""
     return -np.log(uniform(ids, seed, purpose))
 
 
 def child_seed(seed: int, *names: str) -> int:
-    """A 64-bit seed for a NumPy generator, derived from the run's seed and a name."""
+    """Derive a 64-bit seed for a NumPy generator. It follows from the run's seed and a name."""
     return int.from_bytes(_digest(seed, names, 8), "little")

@@ -23,13 +23,13 @@ VECTOR_SUM_SCALE = 2.0**-22
 
 
 def shard_count(input_bytes: int, shard_bytes: int) -> int:
-    """The power of two that makes shards of at most about ``shard_bytes`` input bytes."""
+    """Choose the number of shards, a power of two. It makes shards of at most about ``shard_bytes`` input bytes."""
     wanted = max(1, -(-input_bytes // shard_bytes))
     return min(MAX_SHARDS, 1 << (wanted - 1).bit_length())
 
 
 def shard_of(content_ids: NDArray[np.uint8], n_shards: int) -> NDArray[np.int32]:
-    """Shard numbers from the high bits of content hashes.
+    """Take shard numbers from the high bits of content hashes.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ def shard_of(content_ids: NDArray[np.uint8], n_shards: int) -> NDArray[np.int32]
 
 
 def shard_keys(n_shards: int) -> list[str]:
-    """File-name keys of all shards, in order."""
+    """List the file-name keys of all shards, in order."""
     return [shard_key(shard) for shard in range(n_shards)]
 
 
 def shard_key(shard: int) -> str:
-    """The file-name key of one shard."""
+    """Form the file-name key of one shard."""
     return f"{shard:05d}"
 
 
@@ -61,5 +61,5 @@ def to_fixed(partial: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def from_fixed(total: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The float64 value of a fixed-point total."""
+    """Convert a fixed-point total to its float64 value."""
     return total.astype(np.float64) / _FIXED_SCALE

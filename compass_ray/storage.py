@@ -67,7 +67,7 @@ class FileStat:
 
     @classmethod
     def local(cls, path: str, info: os.stat_result) -> FileStat:
-        """A file on disk, as the operating system describes it."""
+        """Describe a file on disk as the operating system does."""
         return cls(path, info.st_size, f"{info.st_mtime_ns}", info.st_mtime, info.st_ctime_ns)
 
 
@@ -76,7 +76,7 @@ class Changed(Exception):
 
 
 def scheme_of(url: str) -> str:
-    """The scheme of a remote URL; nothing for a local path.
+    """Read the scheme of a remote URL; nothing for a local path.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def scheme_of(url: str) -> str:
 
 
 def is_remote(url: str) -> bool:
-    """Whether the URL is no local path."""
+    """Tell whether the URL is no local path."""
     return bool(scheme_of(url))
 
 
 def has_folders(url: str) -> bool:
-    """Whether files can be listed there; a web server has single files."""
+    """Tell whether files can be listed there; a web server has single files."""
     return _protocol(url) is not http
 
 
@@ -133,12 +133,12 @@ def join(base: str, *parts: str) -> str:
 
 
 def local_path(url: str) -> Path:
-    """The path of a local URL."""
+    """Turn a local URL into its path."""
     return Path(url.removeprefix("file://")).expanduser()
 
 
 def absolute(url: str) -> str:
-    """The URL with a local path made absolute, so that workers in other folders agree on it."""
+    """Make the local path of a URL absolute. So workers in other folders agree on it."""
     if not is_remote(url):
         return str(local_path(url).absolute())
     return url.rstrip("/") if has_folders(url) else url
@@ -174,7 +174,7 @@ def open_input(url: str) -> BinaryIO:
 
 
 def read_bytes(url: str) -> bytes:
-    """The whole file.
+    """Read the whole file.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def write_bytes(url: str, data: bytes | memoryview) -> None:
 
 
 def read_versioned(url: str) -> tuple[bytes, str] | None:
-    """The whole file and the version that :func:`replace_if` compares; None if there is no file."""
+    """Read the whole file and the version that :func:`replace_if` compares. None if there is no file."""
     try:
         if not is_remote(url):
             data = local_path(url).read_bytes()
@@ -261,7 +261,7 @@ def _content_version(data: bytes) -> str:
 
 
 def exists(url: str) -> bool:
-    """Whether a file (not a folder) is there."""
+    """Tell whether a file (not a folder) is there."""
     try:
         stat(url)
     except FileNotFoundError:
@@ -270,7 +270,7 @@ def exists(url: str) -> bool:
 
 
 def stat(url: str) -> FileStat:
-    """Size and version of one file; FileNotFoundError if there is none."""
+    """Read size and version of one file; FileNotFoundError if there is none."""
     if remote := _protocol(url):
         return FileStat(url, *remote.head(url))
     path = local_path(url)
@@ -310,7 +310,7 @@ def delete_tree(url: str) -> None:
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Results of a function that reads files, in the order of the items: what costs is the wait for each answer.
+    """Yield results of a function that reads files, in the items' order. What costs is the wait for each answer.
 
     At most twice as many results as an object store has connections are held at once.
     """
@@ -343,7 +343,7 @@ def check_writable(folder: str) -> None:
 
 @contextmanager
 def probe(folder: str) -> Iterator[str]:
-    """A small file below a folder, written and read back, and deleted when the block is left; errors as above."""
+    """Write a small file below a folder, and read it back. It is deleted when the block is left; errors as above."""
     url, content = join(folder, f".check-{secrets.token_hex(8)}"), secrets.token_bytes(64)
     try:
         write_bytes(url, content)
@@ -358,18 +358,20 @@ def probe(folder: str) -> Iterator[str]:
 
 
 def literal(url: str) -> str:
-    """The URL as a pattern that matches itself alone."""
+    """Turn a URL into a pattern that matches itself alone."""
     return _glob.escape(url)
 
 
 def root_of(pattern: str) -> str:
-    """The folder part of a path or glob that holds no wildcard."""
+    """Find the folder part of a path or glob that holds no wildcard."""
     head = globs.literal_start(pattern)
     return head.rsplit("/", 1)[0] if "/" in head else "."
 
 
 def list_files(pattern: str) -> list[FileStat]:
-    """All files that match a path or glob (``*``, ``?``, ``[...]``, and ``**`` across folders), sorted by URL.
+    """List all files that match a path or glob, sorted by URL.
+
+    A glob has ``*``, ``?``, ``[...]``, and ``**`` across folders.
 
     Raises
     ------
@@ -386,7 +388,10 @@ def list_files(pattern: str) -> list[FileStat]:
 
 
 def list_start(pattern: str) -> list[FileStat]:
-    """All objects that begin as a pattern does, but the empty ones that stand for folders; a request per thousand."""
+    """List all objects that begin as a pattern does.
+
+    The empty ones that stand for folders are left out; it takes a request per thousand.
+    """
     bucket, key = bucket_key(pattern)
     listed = cast(ModuleType, _protocol(pattern)).list_objects(pattern, globs.literal_start(key))
     start = f"{scheme_of(pattern)}://{bucket}/"
@@ -397,7 +402,7 @@ def list_start(pattern: str) -> list[FileStat]:
 
 
 def _still_there(names: Iterable[str]) -> Iterator[FileStat]:
-    """The files among some names; another program may delete one after it has been listed."""
+    """Yield the files that are there among some names. Another program may delete one after it has been listed."""
     for name in names:
         try:
             yield stat(name)
@@ -406,7 +411,7 @@ def _still_there(names: Iterable[str]) -> Iterator[FileStat]:
 
 
 def arrow_filesystem(url: str) -> tuple[Any, str]:
-    """A pyarrow filesystem and the path in it, for libraries that read Arrow datasets."""
+    """Make a pyarrow filesystem and the path in it. They are for libraries that read Arrow datasets."""
     import pyarrow.fs
 
     refuse_read_only(url)

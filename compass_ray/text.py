@@ -9,7 +9,10 @@ EXEMPLAR_CHARACTERS = 160
 
 
 def shorten(text: str, characters: int) -> str:
-    """The start of a text in one line, cut between words where there are spaces, and marked with an ellipsis."""
+    """Shorten a text to its start, in one line.
+
+    It is cut between words where there are spaces, and marked with an ellipsis.
+    """
     line = " ".join(text.split())
     if len(line) <= characters:
         return line

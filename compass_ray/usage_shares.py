@@ -34,7 +34,9 @@ _RARE = 1e-2
 
 
 def cluster_weights(pool: NDArray[np.int64], current: NDArray[np.int64]) -> Vector:
-    """How common a cluster is before usage is looked at: the mean of its shares of pool and current data.
+    """Estimate how common a cluster is before usage is looked at.
+
+    It is the mean of its shares of pool and current data.
 
     Usage is a few documents in a codebook that gives it a quarter of all weight, so some clusters form around single
     documents of it. Unseen usage seldom lies in such clusters; how rare they are elsewhere tells.
@@ -108,7 +110,7 @@ def usage_prior(usage: Vector, current: NDArray[Any], current_share: float = CUR
 
 
 def _with_current(share: Vector, current: NDArray[Any], current_share: float) -> Vector:
-    """Shares of usage and current data together; each cluster's follows from that cluster alone."""
+    """Mix the shares of usage and of current data. Each cluster's follows from that cluster alone."""
     total = current.sum()
     if not total:
         return share
@@ -118,13 +120,13 @@ def _with_current(share: Vector, current: NDArray[Any], current_share: float) ->
 
 
 def positive(share: Vector, epsilon: float = _EPSILON) -> Vector:
-    """Shares mixed with a little of everything, so that none is zero."""
+    """Mix shares with a little of everything, so that none is zero."""
     mixed: Vector = (share + epsilon / len(share)) / (1 + epsilon)
     return mixed
 
 
 def concentration(counts: NDArray[Any], base: Vector, within: float = 0.0) -> float:
-    """The α under which Dirichlet(α·base)–multinomial counts are most likely (Minka, 2000).
+    """Find the α under which Dirichlet(α·base)–multinomial counts are most likely (Minka, 2000).
 
     Parameters
     ----------
@@ -186,7 +188,7 @@ class Observed:
 def estimate_usage(
     observed: Observed, current: NDArray[Any], current_share: float = CURRENT_SHARE
 ) -> tuple[Vector, float]:
-    """The share of usage that each cluster deserves.
+    """Estimate the share of usage that each cluster deserves.
 
     Shares count documents as often as they were asked for; how far they are to be believed goes by how many there are
     that are not copies.
@@ -212,7 +214,7 @@ def estimate_usage(
 
 
 def _left_out_concentration(observed: Observed, worth: Vector, current: NDArray[Any], current_share: float) -> float:
-    """The α under which documents are likeliest, each foretold from all others by :func:`shrunk_shares`.
+    """Find the α under which documents are likeliest. Each is foretold from all others by :func:`shrunk_shares`.
 
     A base measure that was made of the same documents foretells them too well; here each is left out of it too. The
     leave-one-out likelihood of Chen & Goodman (1998, for smoothing in language models) and others before. Fewer than
@@ -245,13 +247,15 @@ def _left_out_concentration(observed: Observed, worth: Vector, current: NDArray[
 
 
 def shrunk_shares(counts: NDArray[Any], base: Vector, alpha: float) -> Vector:
-    """Posterior mean ``(counts + α·base) / (m + α)``, shape (n_clusters,), sums to one."""
+    """Compute the posterior mean ``(counts + α·base) / (m + α)``. The shape is (n_clusters,); it sums to one."""
     shares: Vector = (counts + alpha * base) / (counts.sum() + alpha)
     return shares
 
 
 def effective_number(counts: NDArray[np.int64], squares: int) -> float:
-    """How many independent documents scatter as documents with copies do (Kish, 1965): at most as many as there are.
+    """Count the independent documents that scatter as documents with copies do (Kish, 1965).
+
+    They are at most as many as there are.
 
     Parameters
     ----------
@@ -265,7 +269,9 @@ def effective_number(counts: NDArray[np.int64], squares: int) -> float:
 
 
 def share_interval(counts: NDArray[Any], shares: Vector) -> tuple[Vector, Vector]:
-    """95 % interval of each cluster's true share of usage, widened where it would not hold the shrunk one.
+    """Compute the 95 % interval of each cluster's true share of usage.
+
+    It is widened where it would not hold the shrunk one.
 
     The Jeffreys interval of a binomial share, with a lower end of 0 where nothing was counted (Brown, Cai & DasGupta,
     2001). It takes nothing from the base measure: resampling documents, or the posterior under it, covers too little

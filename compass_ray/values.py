@@ -15,7 +15,7 @@ Scalar: TypeAlias = bool | int | float | str | None
 
 
 def written(value: Any) -> str | None:
-    """A single value as JSON writes it, text and dates without quotes.
+    """Write a single value as JSON does, text and dates without quotes.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def written(value: Any) -> str | None:
 
 
 def side_by_side(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """The objects that lists of one length stand for, as ``datasets`` keeps a list of objects.
+    """List the objects that lists of one length stand for. ``datasets`` keeps a list of objects so.
 
     >>> side_by_side({"label": ["A", "B"], "text": ["x", "y"]})
     [{'label': 'A', 'text': 'x'}, {'label': 'B', 'text': 'y'}]
@@ -49,6 +49,6 @@ def side_by_side(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is that cannot be written, for messages."""
+    """Say what a value is that cannot be written, for messages."""
     unwritten = isinstance(value, float | Decimal) and written(value) is None
     return f"{value}, which JSON does not write" if unwritten else type(value).__name__

@@ -16,7 +16,7 @@ def scaled_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Rows scaled to length one.
+    """Scale rows to length one.
 
     Parameters
     ----------
@@ -40,26 +40,26 @@ def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def from_column(column: pa.ChunkedArray) -> NDArray[np.float16]:
-    """A vector column without nulls as an array of shape (n, d), float16."""
+    """Turn a vector column without nulls into an array. The shape is (n, d), float16."""
     array = column.combine_chunks()
     values: NDArray[np.float16] = array.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(array), column.type.list_size)
 
 
 def to_column(vectors: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> pa.Array:
-    """Rows of shape (n, d) as a fixed-size list column of float16, null where ``missing``."""
+    """Turn rows of shape (n, d) into a fixed-size list column of float16. Null where ``missing``."""
     half = np.ascontiguousarray(vectors, dtype=np.float16)
     mask = None if missing is None else pa.array(missing)
     return pa.FixedSizeListArray.from_arrays(pa.array(half.ravel()), half.shape[1], mask=mask)
 
 
 def finite_rows(embeddings: pa.Table) -> pa.Table:
-    """The rows of an embedding table that have a vector; those whose vector was not finite have none."""
+    """Keep the rows of an embedding table that have a vector. Those whose vector was not finite have none."""
     return embeddings.filter(embeddings["vector"].is_valid())
 
 
 def distinct_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each different row occurs first, and for all rows which of these they are.
+    """Find where each different row occurs first. Also tells for all rows which of these they are.
 
     Parameters
     ----------

@@ -137,7 +137,7 @@ class _Table(NamedTuple):
 
 
 def _written_out(codes: Codes, table: _Table) -> Codes:
-    """Codes with what lies beyond _END replaced by what it becomes."""
+    """Replace codes beyond _END by what they become."""
     beyond = codes > _END
     which = codes[beyond].astype(np.intp) - _END - 1
     lengths = np.ones(len(codes), dtype=np.intp)
@@ -170,7 +170,7 @@ def _table(vowel_marks: bool) -> _Table:
 
 
 def _tokens(codes: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]:
-    """Where tokens start and end, and what each is."""
+    """Find where tokens start and end, and what each is."""
     kinds = _kinds()[np.minimum(codes, _PLANES - 1)]
     is_mark = kinds == _MARK
     stands_on = np.maximum.accumulate(np.where(is_mark, 0, np.arange(len(codes))))
@@ -195,7 +195,7 @@ def span_hashes(values: Hashes, starts: NDArray[np.intp], ends: NDArray[np.intp]
 
 @lru_cache(maxsize=2)
 def _powers(count: int) -> tuple[Hashes, Hashes]:
-    """Powers of the base and of its inverse modulo 2^64."""
+    """Compute powers of the base and of its inverse modulo 2^64."""
     both = []
     for base in (_BASE, _INVERSE):
         factors = np.full(count, base, dtype=np.uint64)
@@ -214,7 +214,7 @@ def mixed(values: Hashes) -> Hashes:
 
 @lru_cache(maxsize=1)
 def _kinds() -> NDArray[np.uint8]:
-    """What each code point is."""
+    """Tell what each code point is."""
     everything = "".join(map(chr, range(_PLANES)))
     kinds = np.full(_PLANES, _SEPARATOR, dtype=np.uint8)
     patterns = {CHARACTER: rf"(?V1)[[{_CHARACTERS}]&&\w]", LETTER: rf"(?V1)[[{_LETTERS}]&&\w]", _MARK: r"\p{M}"}

@@ -47,14 +47,14 @@ class Words:
     keys: dict[Path, Word] = field(default_factory=dict)
 
     def replaced(self, path: Path, by: Words) -> Words:
-        """The words after what stood at a path was replaced."""
+        """Find the words after what stood at a path was replaced."""
         values, keys = (
             {at: word for at, word in words.items() if at[: len(path)] != path} for words in (self.values, self.keys)
         )
         return Words(values | by.values, keys | by.keys)
 
     def at(self, path: Path) -> Word | None:
-        """The word at a path, or at what it leads through."""
+        """Find the word at a path, or at what it leads through."""
         return next((word for at, word in self.values.items() if path[: len(at)] == at), None)
 
 
@@ -70,7 +70,7 @@ class Loader(yaml.SafeLoader):
 
 
 def load(document: str | bytes, path: Path = ()) -> tuple[Any, Words]:
-    """A document as YAML reads it, keys as they were typed, and its words; the document stands at ``path``.
+    """Load a document as YAML reads it, and its words. Keys are as they were typed; the document stands at ``path``.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def load(document: str | bytes, path: Path = ()) -> tuple[Any, Words]:
 
 
 def as_typed(value: Any) -> Any:
-    """A value of the loader with words as text, but for dates and null."""
+    """Turn words in a loader's value into text, but for dates and null."""
     if isinstance(value, dict):
         return {as_typed(key): as_typed(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -28,7 +28,7 @@ _MADE = "<!-- Made by docs/generate.py from the code; do not edit. -->\n"
 
 
 def commands() -> str:
-    """All commands with their arguments and options, and all exit codes."""
+    """List all commands with their arguments and options, and all exit codes."""
     lines = [_MADE, "# Commands\n"]
     for words, command in _walk(typer.main.get_command(app), []):
         lines += [f"## {' '.join(words)}\n", *textwrap.wrap(_sentence(command.help), 100), ""]
@@ -41,7 +41,7 @@ def commands() -> str:
 
 
 def config() -> str:
-    """All fields of a config by section, with defaults."""
+    """List all fields of a config by section, with defaults."""
     lines = [
         _MADE,
         "# Config\n",
@@ -74,7 +74,10 @@ def _spelling(param: Any) -> str:
 
 
 def _exit_codes() -> Iterator[str]:
-    """What the drawing of the tree says of each error: of one that it says nothing of, what its parent is."""
+    """Yield what the drawing of the tree says of each error.
+
+    Of one that it says nothing of, it is what its parent is.
+    """
     told = dict(re.findall(r"^\W+(\w+)(?: \(\w+\))? +(?:\d+)? *(.*)$", errors.__doc__ or "", re.MULTILINE))
     for name, kind in vars(errors).items():
         if isinstance(kind, type) and issubclass(kind, errors.CompassError) and kind is not errors.CompassError:
@@ -84,7 +87,7 @@ def _exit_codes() -> Iterator[str]:
 
 
 def _rows(model: type[Config], prefix: str) -> Iterator[str]:
-    """The fields of a model and of those inside it; those of files once, where they come first."""
+    """Yield the fields of a model and of those inside it. Those of files come once, where they come first."""
     for name, info in model.model_fields.items():
         label = prefix + (info.alias or name)
         inner = _models(info.annotation)
@@ -130,7 +133,7 @@ def _models(annotation: Any) -> list[type[Config]]:
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """A type and all that it is made of."""
+    """Yield a type and all that it is made of."""
     yield annotation
     if get_origin(annotation) is not Literal and not isinstance(annotation, types.NoneType):
         for part in get_args(annotation):

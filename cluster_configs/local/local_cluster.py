@@ -36,7 +36,7 @@ STOP_S = 20
 
 
 def main_up() -> None:
-    """``up``: start a cluster and print the lines that make a shell use it."""
+    """Run ``up``. It starts a cluster and prints the lines that make a shell use it."""
     parser = argparse.ArgumentParser(
         prog="up", description='Start a Ray cluster on this machine: eval "$(cluster_configs/local/up --workers 2)"'
     )
@@ -51,7 +51,7 @@ def main_up() -> None:
 
 
 def main_down() -> None:
-    """``down``: end what ``up`` has started."""
+    """Run ``down``: end what ``up`` has started."""
     parser = argparse.ArgumentParser(prog="down", description="End the cluster that `up` has started.")
     parser.add_argument("--dir", type=Path, default=DEFAULT, help="the cluster's folder (default: %(default)s)")
     parser.add_argument("--keep-logs", action="store_true", help="leave Ray's logs and the nodes' output in DIR/logs")
@@ -131,18 +131,24 @@ def down(folder: Path, *, keep_logs: bool = False) -> None:
 
 
 def _host(node: int) -> str:
-    """A loopback address for each node; Ray takes 127.0.0.1 itself to mean the machine's outer address."""
+    """Form the loopback address of a node, another for each.
+
+    Ray takes 127.0.0.1 itself to mean the machine's outer address.
+    """
     return f"127.0.0.{10 + node}"
 
 
 def members(session: int) -> list[int]:
-    """Processes of a session."""
+    """Find the processes of a session."""
     everything = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [pid for pid in everything if _stat(pid)[3:4] == [str(session)]]
 
 
 def _stat(pid: int) -> list[str]:
-    """``/proc/<pid>/stat`` from the third field on (state, parent, group, session ...); empty for the dead."""
+    """Read ``/proc/<pid>/stat`` from the third field on.
+
+    That is state, parent, group, session ...; empty for the dead.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -151,7 +157,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _started(pid: int) -> str | None:
-    """When a process was started, which tells it from a later one of the same number; None for the dead."""
+    """Read when a process was started; None for the dead. This tells it from a later one of the same number."""
     stat = _stat(pid)
     return stat[19] if stat else None
 
@@ -169,7 +175,7 @@ def _members_of(nodes: list[int]) -> list[int]:
 
 
 def _wait_until_none(left: Callable[[], list[int]]) -> list[int]:
-    """The processes that are still there after a while."""
+    """Wait a while for processes to end; return those still there."""
     deadline = time.monotonic() + STOP_S
     while (there := left()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -186,7 +192,7 @@ def _wait_until_up(folder: Path, role: str, node: subprocess.Popen[bytes]) -> No
 
 
 def _ray() -> str:
-    """The ``ray`` of this interpreter, of this checkout or of the PATH."""
+    """Find the ``ray`` of this interpreter, of this checkout or of the PATH."""
     checkout = Path(__file__).parent.parent.parent / ".venv" / "bin"
     places = os.pathsep.join([str(Path(sys.executable).parent), str(checkout), os.environ.get("PATH", "")])
     found = shutil.which("ray", path=places)
@@ -194,7 +200,7 @@ def _ray() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports below the ephemeral range, so that no other program is given them before Ray listens there."""
+    """Find free ports below the ephemeral range. So no other program is given them before Ray listens there."""
     found: list[int] = []
     for port in random.sample(range(20000, 30000), 1000):
         with socket.socket() as probe:

@@ -46,7 +46,7 @@ class Conversation:
     untrained: tuple[int, ...] = ()  # and of those that are not
 
     def until(self, number: int) -> Conversation:
-        """The first messages."""
+        """Keep the first messages."""
         return replace(self, messages=self.messages[:number])
 
 
@@ -71,7 +71,7 @@ def conversation(tokenizer: Any, messages: Messages, tools: str | None = None) -
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """All texts inside plain JSON, names of fields too."""
+    """Yield all texts inside plain JSON, names of fields too."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -151,7 +151,7 @@ _FORMS = (_Form(True, False), _Form(True, True), _Form(False, False), _Form(Fals
 
 @lru_cache(maxsize=4)
 def _form_of(tokenizer: Any) -> _Form:
-    """The first form in which the tokenizer's template renders a call."""
+    """Find the first form in which the tokenizer's template renders a call."""
     function = {"name": "compasscall", "arguments": json.dumps({"of": "compassvalue"})}
     call = {"id": "123456789", "type": "function", "function": function}
     messages: list[dict[str, Any]] = [
@@ -192,7 +192,7 @@ def _call(call: Mapping[str, Any], form: _Form) -> dict[str, Any]:
 
 
 def _marked(talk: Conversation) -> tuple[Conversation, dict[str, str]]:
-    """The conversation with a mark for each call and reasoning, and of which kind each mark is."""
+    """Put a mark in place of each call and reasoning. Returns the conversation, and of which kind each mark is."""
     marks: dict[str, str] = {}
 
     def mark(kind: str) -> str:

@@ -33,7 +33,7 @@ _PARTS = (TRAIN, HELDOUT, USAGE, DOCUMENTS, REPLAY)
 
 
 def key_of(lang: str, part: str) -> str:
-    """The key of one part of one language in the artifact that :func:`tokenize` makes."""
+    """Form the key of a language's part in the artifact of :func:`tokenize`."""
     return f"{lang}-{part}"
 
 
@@ -47,7 +47,9 @@ def gather(
     target_lang_of_all: str | None = None,
     without: frozenset[str] = frozenset(),
 ) -> Artifact:
-    """The rows that adapters are trained on, in the shards of the documents; schema ``records.TRAINING``.
+    """Gather the rows that adapters are trained on.
+
+    They come in the shards of the documents; schema ``records.TRAINING``.
 
     Parameters
     ----------
@@ -117,7 +119,7 @@ def _gather_shard(
 
 
 def _usage_contents(key: str, usage: Artifact | None) -> pa.ChunkedArray:
-    """Contents of the held-out usage of a shard. Equal content is in one shard, so no other shard matters."""
+    """Read the contents of a shard's held-out usage. Equal content is in one shard, so no other shard matters."""
     if usage is None or key not in usage.manifest().receipts:
         return records.USAGE.empty_table()["content_id"]
     return usage.read(key, ["content_id"])["content_id"]
@@ -136,7 +138,7 @@ def _training_rows(
 
 
 def languages_of(gathered: Artifact) -> dict[str, int]:
-    """Documents by target language."""
+    """Count documents by target language."""
     counts: Counter[str] = Counter()
     for receipt in gathered.manifest().receipts.values():
         counts.update(receipt.summary["documents"])
@@ -152,7 +154,7 @@ def tokenize(
     *,
     usage: Artifact | None = None,
 ) -> Artifact:
-    """Packs of tokens for training and scoring, and what became of every document.
+    """Make packs of tokens for training and scoring. What became of every document is kept beside them.
 
     For each language the keys ``<lang>-train``, ``<lang>-heldout`` and ``<lang>-usage`` (tables of :class:`Packs`),
     ``<lang>-documents`` (schema ``records.EXAMPLE``) and ``<lang>-replay``. The summary of ``-documents`` has the
@@ -200,18 +202,18 @@ def tokenize(
 
 
 def counts_of(tokenised: Artifact, lang: str) -> dict[str, Any]:
-    """Documents, tokens and packs of one language, and how many rows were dropped and why."""
+    """Read one language's counts of documents, tokens and packs. Also how many rows were dropped and why."""
     counts: dict[str, Any] = tokenised.manifest().receipts[key_of(lang, DOCUMENTS)].summary
     return counts
 
 
 def read_packs(tokenised: Artifact, lang: str, part: str) -> Packs:
-    """The packs of one part of one language."""
+    """Read the packs of one part of one language."""
     return Packs.from_table(tokenised.read(key_of(lang, part)))
 
 
 def trained_documents(tokenised: Artifact, lang: str) -> list[str]:
-    """Ids in hex of the training documents of one language, as its packs number them."""
+    """List the ids of one language's training documents, in hex. The order is that in which its packs number them."""
     documents = tokenised.read(key_of(lang, DOCUMENTS), ["doc_id", "part"])
     trained = documents.filter(pc.equal(documents["part"], TRAIN))
     return [value.hex() for value in trained["doc_id"].to_pylist()]
@@ -280,7 +282,10 @@ def _tokenise_language(
 
 
 def _rows_of(gathered: Artifact, lang: str) -> pa.Table:
-    """One target language's rows in the order of their ids, current ones before selected ones of the same id."""
+    """Read one target language's rows in the order of their ids.
+
+    Current ones come before selected ones of the same id.
+    """
     table = split.rows_of(lang, gathered)
     order = pc.sort_indices(
         table.set_column(0, "doc_id", table["doc_id"].cast(pa.binary())),

@@ -61,7 +61,9 @@ class Example:
 
 
 def text_example(tokenizer: Any, text: str, max_length: int) -> Example:
-    """Plain text between the special tokens that the tokenizer itself adds, and EOS, all of it trained.
+    """Make an example of plain text, all of it trained.
+
+    It stands between the special tokens that the tokenizer itself adds, and EOS.
 
     A text that is cut has no EOS: it does not end there.
     """
@@ -75,7 +77,9 @@ def text_example(tokenizer: Any, text: str, max_length: int) -> Example:
 
 
 def chat_example(tokenizer: Any, messages: Messages, max_length: int, tools: str | None = None) -> Example:
-    """A conversation in the tokenizer's chat template, trained on what the assistant says and on ends of its turns.
+    """Make an example of a conversation in the tokenizer's chat template.
+
+    It is trained on what the assistant says and on ends of its turns.
 
     A token that begins before an answer does not count as one of its tokens, even if it ends inside. Control tokens
     are trained but spell no bytes. Without a turn of the assistant, or where all have weight 0, nothing is trained.
@@ -175,7 +179,10 @@ def check_template(tokenizer: Any, field: str) -> None:
 
 
 def ends_answers(tokenizer: Any) -> bool:
-    """Whether the last trained token of an answer is one that no text spells, so that a model learns to stop."""
+    """Tell whether an answer's last trained token is one that no text spells.
+
+    A model learns to stop by such a token.
+    """
     example = chat_example(tokenizer, PROBE, max_length=2**31)
     last = int(example.tokens[example.trained][-1])
     return last in tokenizer.added_tokens_decoder or last in tokenizer.all_special_ids
@@ -206,7 +213,10 @@ def _markup(tokenizer: Any) -> _Markup:
 def _turns(
     tokenizer: Any, talk: Conversation, numbers: Sequence[int], text: str, markup: tuple[str, ...]
 ) -> Iterator[tuple[int, int]]:
-    """Where in the rendered text turns of the assistant begin and end, without what follows their last token."""
+    """Yield where turns of the assistant begin and end in the rendered text.
+
+    What follows their last token is left out.
+    """
     if not numbers:
         return
     eos = tokenizer.eos_token or ""
@@ -224,7 +234,7 @@ def _turns(
 
 
 def _generated(tokenizer: Any, talk: Conversation, offsets: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
-    """The mask of a template that marks what the assistant generates."""
+    """Make the mask of a template that marks what the assistant generates."""
     begin, end = np.array(offsets).T
     # transformers looks both ends of an answer up in the offsets. Where those leave white space out (trim_offsets),
     # it drops the answer or trains all that follows it.
@@ -239,7 +249,7 @@ def _generated(tokenizer: Any, talk: Conversation, offsets: Sequence[tuple[int, 
 
 
 def _starts(offsets: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """Where in the text each token begins, so that token t spells ``text[starts[t]:starts[t + 1]]``.
+    """Find where in the text each token begins. Token t spells ``text[starts[t]:starts[t + 1]]``.
 
     Offsets alone do not tile a text: tokens of one character share its offsets, special tokens that the tokenizer adds
     are empty at 0, and ``trim_offsets`` leaves white space out. Here a character belongs to the token that completes
@@ -256,7 +266,7 @@ def _starts(offsets: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
 
 
 def _spelled(text: str, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """UTF-8 bytes that each token completes, of shape (n,)."""
+    """Count the UTF-8 bytes that each token completes, of shape (n,)."""
     code = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
     sizes = 1 + (code > 0x7F) + (code > 0x7FF) + (code > 0xFFFF)
     return np.diff(np.concatenate(([0], np.cumsum(sizes)))[starts])

@@ -37,7 +37,7 @@ class ModelSize:
 
 
 def step_flops(size: ModelSize, tokens: int, predicted: int, pairs: float) -> float:
-    """FLOPs of forward and backward over ``tokens`` tokens, of which so many are ``predicted``.
+    """Compute the FLOPs of forward and backward over ``tokens`` tokens. So many of these are ``predicted``.
 
     A product with a weight costs 2 FLOPs a token forward, 2 for the gradient of its input and 2 for its own; a frozen
     weight has no gradient of its own, so it costs 4 where a trained one costs 6. Attention costs 4 FLOPs a feature and
@@ -53,5 +53,5 @@ def step_flops(size: ModelSize, tokens: int, predicted: int, pairs: float) -> fl
 
 
 def peak_flops(device_name: str) -> float | None:
-    """The peak of a GPU in bfloat16, or None if it is not known."""
+    """Look up the peak of a GPU in bfloat16. None if it is not known."""
     return next((peak for name, peak in _PEAKS.items() if name in device_name), None)

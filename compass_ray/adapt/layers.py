@@ -91,7 +91,7 @@ def updated_layers(base: Any, modules: Literal["all-linear"] | list[str]) -> lis
 
 
 def _known_as(base: Any, name: str) -> str:
-    """What a name is in a model, if it is no linear layer of its text part."""
+    """Say what a name is in a model. It is that of no linear layer of its text part."""
     kind = type(base).__name__
     for path, module in base.named_modules():
         if last_part(path) == name:

@@ -105,11 +105,14 @@ class Packs:
         return np.diff(self.starts)
 
     def documents_of(self, pack: int) -> NDArray[np.int64]:
-        """Indices of the examples in a pack, in order."""
+        """List the indices of the examples in a pack, in order."""
         return self.documents[self.document_starts[pack] : self.document_starts[pack + 1]]
 
     def to_table(self) -> pa.Table:
-        """One row a pack: tokens, targets, positions (list<int32>), documents (list<int64>), trained, bytes (int64)."""
+        """Make a table of one row a pack.
+
+        Columns: tokens, targets, positions (list<int32>), documents (list<int64>), trained, bytes (int64).
+        """
         import pyarrow as pa
 
         def ragged(values: NDArray[np.generic], starts: NDArray[np.int64]) -> pa.ListArray:
@@ -128,7 +131,7 @@ class Packs:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Packs:
-        """The inverse of :meth:`to_table`; rows may have been dropped or reordered since."""
+        """Undo :meth:`to_table`. Rows may have been dropped or reordered since."""
         columns = {name: table[name].combine_chunks() for name in table.column_names}
 
         def flat(name: str) -> NDArray[np.generic]:
@@ -175,7 +178,9 @@ def make_packs(examples: Sequence[Example], max_length: int, packing: bool = Tru
 
 
 def batch(packs: Packs, numbers: Sequence[int], pad_token: int, multiple: int = 8) -> dict[str, NDArray[np.int64]]:
-    """Some packs side by side, padded at the end to the longest one, to a multiple of ``multiple`` (tensor cores).
+    """Lay some packs side by side, padded at the end to the longest.
+
+    The length is a multiple of ``multiple`` (tensor cores).
 
     Parameters
     ----------
@@ -209,10 +214,10 @@ def _check_lengths(lengths: NDArray[np.int64], capacity: int) -> None:
 
 
 def _starts(sizes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Where each of n consecutive parts begins, and the end: shape (n + 1,)."""
+    """Find where each of n consecutive parts begins, and the end. The shape is (n + 1,)."""
     return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
 
 
 def _joined(parts: Sequence[NDArray[Any]], dtype: type[Scalar]) -> NDArray[Scalar]:
-    """The parts one after another; none are an empty array."""
+    """Join parts one after another; none are an empty array."""
     return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype)

@@ -144,7 +144,7 @@ def architecture(base_config: Any, config: AdaptConfig) -> Architecture:
 
 
 def _linear_sizes(base: Any) -> list[tuple[int, int]]:
-    """Output and input features of every linear layer but the output."""
+    """List output and input features of every linear layer but the output."""
     head = base.get_output_embeddings()
     layers = [module for module in base.modules() if is_linear(module) and module is not head]
     shapes = [(layer.weight.shape, hasattr(layer, "nf")) for layer in layers]  # Conv1D stores (input, output)
@@ -152,12 +152,18 @@ def _linear_sizes(base: Any) -> list[tuple[int, int]]:
 
 
 def _expert_sizes(base: Any) -> list[tuple[int, int]]:
-    """The same of one expert of each tensor that holds several, which quantisation leaves as they are."""
+    """List output and input features of one expert of each tensor with several.
+
+    Quantisation leaves such tensors as they are.
+    """
     return [(weights.shape[1], weights.shape[2]) for weights in base.parameters() if weights.ndim == 3]
 
 
 def _dora_weights(shapes: Iterable[tuple[int, int]]) -> int:
-    """DoRA passes a unit matrix through A and B, and makes base, update and their sum whole to take norms of rows."""
+    """Count the numbers that DoRA makes for the layer that takes most.
+
+    It passes a unit matrix through A and B, and makes base, update and their sum whole to take norms of rows.
+    """
     return max(columns * columns + 3 * columns * rows for columns, rows in shapes)
 
 
@@ -242,7 +248,9 @@ def estimate(base_config: Any, config: AdaptConfig) -> MemoryEstimate:
 
 
 def _loading(size: Architecture, config: AdaptConfig, width: int, elsewhere: int) -> int:
-    """What loading holds beyond the base as it stays; ``elsewhere`` are the bytes of it that other workers hold.
+    """Predict what loading holds beyond the base as it stays.
+
+    ``elsewhere`` are the bytes of the base that other workers hold.
 
     PEFT makes adapters in float32. ZeRO-3 cuts each weight as it is read, so on a GPU one is whole at a time, and its
     copy. On CPUs the base's files are mapped: their pages count, though the system takes them back when it must.
@@ -256,19 +264,21 @@ def _loading(size: Architecture, config: AdaptConfig, width: int, elsewhere: int
 
 
 def _base_bytes(size: Architecture, config: AdaptConfig, width: int) -> int:
-    """The whole base; of a 4-bit one embeddings, norms and the output stay as they compute."""
+    """Compute the bytes of the whole base. Of a 4-bit one embeddings, norms and the output stay as they compute."""
     if config.dtype != "nf4":
         return width * size.frozen
     return width * (size.frozen - size.linear) + int(_NF4_BITS / 8 * size.linear)
 
 
 def _tokens(config: AdaptConfig) -> int:
-    """Tokens of a row, padded."""
+    """Count the tokens of a row, padded."""
     return -(-config.max_length // _MULTIPLE) * _MULTIPLE
 
 
 def _activations(size: Architecture, config: AdaptConfig, width: int) -> tuple[int, int]:
-    """What all layers keep of a micro-batch, and what the backward pass of one layer adds to that.
+    """Predict what all layers keep of a micro-batch.
+
+    The second number is what the backward pass of one layer adds to that.
 
     Per token and layer, with features h (hidden), a (queries), k (keys), i (MLP) and w bytes a number:
 
@@ -308,7 +318,10 @@ def _activations(size: Architecture, config: AdaptConfig, width: int) -> tuple[i
 
 
 def _logits(size: Architecture, config: AdaptConfig) -> int:
-    """Three float32 numbers a position and token of the vocabulary: log-probabilities, and both gradients of the loss.
+    """Predict the bytes that logits and loss take.
+
+    They are three float32 numbers a position and token of the vocabulary: log-probabilities, and both gradients of the
+    loss.
 
     Rows share the positions at which logits are made, so one trained position in any row makes them in all.
     """
@@ -333,7 +346,7 @@ def estimate_for(config: AdaptConfig) -> MemoryEstimate:
 
 
 def describe(memory: MemoryEstimate) -> list[dict[str, Any]]:
-    """Rows for a table or JSON: ``what`` and ``bytes``, the total last."""
+    """Make rows for a table or JSON: ``what`` and ``bytes``, the total last."""
     return [{"what": label, "bytes": getattr(memory, name)} for name, label in _LABELS.items()]
 
 
@@ -356,7 +369,7 @@ def check_fits(memory: MemoryEstimate, available_bytes: int, config: AdaptConfig
 
 
 def _remedies(memory: MemoryEstimate, config: AdaptConfig) -> Iterator[str]:
-    """What would help, the cheapest first."""
+    """Yield what would help, the cheapest first."""
     workers = config.workers
     if memory.training >= memory.loading:
         if not workers.gradient_checkpointing:

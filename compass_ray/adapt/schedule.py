@@ -56,7 +56,7 @@ class Schedule:
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def packs(self, step: int) -> NDArray[np.int64]:
-        """The packs of one update, in order; the same for any number of workers."""
+        """List the packs of one update, in order. They are the same for any number of workers."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return np.array_split(_epoch_order(self.n_packs, self.seed, epoch), self.steps_per_epoch)[place]
 
@@ -67,14 +67,14 @@ def _epoch_order(n_packs: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def accumulation_steps(batch_size: int, n_workers: int, micro_batch: int) -> int:
-    """Micro-batches that each worker passes through the model in one update."""
+    """Count the micro-batches that each worker passes through the model in one update."""
     return -(-batch_size // (n_workers * micro_batch))
 
 
 def micro_batches(
     packs: NDArray[np.int64], rank: int, n_workers: int, micro_batch: int, accumulation: int
 ) -> Iterator[NDArray[np.int64]]:
-    """What one worker passes through the model in one update.
+    """Yield what one worker passes through the model in one update.
 
     All workers get the same number of micro-batches, because they reduce gradients (and with ZeRO-3 gather weights)
     together; places that packs do not fill hold :data:`EMPTY`.

@@ -44,11 +44,11 @@ class Score:
         return self.nats / math.log(2) / self.n_bytes
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, with what follows from it."""
+        """Convert all of it to plain JSON, with what follows from it."""
         derived = {"loss": self.loss, "perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
         return {**asdict(self), **{name: round(value, 6) for name, value in derived.items() if math.isfinite(value)}}
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Score:
-        """The inverse of :meth:`to_json`."""
+        """Undo :meth:`to_json`."""
         return cls(body["nats"], body["tokens"], body["n_bytes"], body["documents"])

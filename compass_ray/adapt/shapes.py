@@ -64,7 +64,7 @@ def _try_adapter(base: Any, config: AdaptConfig) -> None:
 
 
 def _positions(text_config: Any) -> int | None:
-    """Tokens of a text that a base is made for; None where positions have no end."""
+    """Count the tokens of a text that a base is made for. None where positions have no end."""
     positions: int | None = getattr(text_config, "max_position_embeddings", None)
     rope = getattr(text_config, "rope_parameters", None) or {}
     if positions is None or "factor" not in rope:

@@ -53,7 +53,7 @@ def language_mask(rows: pa.Table, seed: int, fraction: float, most: int) -> NDAr
 
 
 def heldout_contents(lang: str, gathered: Artifact, seed: int, fraction: float, most: int) -> pa.Array:
-    """Contents that one language holds out, at most ``most`` ids; to be run as a task."""
+    """List the contents that one language holds out, at most ``most`` ids. It is to be run as a task."""
     rows = rows_of(lang, gathered, ["content_id", "target_lang", "equals_usage"])
     return pc.unique(rows["content_id"].filter(pa.array(language_mask(rows, seed, fraction, most))))
 

@@ -38,15 +38,18 @@ class Adapted:
     scores: Artifact
 
     def files(self) -> dict[str, bytes]:
-        """The adapter's files as PEFT reads them."""
+        """Read the adapter's files as PEFT reads them."""
         return {name: self.adapter.read_bytes(name) for name in (CONFIG, WEIGHTS)}
 
     def curve(self) -> pa.Table:
-        """One row an update, schema ``records.CURVE``."""
+        """Read the curve: one row an update, schema ``records.CURVE``."""
         return self.adapter.read(CURVE)
 
     def score_table(self) -> pa.Table:
-        """One row for usage, one for the mixture, then one for each other language; schema ``records.SCORE``."""
+        """Read the scores, schema ``records.SCORE``.
+
+        One row is for usage, one for the mixture, then one for each other language.
+        """
         return self.scores.read(SCORES)
 
 
@@ -98,7 +101,7 @@ def train(
 
 
 def schedule_of(counts: Mapping[str, Any], settings: Settings) -> Schedule:
-    """The updates of a training on so many packs."""
+    """Plan the updates of a training on so many packs."""
     training = settings.config.training
     return Schedule(counts["packs"], training.batch_size, training.epochs, training.max_steps, settings.seed)
 

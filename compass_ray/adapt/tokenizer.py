@@ -26,7 +26,7 @@ _EXISTENCE = re.compile(_CLOCK + r"\s+is\s+(not\s+)?defined")
 
 
 def base_folder(config: AdaptConfig, *, fetch: bool = True) -> Path:
-    """The base model's folder; a hub model is fetched, or looked for in the hub's cache alone.
+    """Find the base model's folder. A hub model is fetched, or looked for in the hub's cache alone.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def base_folder(config: AdaptConfig, *, fetch: bool = True) -> Path:
 
 
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> Any:
-    """The base's tokenizer, with the text of another chat template if one is given.
+    """Load the base's tokenizer. It gets the text of another chat template if one is given.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Any:
 
 
 def at_date(template: str, day: date) -> str:
-    """A chat template as it is on a day: with that in place of every call of the clock.
+    """Put a day in place of every call of the clock. The chat template is then as it is on that day.
 
     transformers gives templates ``strftime_now``, which reads the clock of the machine, and lets no caller put another
     in its place.
@@ -94,12 +94,12 @@ def at_date(template: str, day: date) -> str:
 
 
 def asks_for_date(templates: Mapping[str, str]) -> bool:
-    """Whether one of the chat templates is told a date; see :func:`at_date`."""
+    """Tell whether one of the chat templates is told a date; see :func:`at_date`."""
     return any(_ASKS_FOR_THE_DATE.search(text) for text in templates.values())
 
 
 def template_files(templates: Mapping[str, str]) -> dict[str, bytes]:
-    """Chat templates under the names that transformers gives them beside a tokenizer.
+    """Make the files of chat templates, named as transformers does beside a tokenizer.
 
     Raises
     ------
@@ -125,11 +125,14 @@ class TokenizerSource:
     chat_template: str | None
 
     def load(self) -> Any:
-        """The tokenizer, with the template in place, as it is on ``template_date``."""
+        """Load the tokenizer, with the template in place, as it is on ``template_date``."""
         return self.open()[0]
 
     def open(self) -> tuple[Any, dict[str, str]]:
-        """The same, and its chat templates by name, as they are with their clock; none if it has none."""
+        """Load the tokenizer as :meth:`load` does, and its chat templates by name.
+
+        These are as they are with their clock; none if it has none.
+        """
         tokenizer = load_tokenizer(base_folder(self.config), self.chat_template)
         found = tokenizer.chat_template
         named = {} if found is None else dict(found) if isinstance(found, Mapping) else {"default": found}
@@ -139,7 +142,7 @@ class TokenizerSource:
         return tokenizer, named
 
     def fingerprint(self) -> str:
-        """Hash of all that decides the tokens of a text."""
+        """Hash all that decides the tokens of a text."""
         folder = base_folder(self.config)
         given = json.dumps([self.chat_template, self.config.template_date.isoformat()])
         total = hashlib.blake2b(given.encode(), digest_size=16)

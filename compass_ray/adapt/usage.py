@@ -117,7 +117,7 @@ def _rows_of(usage: Artifact | None, lang: str) -> pa.Table:
 
 
 def _takes_chats(tokenizer: Any) -> bool:
-    """Whether answers can be told from prompts. A base that trains on plain text alone need not be able to."""
+    """Tell whether answers can be told from prompts. A base that trains on plain text alone need not be able to."""
     try:
         check_template(tokenizer, "adapt.chat_template")
     except ConfigError:

@@ -47,7 +47,7 @@ app.add_typer(registry.app, name="registry")
 
 
 def main() -> None:
-    """Entry point: exit codes as in the error tree."""
+    """Run the command line, as its entry point. Exit codes are as in the error tree."""
     stderr = Console(stderr=True)
     try:
         app()

@@ -17,7 +17,7 @@ _GIB = 2**30
 
 
 def adapted_as_json(run: AdaptedRun) -> dict[str, Any]:
-    """Versions, scores and failures by language, as plain JSON."""
+    """Put versions, scores and failures by language into plain JSON."""
     names = ("base", "registry", "languages", "failed", "documents", "stages")
     return {"path": run.path, **{name: run.record[name] for name in names}}
 

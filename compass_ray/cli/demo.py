@@ -37,7 +37,7 @@ def command(
 
 
 def load_demo(folder: str) -> dict[str, object]:
-    """The demo's config, its paths made absolute."""
+    """Load the demo's config, its paths made absolute."""
     import yaml
 
     text = Path(folder, "demo.yaml").read_text(encoding="utf-8")

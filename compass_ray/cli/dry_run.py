@@ -23,7 +23,7 @@ _GIB = 2**30
 
 
 def dry_run_as_json(found: Preflight) -> dict[str, Any]:
-    """All that :func:`print_dry_run` shows, as plain JSON."""
+    """Put all that :func:`print_dry_run` shows into plain JSON."""
     return {
         "shards": found.n_shards,
         "cpus": found.cpus,
@@ -100,7 +100,10 @@ def print_dry_run(found: Preflight) -> None:
 
 
 def _language_table(surveys: Sequence[Survey]) -> Table:
-    """Documents to expect by source and language, before duplicates are found; the smallest languages together."""
+    """Tabulate the documents to expect by source and language.
+
+    This is before duplicates are found; the smallest languages stand together.
+    """
     table = Table(title="Documents by language, about, copies not yet found", title_justify="left")
     table.add_column("source")
     table.add_column("language")

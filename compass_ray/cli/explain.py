@@ -64,7 +64,7 @@ def command(
 
 
 def _read(text: str) -> str:
-    """The text itself, or what ``@FILE`` or ``-`` stands for."""
+    """Take the text itself, or read what ``@FILE`` or ``-`` stands for."""
     if text != "-" and not text.startswith("@"):
         return text
     try:
@@ -75,7 +75,10 @@ def _read(text: str) -> str:
 
 
 def _as_json(found: SameText) -> dict[str, Any]:
-    """The first document, the others of the same text, and how many more there are."""
+    """Put documents of the same text into plain JSON.
+
+    It has the first document, the others, and how many more there are.
+    """
     first, *others = (asdict(document) for document in found.documents)
     return {**first, "others": others, "more": found.more}
 
@@ -97,7 +100,7 @@ def _print(found: SameText) -> None:
 
 
 def _kind(found: Explanation) -> str:
-    """What a document is and where it is from, in one line."""
+    """Say in one line what a document is and where it is from."""
     row = found.rows[0]
     kind = _ROLES[row["role"]] + (f" of {_language(row['target_lang'])}" if row["target_lang"] else "")
     lang = f", in {_language(row['lang'])}" if row["lang"] and row["lang"] != row["target_lang"] else ""
@@ -106,7 +109,7 @@ def _kind(found: Explanation) -> str:
 
 
 def _place(row: dict[str, Any]) -> str:
-    """A row as ``--source``, ``--uri`` and ``--row`` name it."""
+    """Name a row as ``--source``, ``--uri`` and ``--row`` do."""
     return f"{row['source']}: {row['uri']}" + ("" if row["row"] is None else f" row {row['row']}")
 
 

@@ -13,5 +13,5 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON")
 
 
 def with_address(overrides: list[str], address: str | None) -> list[str]:
-    """Overrides with ``--address`` as one more of them."""
+    """Add ``--address`` to the overrides as one more of them."""
     return overrides if address is None else [*overrides, f"ray.address={address}"]

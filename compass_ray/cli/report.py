@@ -21,12 +21,15 @@ _PIPE_WIDTH = 120
 
 
 def results_console(*, pipe_width: int = _PIPE_WIDTH, **options: Any) -> Console:
-    """Where results for people go: stdout, as wide as the terminal, or of a fixed width where there is none."""
+    """Make the console where results for people go: stdout.
+
+    It is as wide as the terminal, or of a fixed width where there is none.
+    """
     return Console(width=None if sys.stdout.isatty() else pipe_width, **options)
 
 
 def run_as_json(run: CurationRun) -> dict[str, Any]:
-    """All that :func:`print_run` shows, as plain JSON."""
+    """Put all that :func:`print_run` shows into plain JSON."""
     return {
         "path": run.path,
         "certificate": run.certificate,
@@ -40,7 +43,7 @@ def run_as_json(run: CurationRun) -> dict[str, Any]:
 
 
 def print_json(body: Any) -> None:
-    """One JSON object on stdout."""
+    """Write one JSON object to stdout."""
     sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")
 
 
@@ -61,7 +64,7 @@ def print_run(run: CurationRun) -> None:
 
 
 def print_rows(run: CurationRun, console: Console) -> None:
-    """What became of every row that was read, by source: a document, or the reason why not."""
+    """Print what became of every row that was read, by source. That is a document, or the reason why not."""
     ingested = run.ingested
     table = Table(title=f"Rows read: {sum(rows for *_, rows in ingested['rows']):,}", title_justify="left")
     for heading in ("source", "outcome"):
@@ -97,13 +100,13 @@ def print_rows(run: CurationRun, console: Console) -> None:
 
 
 def dialect_line(source: str, layout: str, files: int, first: str) -> str:
-    """How some delimited files of a source are read."""
+    """Say how some delimited files of a source are read."""
     which = first if files == 1 else f"{files:,} files, {first} first,"
     return f"{source}: {which} read with {layout}"
 
 
 def print_rejected_run(config: RunConfig) -> None:
-    """What became of the rows of a run that too many bad ones ended, on stderr."""
+    """Print on stderr what became of the rows of a rejected run. Too many bad ones have ended it."""
     from compass_ray.pipelines.run import run_of
 
     print_rows(run_of(config), Console(stderr=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH))
@@ -150,14 +153,14 @@ def _certificate_table(certificate: dict[str, Any]) -> Table:
 
 
 def _heldout(body: dict[str, Any]) -> str:
-    """How many documents were held out, and what they are worth without copies."""
+    """Say how many documents were held out, and their worth without copies."""
     documents = body["heldout_documents"]
     effective = body.get("heldout_effective", documents)  # runs of older versions did not count copies
     return f"{documents:,}" if effective == documents else f"{documents:,} (worth {effective:,.0f})"
 
 
 def estimate(value: dict[str, float] | None, name: str = "jsd", digits: int = 3) -> str:
-    """A number with its interval."""
+    """Write a number with its interval."""
     if value is None:
         return "–"
     middle, low, high = (f"{value[one]:.{digits}f}" for one in (name, "low", "high"))

@@ -108,11 +108,11 @@ class BaseEncoder:
         return self._encode(self._exact, inputs)
 
     def _read_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Token ids of each text with its prompt, as far as they are read."""
+        """List the token ids of each text with its prompt, as far as read."""
         return [one[: self._max_tokens] for one in self._ids([self.prompt + text for text in texts])]
 
     def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Token ids of each text with the tokenizer's special tokens, some texts at a time."""
+        """List each text's ids with the tokenizer's special tokens, some texts at a time."""
         return [
             np.array(ids, dtype=np.int32)
             for start in range(0, len(texts), _TOKENIZED_AT_ONCE)
@@ -131,7 +131,7 @@ class BaseEncoder:
 
 
 def _pooled(model: Any, ids: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-    """Position-weighted means of the last hidden states, of shape (n, dim), in float32."""
+    """Compute position-weighted means of the last hidden states. The shape is (n, dim), in float32."""
     import torch
 
     lengths = torch.tensor([len(one) for one in ids])
@@ -163,7 +163,7 @@ def _load_tokenizer(folder: Path) -> Any:
 
 
 def _load(folder: Path, dtype: str, device: str) -> Any:
-    """The model without its head, whose logits would take more memory than all else."""
+    """Load the model without its head. The head's logits would take more memory than all else."""
     import torch
     from transformers import AutoModelForCausalLM
 

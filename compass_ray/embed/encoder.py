@@ -34,7 +34,10 @@ class Tokenized(NamedTuple):
     unknown: NDArray[np.bool_] | None = None
 
     def sizes(self) -> NDArray[np.int32]:
-        """Tokens that each input takes of a batch: its ids, cut and with the prompt, or its count if it is a text."""
+        """Count the tokens that each input takes of a batch.
+
+        They are its ids, cut and with the prompt, or its count if it is a text.
+        """
         pairs = zip(self.counts, self.inputs, strict=True)
         return np.array([count if isinstance(one, str) else len(one) for count, one in pairs], dtype=np.int32)
 
@@ -88,11 +91,14 @@ class Encoder(Protocol):
         """Count the tokens of texts, and keep of the work what encoding can use."""
 
     def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        """Vectors of shape (n, dim), L2-normalised, of texts or of what :meth:`tokenize` made of them.
+        """Encode texts, or what :meth:`tokenize` made of them. The vectors are of shape (n, dim), L2-normalised.
 
         They are one batch; a row may differ in its last bits in another batch. A text that
         carries no signal (empty, only unknown symbols) gets the first unit vector.
         """
 
     def encode_exactly(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        """As :meth:`encode`, in float32 whatever the model's dtype: the second try for a row that overflowed."""
+        """Encode as :meth:`encode` does, in float32 whatever the model's dtype.
+
+        It is the second try for a row that overflowed.
+        """

@@ -22,7 +22,7 @@ Encode = Callable[[Sequence[str]], Vectors]
 
 
 def retrieval_at_1(queries: Vectors, answers: Vectors) -> float:
-    """Fraction of queries whose nearest answer is the translation, which is in the same row.
+    """Compute the fraction of queries whose nearest answer is the translation. The translation is in the same row.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def retrieval_at_1(queries: Vectors, answers: Vectors) -> float:
 
 
 def topic_transfer(queries: Vectors, topics: Names, known: Vectors, known_topics: Names, neighbours: int = 7) -> float:
-    """Accuracy of the majority topic of the nearest known sentences, which are of another language.
+    """Compute the accuracy of the majority topic of the nearest known sentences. These are of another language.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def _majority(votes: Names) -> str:
 
 
 def language_entropy(labels: NDArray[np.int32], languages: Names) -> float:
-    """How evenly clusters mix languages: entropy of languages in a cluster over its maximum.
+    """Measure how evenly clusters mix languages. It is the entropy of languages in a cluster over its maximum.
 
     The mean over rows, so a large cluster counts as much as its rows; 0 if each cluster is one language, 1 if
     each holds all languages in the proportions of the whole. The maximum is the entropy of the whole.
@@ -100,7 +100,7 @@ class ParallelScores:
     candidates: int
 
     def mean(self, languages: Collection[str] | None = None) -> tuple[float, float]:
-        """Mean retrieval and topic transfer over some languages, or all."""
+        """Average retrieval and topic transfer over some languages, or all."""
         chosen = [lang for lang in self.retrieval if languages is None or lang in languages]
         return (
             sum(self.retrieval[lang] for lang in chosen) / len(chosen),
@@ -108,13 +108,13 @@ class ParallelScores:
         )
 
     def worst(self, languages: Collection[str] | None = None) -> tuple[str, float]:
-        """The language with the lowest retrieval, and its score."""
+        """Find the language with the lowest retrieval, and its score."""
         chosen = [lang for lang in self.retrieval if languages is None or lang in languages]
         lang = min(chosen, key=lambda name: (self.retrieval[name], name))
         return lang, self.retrieval[lang]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, rounded to four decimals."""
+        """Convert the scores to plain values, rounded to four decimals."""
         return {
             "candidates": self.candidates,
             "pivot_topics": round(self.pivot_topics, 4),
@@ -166,7 +166,7 @@ def parallel_scores(encode: Encode, known: pa.Table, scored: pa.Table, pivot: st
 
 
 def _by_language(table: pa.Table) -> dict[str, tuple[list[str], Names, NDArray[np.int64]]]:
-    """Texts, labels and groups of each language, one text a group."""
+    """Collect texts, labels and groups of each language, one text a group."""
     rows: dict[str, dict[int, tuple[str, str]]] = {}
     for group, lang, text, label in zip(
         *(table[name].to_pylist() for name in ("group", "lang", "text", "label")), strict=True

@@ -34,7 +34,7 @@ class HashingEncoder:
         )
 
     def tokenize(self, texts: Sequence[str]) -> Tokenized:
-        """A token is taken as four UTF-8 bytes."""
+        """Take four UTF-8 bytes as a token."""
         return Tokenized(np.array([-(-len(text.encode()) // 4) for text in texts], dtype=np.int32), texts)
 
     def encode(self, inputs: Sequence[Input]) -> NDArray[np.float32]:

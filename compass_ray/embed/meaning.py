@@ -99,5 +99,8 @@ def encode_all(encoder: Encoder, texts: list[str]) -> NDArray[np.float32]:
 
 
 def parallel_text() -> bytes:
-    """The parallel text that the package carries, written for it: tab-separated, a column for each language."""
+    """Read the parallel text that the package carries, written for it.
+
+    It is tab-separated, with a column for each language.
+    """
     return files("compass_ray.embed").joinpath("parallel.tsv").read_bytes()

@@ -26,7 +26,11 @@ _SPACE = "\u2581"
 
 
 def model_folder(model: str, revision: str | None, *, names: Sequence[str] = ("bundled",), fetch: bool = True) -> Path:
-    """The local folder of a model: the bundled one, a folder, or what is fetched from the hub or is in its cache.
+    """Find the local folder of a model.
+
+    It is the bundled one, a folder, or what is fetched from the hub or is in its cache. ``names`` are what else a
+    config may say, for the message.
+
 
     Raises
     ------
@@ -136,7 +140,7 @@ class SentenceTransformerEncoder:
         return self._encode(self._exact, inputs)
 
     def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Token ids of each text, before truncation."""
+        """List the token ids of each text, before truncation."""
         if self._is_static:
             return self._static_ids(texts)
         # Padding and truncation are the model's matter: to tokenise twice is cheap beside it.
@@ -144,7 +148,7 @@ class SentenceTransformerEncoder:
         return [np.array(one, dtype=np.int32) for one in ids]
 
     def _static_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Token ids of each text, some texts at a time: what the tokenizer returns of one is large."""
+        """List the token ids of each text, some texts at a time. What the tokenizer returns of one is large."""
         tokenizer = self._model.tokenizer
         return [
             np.array(encoding.ids, dtype=np.int32)
@@ -170,12 +174,12 @@ class SentenceTransformerEncoder:
         return unit_rows(vectors.float().cpu().numpy()[:, : self.dim])
 
     def _read_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Token ids of each text with its prompt, as far as they are read."""
+        """List the token ids of each text with its prompt, as far as read."""
         return [ids[: self._max_tokens] for ids in self._static_ids([self.prompt + text for text in texts])]
 
 
 def _static_vectors(model: Any, ids: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-    """The model's vectors of token ids: nine tenths of the work on a text were its tokens."""
+    """Compute the model's vectors of token ids. Nine tenths of the work on a text were its tokens."""
     import torch
 
     flat = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(model.device)
@@ -186,7 +190,7 @@ def _static_vectors(model: Any, ids: Sequence[NDArray[np.int32]]) -> NDArray[np.
 
 
 def _special_tokens(tokenizer: Any) -> tuple[int | None, frozenset[int]]:
-    """The token of what a tokenizer does not know, and those that say nothing."""
+    """Find the token of what a tokenizer does not know. Also those that say nothing."""
     if not hasattr(tokenizer, "encode_batch_fast"):
         silent = {*tokenizer.all_special_ids, tokenizer.get_vocab().get(_SPACE)} - {tokenizer.unk_token_id, None}
         return tokenizer.unk_token_id, frozenset(silent)
@@ -219,7 +223,7 @@ def _limit_tokens(model: Any, folder: Path, asked: int) -> None:
 
 
 def _positions(transformer: Any) -> int | None:
-    """Tokens that a model has positions for; those after RoBERTa begin to count behind the padding token."""
+    """Count the tokens that a model has positions for. Models after RoBERTa begin to count behind the padding token."""
     positions = getattr(transformer.config, "max_position_embeddings", None)
     table = getattr(getattr(transformer, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)

@@ -81,7 +81,7 @@ def embed(documents: Artifact, config: EmbedConfig, session: Session) -> Artifac
 
 
 def _said_of_unknown(manifest: Manifest) -> str:
-    """What is to be said of documents that the encoder can hardly read; nothing if there are none."""
+    """Say how many documents the encoder can hardly read. Nothing if there are none."""
     unknown: Counter[str] = Counter()
     documents: Counter[str] = Counter()
     for receipt in manifest.receipts.values():
@@ -100,7 +100,7 @@ def _said_of_unknown(manifest: Manifest) -> str:
 
 
 def encoder_identity(config: EmbedConfig) -> dict[str, str]:
-    """What decides the vector of a text: the model's revision, prompt, precision and device class."""
+    """Collect what decides the vector of a text: the model's revision, prompt, precision and device class."""
     kind = kind_of(config.model)
     return {
         "revision": kind.revision(config),
@@ -137,7 +137,10 @@ def _meaning_of(config: EmbedConfig) -> Meaning:
 
 
 def vector_space(config: EmbedConfig, view: str) -> dict[str, str]:
-    """What makes clusters comparable: the encoder, the part of conversations it reads, and how vectors are centred."""
+    """Collect what makes clusters comparable.
+
+    It is the encoder, the part of conversations that it reads, and how vectors are centred.
+    """
     return {**encoder_identity(config), "view": view, "center": config.center}
 
 
@@ -199,7 +202,7 @@ class ShardEmbedder:
 
 
 def _count_unknown(langs: pa.ChunkedArray, unknown: NDArray[np.bool_] | None) -> dict[str, int]:
-    """Texts by language that are mostly unknown tokens."""
+    """Count the texts that are mostly unknown tokens, by language."""
     return {} if unknown is None else dict(sorted(Counter(langs.filter(pa.array(unknown)).to_pylist()).items()))
 
 
@@ -239,13 +242,13 @@ def encode_in_batches(
 
 
 def _out_of_memory() -> tuple[type[BaseException], ...]:
-    """What running out of memory raises; torch counts only if the encoder has imported it."""
+    """List what running out of memory raises. torch counts only if the encoder has imported it."""
     torch: Any = sys.modules.get("torch")
     return (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
 
 
 def group_counts(embeddings: pa.Table) -> list[list[Any]]:
-    """Rows by (role, language), as clustering weights them."""
+    """Count rows by (role, language), as clustering weights them."""
     groups = Counter(zip(embeddings["role"].to_pylist(), embeddings["lang"].to_pylist(), strict=True))
     return sorted([*key, count] for key, count in groups.items())
 

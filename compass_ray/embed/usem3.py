@@ -125,11 +125,11 @@ class Usem3Encoder:
         return self.encode(inputs)
 
     def _read_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Token ids of each text with its prompt, as far as they are read."""
+        """List the token ids of each text with its prompt, as far as read."""
         return [one[: self._max_tokens] for one in self._ids([self.prompt + text for text in texts])]
 
     def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Token ids of each text between those of begin and end, some texts at a time."""
+        """List each text's token ids between those of begin and end. It takes some texts at a time."""
         return [
             self._spread(text, np.array(ids, dtype=np.int32))
             for start in range(0, len(texts), _TOKENIZED_AT_ONCE)
@@ -162,7 +162,7 @@ class _Network:
         self.weights_bytes = sum(weights.nbytes for weights in self._weights.values())
 
     def vectors(self, ids: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """Vectors of shape (n, 512), of any length, of texts that have a token each."""
+        """Compute vectors of texts that have a token each. They are of shape (n, 512), of any length."""
         import torch
 
         with torch.inference_mode():
@@ -173,7 +173,7 @@ class _Network:
             return np.asarray(self._deep(mean).cpu().numpy())
 
     def _sums(self, line: NDArray[np.int64], text: NDArray[np.int64]) -> Any:
-        """Sums of the features of each text's tokens, of shape (n, 1280), a tile of the line at a time."""
+        """Sum the features of each text's tokens, of shape (n, 1280). It takes a tile of the line at a time."""
         import torch
 
         sums = torch.zeros((int(text[-1]) + 1, len(self._weights["ln_g"])), device=self._device)
@@ -189,7 +189,10 @@ class _Network:
         return sums
 
     def _features(self, ids: Any) -> Any:
-        """Features of tokens in a line, of shape (tokens, 1280): their own vector, and the three convolutions."""
+        """Compute the features of tokens in a line, of shape (tokens, 1280).
+
+        They are their own vector, and the three convolutions.
+        """
         import torch
         from torch.nn.functional import layer_norm
 
@@ -210,7 +213,7 @@ class _Network:
         return own.mul_(self._weights["scale"][chunk][:, None]).add_(self._weights["lo"][chunk][:, None])
 
     def _convolved(self, x: Any, layer: int, width: int) -> Any:
-        """A product for each place of the window: the windows themselves would be copies of ``x``."""
+        """Convolve by a product for each place of the window. The windows themselves would be copies of ``x``."""
         from torch.nn.functional import pad
 
         left = (width - 1) // 2
@@ -229,7 +232,10 @@ class _Network:
 
 
 def _lined_up(ids: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids of all texts in one line and the text of each place; -1 where texts are kept out of reach."""
+    """Put the token ids of all texts in one line.
+
+    It holds -1 where texts are kept out of each other's reach. Beside it is the text of each place.
+    """
     gap = np.full(_REACH, -1)
     line = np.concatenate([part for one in ids for part in (one, gap)], dtype=np.int64)[:-_REACH]
     return line, np.repeat(np.arange(len(ids)), [len(one) + _REACH for one in ids])[:-_REACH]
@@ -247,7 +253,10 @@ def _load(folder: Path, device: str) -> dict[str, Any]:
 
 
 def _joined(stored: Any) -> dict[str, NDArray[Any]]:
-    """The arrays that are read, with the chunks of the table and the projections of the three widths as one each."""
+    """Collect the arrays that are read.
+
+    The chunks of the table, and the projections of the three widths, become one each.
+    """
     table = np.empty((_CHUNKS * len(stored["q1"]), Usem3Encoder.dim), dtype=np.uint8)
     for chunk in range(_CHUNKS):
         table[chunk::_CHUNKS] = stored[f"q{chunk + 1}"]

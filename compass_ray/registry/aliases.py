@@ -36,26 +36,29 @@ class Aliases:
     previous: str | None = None
 
     def version(self, alias: str) -> str | None:
-        """The version that an alias points to."""
+        """Look up the version that an alias points to."""
         return {"champion": self.champion, "candidate": self.candidate, "previous": self.previous}[alias]
 
     def of(self, version: str) -> list[str]:
-        """The aliases that point to a version."""
+        """List the aliases that point to a version."""
         return [alias for alias in ALIASES if self.version(alias) == version]
 
     def with_candidate(self, version: str) -> Aliases:
-        """The version as candidate; no change if it is the champion already."""
+        """Make the version the candidate. No change if it is the champion already."""
         return self if version == self.champion else replace(self, candidate=version)
 
     def promoted(self, version: str) -> Aliases:
-        """The version as champion, the champion as previous; a candidate that was promoted is one no more."""
+        """Make the version the champion, and the champion the previous one.
+
+        A candidate that was promoted is one no more.
+        """
         candidate = None if self.candidate == version else self.candidate
         if version == self.champion:
             return replace(self, candidate=candidate)
         return replace(self, champion=version, previous=self.champion, candidate=candidate)
 
     def rolled_back(self) -> Aliases:
-        """Champion and previous, exchanged.
+        """Exchange champion and previous.
 
         Raises
         ------
@@ -76,7 +79,7 @@ class Snapshot:
 
 
 def read(url: str) -> Snapshot:
-    """The aliases in a file; all None where there is no file.
+    """Read the aliases in a file; all None where there is no file.
 
     Raises
     ------

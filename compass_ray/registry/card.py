@@ -21,7 +21,7 @@ _MEASURED = (
 
 
 def model_card(lineage: Lineage, *, merged: bool = False) -> str:
-    """``README.md`` of a version, or of the merged model, with the front matter that PEFT and the hub read.
+    """Write ``README.md`` of a version, or of the merged model. It has the front matter that PEFT and the hub read.
 
     A function of the training alone: it holds no time and no place.
     """
@@ -69,7 +69,7 @@ def _scores(lineage: Lineage) -> Iterator[str]:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Leaves of nested dicts by dotted name."""
+    """Yield the leaves of nested dicts by dotted name."""
     for name, value in sorted(values.items()):
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

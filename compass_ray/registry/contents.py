@@ -25,7 +25,7 @@ _UNTOUCHED_BASE = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def tensor_shapes(data: bytes, where: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors in a safetensors file.
+    """Read names and shapes of the tensors in a safetensors file.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def check_adapter(config: bytes, weights: bytes) -> None:
 
 
 def read_config(data: bytes) -> dict[str, Any]:
-    """The JSON object of ``adapter_config.json``; RegistryError if it is none."""
+    """Read the JSON object of ``adapter_config.json``; RegistryError if it is none."""
     try:
         body = json.loads(data)
     except ValueError as exc:

@@ -67,7 +67,7 @@ class Lineage:
             check_version(self.parent)
 
     def to_json(self) -> bytes:
-        """The bytes of ``lineage.json``."""
+        """Write the bytes of ``lineage.json``."""
         return canonical_json({"schema_version": SCHEMA_VERSION, **asdict(self)}).encode()
 
     @classmethod

@@ -23,14 +23,14 @@ _FORM = "[BASE/]LANG[@REF], as sw, sw@candidate or Qwen--Qwen2.5-7B-1a2b3c4d/sw@
 
 
 def check_base_key(base: str) -> str:
-    """The folder name of a base model, ``BaseRef.key``; RegistryError if it is none."""
+    """Check the folder name of a base model, ``BaseRef.key``. RegistryError if it is none."""
     if not _BASE.fullmatch(base):
         raise RegistryError(f"base '{base}': expected the key of a base model, as Qwen--Qwen2.5-7B-1a2b3c4d")
     return base
 
 
 def check_lang(lang: str) -> str:
-    """A canonical language tag; RegistryError if it is none, naming the canonical form where there is one."""
+    """Check a canonical language tag. RegistryError if it is none, naming the canonical form where there is one."""
     canonical = canonical_language(lang)
     if canonical != lang or not _LANG.fullmatch(lang):
         hint = f"; its canonical tag is '{canonical}'" if canonical and _LANG.fullmatch(canonical) else ""
@@ -39,14 +39,14 @@ def check_lang(lang: str) -> str:
 
 
 def check_version(version: str) -> str:
-    """The name of a version; RegistryError if it is none."""
+    """Check the name of a version; RegistryError if it is none."""
     if not _VERSION.fullmatch(version):
         raise RegistryError(f"version '{version}': expected 8 to 40 lowercase hex digits, the training's fingerprint")
     return version
 
 
 def check_file(name: str) -> str:
-    """The relative name of a chat template, or of a file of ``reference/``; RegistryError if it is neither."""
+    """Check the relative name of a chat template or a ``reference/`` file. RegistryError if it is neither."""
     if not (is_chat_template(name) or _REFERENCE.fullmatch(name)):
         raise RegistryError(
             f"file '{name}': expected {CHAT_TEMPLATE}, {MORE_TEMPLATES}/<name>.jinja, or reference/<name> of letters, "
@@ -56,12 +56,12 @@ def check_file(name: str) -> str:
 
 
 def is_place(base: str, lang: str) -> bool:
-    """Whether two names of folders could be those of a base and a language."""
+    """Tell whether two folder names could be those of a base and language."""
     return bool(_BASE.fullmatch(base) and _LANG.fullmatch(lang))
 
 
 def is_version_path(base: str, lang: str, version: str) -> bool:
-    """Whether three names of folders could be those of an adapter version."""
+    """Tell whether three folder names could be those of an adapter version."""
     return is_place(base, lang) and _VERSION.fullmatch(version) is not None
 
 

@@ -47,7 +47,7 @@ class ScoreLine:
     perplexity: str = _NOTHING
 
     def cells(self) -> tuple[str, ...]:
-        """All fields in the order of :data:`HEADINGS`."""
+        """List all fields in the order of :data:`HEADINGS`."""
         return (self.measured, self.in_language, self.loss, self.bits_per_byte, self.change, self.perplexity)
 
 
@@ -85,7 +85,7 @@ def _line(measures: str, rows: Sequence[Mapping[str, Any]]) -> ScoreLine:
 
 
 def _together(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, float, float]:
-    """Loss, perplexity and bits per byte of all rows' documents as one."""
+    """Compute loss, perplexity and bits per byte of all rows' documents as one."""
     nats = sum(row[name] * row["tokens"] for row in rows)
     loss = nats / sum(row["tokens"] for row in rows)
     perplexity = math.exp(loss) if loss < 700 else math.inf

@@ -69,7 +69,7 @@ class Registry:
         return self._opened(written, self.aliases(written.base.key, written.lang))
 
     def places(self) -> list[tuple[str, str]]:
-        """Every base and language that has a version, or aliases of one, sorted."""
+        """List every base and language with a version, or aliases of one, sorted."""
         found = {(base, lang) for base, lang, _ in self._listed("*", "*")}
         for file in storage.list_files(storage.join(storage.literal(self.url), "*", "*", _ALIASES_FILE)):
             _, base, lang, _ = file.url.rsplit("/", 3)
@@ -78,17 +78,17 @@ class Registry:
         return sorted(found)
 
     def versions(self, base: str, lang: str) -> list[str]:
-        """The finished versions of a base and language, sorted by name."""
+        """List the finished versions of a base and language, sorted by name."""
         return sorted(version for *_, version in self._listed(check_base_key(base), check_lang(lang)))
 
     def history(self, base: str, lang: str) -> list[AdapterVersion]:
-        """The finished versions of a base and language, oldest first."""
+        """List the finished versions of a base and language, oldest first."""
         aliases = self.aliases(base, lang)
         found = (read_lineage(self._version_url(base, lang, version)) for version in self.versions(base, lang))
         return [self._opened(each, aliases) for each in sorted(filter(None, found), key=lambda each: each.created)]
 
     def locate(self, ref: AdapterRef | str) -> tuple[str, str]:
-        """The base and language that a reference means.
+        """Find the base and language that a reference means.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Registry:
         raise RegistryError(f"{self.url}: has no adapter of '{ref.lang}'; there is {there}")
 
     def open(self, ref: AdapterRef | str) -> AdapterVersion:
-        """The version that a reference means.
+        """Open the version that a reference means.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class Registry:
         return self._opened(lineage, aliases)
 
     def dangling(self, base: str, lang: str) -> dict[str, list[str]]:
-        """Versions that aliases point to and that are not there, with these aliases."""
+        """Find versions that aliases point to and that are not there. Each comes with these aliases."""
         aliases = self.aliases(base, lang)
         there = self.versions(base, lang)
         gone = {aliases.version(alias) for alias in ALIASES} - {None, *there}
@@ -138,7 +138,7 @@ class Registry:
     # --- aliases ------------------------------------------------------------------------------------
 
     def aliases(self, base: str, lang: str) -> Aliases:
-        """The aliases of a base and language as they are now."""
+        """Read the aliases of a base and language as they are now."""
         return alias_file.read(self._aliases_url(base, lang)).aliases
 
     def move(
@@ -222,7 +222,7 @@ class Registry:
     # --- where and which ----------------------------------------------------------------------------
 
     def _resolve(self, base: str, lang: str, ref: str, aliases: Aliases) -> str:
-        """The version that an alias, a version or a prefix of one means."""
+        """Find the version that an alias, a version or its prefix means."""
         if ref in ALIASES:
             version = aliases.version(ref)
             if version is None:
@@ -255,7 +255,7 @@ class Registry:
         return AdapterVersion(url, lineage, tuple(aliases.of(lineage.version)))
 
     def _listed(self, base: str, lang: str) -> list[tuple[str, str, str]]:
-        """(base, lang, version) of every finished version; what is not named like one is somebody else's."""
+        """List (base, lang, version) of every finished version. What is not named like one is somebody else's."""
         pattern = storage.join(storage.literal(self.url), base, lang, "*", LINEAGE)
         parts = (file.url.rsplit("/", 4) for file in storage.list_files(pattern))
         return [(base, lang, version) for _, base, lang, version, _ in parts if is_version_path(base, lang, version)]

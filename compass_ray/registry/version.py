@@ -46,7 +46,7 @@ class AdapterVersion:
         return f"{self.lineage.base.key}/{self.lineage.lang}@{self.lineage.version}"
 
     def read(self, name: str) -> bytes:
-        """One file, checked against the lineage.
+        """Read one file, checked against the lineage.
 
         Raises
         ------
@@ -87,7 +87,9 @@ class AdapterVersion:
 
 
 def read_lineage(url: str) -> Lineage | None:
-    """The lineage of the version in a folder ``.../<base>/<lang>/<version>``; None if no version is there.
+    """Read the lineage of the version in a folder.
+
+    The folder is ``.../<base>/<lang>/<version>``; None if no version is there.
 
     Raises
     ------

@@ -74,14 +74,17 @@ def connect(config: RayConfig) -> Connection:
 
 
 def _keep_token_private() -> None:
-    """Ray writes the token that it makes with the permissions of any file, and who reads it can run code here."""
+    """Make Ray's token private.
+
+    Ray writes the token that it makes with the permissions of any file, and who reads it can run code here.
+    """
     token = Path.home() / ".ray" / "auth_token"
     if token.exists():
         token.chmod(0o600)
 
 
 def _start(num_cpus: int | None) -> None:
-    """A local Ray; what hinders it is on this machine."""
+    """Start a local Ray. What hinders it is on this machine."""
     try:
         _init(address="local", num_cpus=num_cpus, include_dashboard=False)
     except (OSError, RuntimeError, ValueError) as exc:
@@ -114,7 +117,10 @@ def _join(address: str) -> None:
 
 
 def _refusal(address: str) -> str | None:
-    """What a head says of our token, if that is why it cannot be joined: joining tells only that it failed."""
+    """Ask a head what it says of our token.
+
+    None if that is not why it cannot be joined: joining tells only that it failed.
+    """
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # no public name asks a head alone
 
     if address.startswith("ray://"):
@@ -133,7 +139,10 @@ def _first_line(exc: BaseException) -> str:
 
 
 def _described() -> str:
-    """The cluster that was joined: where, which session, whose, and how large. ``auto`` finds any that is there."""
+    """Describe the cluster that was joined: where, which session, whose, and how large.
+
+    ``auto`` finds any that is there.
+    """
     context = ray.get_runtime_context()
     nodes = [node for node in ray.nodes() if node["Alive"]]
     size = f"nodes: {len(nodes):,}, CPUs: {ray.cluster_resources().get('CPU', 0):g}"
@@ -146,7 +155,7 @@ def _described() -> str:
 
 
 def _init(**options: Any) -> None:
-    """``ray.init``, which replaces the handler of SIGTERM, but for one that the program has set."""
+    """Call ``ray.init``, which replaces the handler of SIGTERM. One that the program has set stays."""
     before = signal.getsignal(signal.SIGTERM)
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     if callable(before) and threading.current_thread() is threading.main_thread():
@@ -154,7 +163,7 @@ def _init(**options: Any) -> None:
 
 
 def _started_here() -> str | None:
-    """The cluster that `ray start` has left running on this machine. Its note outlives a killed cluster."""
+    """Find the cluster that `ray start` has left running on this machine. Its note outlives a killed cluster."""
     note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108 where Ray puts it
     try:
         address = note.read_text(encoding="utf-8").strip()
@@ -164,18 +173,18 @@ def _started_here() -> str | None:
 
 
 def cluster_cpus() -> int:
-    """CPUs of the cluster, at least one."""
+    """Count the CPUs of the cluster, at least one."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def cluster_gpus(config: RayConfig) -> float:
-    """GPUs of the cluster, which is joined or started if it has not been."""
+    """Count the GPUs of the cluster. It is joined or started if it has not been."""
     connect(config)
     return float(ray.cluster_resources().get("GPU", 0))
 
 
 def room_for(num_cpus: float, num_gpus: float, section: str) -> int:
-    """How many actors of this size the cluster holds.
+    """Count how many actors of this size the cluster holds.
 
     Raises
     ------
@@ -195,7 +204,7 @@ def room_for(num_cpus: float, num_gpus: float, section: str) -> int:
 
 
 def worthwhile(shards: int, rows: int, rows_each: int, room: int, asked: int | None) -> int:
-    """How many actors to start: as asked for, else so many that each has work for longer than its own start.
+    """Choose how many actors to start. As asked for, else so many that each has work for longer than its own start.
 
     Parameters
     ----------
@@ -235,7 +244,10 @@ def ray_errors() -> Iterator[None]:
 
 
 def _on_node(told: str) -> str:
-    """Where a task failed, as Ray tells it, if there is more than one node: what is missing there may be elsewhere."""
+    """Say where a task failed, as Ray tells it.
+
+    Only if there is more than one node: what is missing there may be elsewhere.
+    """
     places = _PLACE.findall(told)
     nodes = {node["NodeManagerAddress"]: node["NodeName"] for node in ray.nodes()} if ray.is_initialized() else {}
     if not places or len(nodes) < 2:
@@ -245,7 +257,10 @@ def _on_node(told: str) -> str:
 
 
 def _briefly(exc: Exception) -> str:
-    """What Ray says of a lost worker; of one that did not start, the error alone and not the way to it."""
+    """Say briefly what Ray says of a lost worker.
+
+    Of one that did not start it is the error alone and not the way to it.
+    """
     text = str(exc).strip()
     if _STARTING not in text:
         return f"{type(exc).__name__}: {text}"
@@ -253,7 +268,7 @@ def _briefly(exc: Exception) -> str:
 
 
 def _is_rays(exc: BaseException) -> bool:
-    """Whether Ray raised it. Ray Train has a tree of its own, in an extra that is slow to import."""
+    """Tell whether Ray raised it. Ray Train has a tree of its own, in an extra that is slow to import."""
     return isinstance(exc, ray.exceptions.RayError) or f"{type(exc).__module__}.".startswith("ray.train.")
 
 
@@ -275,7 +290,7 @@ def _our_cause(exc: BaseException) -> CompassError | None:
 
 
 def _told_by(exc: BaseException) -> CompassError | None:
-    """The error of ours with which an actor failed to start: Ray keeps nothing of it but the text, at the end."""
+    """Find the error of ours with which an actor failed to start. Ray keeps nothing of it but the text, at the end."""
     text = str(exc)
     if not isinstance(exc, ray.exceptions.RayActorError) or _STARTING not in text:
         return None

@@ -39,7 +39,7 @@ class Check:
 
 
 def attempt(name: str, checks: Checks) -> list[Check]:
-    """The checks of one function; an error, whatever it is, is the last that it has found."""
+    """Collect the checks of one function. An error, whatever it is, is the last that it has found."""
     found: list[Check] = []
     try:
         found.extend(checks())
@@ -49,7 +49,7 @@ def attempt(name: str, checks: Checks) -> list[Check]:
 
 
 def failure(name: str, error: Exception) -> Check:
-    """A failed check, from an error; ours say what is wrong, and after a semicolon what to do."""
+    """Make a failed check of an error. Ours say what is wrong, and after a semicolon what to do."""
     if not isinstance(error, CompassError):
         return Check(name, "failed", brief(error))
     found, _, advice = str(error).partition("; ")
@@ -57,12 +57,14 @@ def failure(name: str, error: Exception) -> Check:
 
 
 def brief(error: Exception) -> str:
-    """Kind and first line of an error; Ray's go on for a page."""
+    """Shorten an error to its kind and first line. Ray's go on for a page."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def version_reader() -> Callable[[], dict[str, str]]:
-    """A function that reads the versions of Python and of the packages whose results or protocol depend on theirs.
+    """Make a function that reads the versions of Python and of packages.
+
+    The packages are those whose results or protocol depend on their versions.
 
     It is made here because Ray sends inner functions by value: the nodes may have another compass_ray, or none.
     """
@@ -89,7 +91,7 @@ def version_reader() -> Callable[[], dict[str, str]]:
 
 
 def packages_here() -> Iterator[Check]:
-    """Versions on this machine."""
+    """Check the versions on this machine."""
     versions = version_reader()()
     found = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "faiss")
     if absent := [name for name, version in versions.items() if version == "absent" and name not in _OPTIONAL]:
@@ -99,7 +101,7 @@ def packages_here() -> Iterator[Check]:
 
 
 def token_auth() -> Iterator[Check]:
-    """Whether Ray would send a token, and whether that token is private. The token itself is not read."""
+    """Tell whether Ray would send a token, and whether that is private. The token itself is not read."""
     mode = os.environ.get("RAY_AUTH_MODE", "")
     if mode.lower() not in ("", "token", "disabled"):
         advice = "Ray reads an unknown mode as disabled; expected token or disabled"
@@ -129,7 +131,7 @@ def token_auth() -> Iterator[Check]:
 
 
 def cluster(config: RayConfig) -> Iterator[Check]:
-    """What the cluster of a config has, and whether its nodes are as this machine. Joins it, or starts a local Ray."""
+    """Check what a config's cluster has, and whether its nodes match this machine. Joins it, or starts a local Ray."""
     connect(config)
     nodes = alive_nodes()
     total = ray.cluster_resources()
@@ -164,7 +166,10 @@ def _resources(nodes: int, total: dict[str, float]) -> Check:
 
 
 def versions_agree(versions: dict[str, Any]) -> Iterator[Check]:
-    """Whether what nodes have read, or the error of one that gave no answer, is what this machine has."""
+    """Tell whether the nodes' versions are what this machine has.
+
+    A node that gave no answer has its error in place of them.
+    """
     here = version_reader()()
     differences: list[str] = []
     faiss: list[str] = []
@@ -185,12 +190,14 @@ def versions_agree(versions: dict[str, Any]) -> Iterator[Check]:
 
 
 def alive_nodes() -> dict[str, str]:
-    """Addresses of the cluster's nodes by id."""
+    """List the addresses of the cluster's nodes by id."""
     return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
 def on_each_node(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """What a function returns on every alive node, by the node's name; an exception where it gave no answer.
+    """Run a function on every alive node.
+
+    Returns what it returned by the node's name; an exception where a node gave no answer.
 
     A node has a minute for it: starting a worker and importing packages takes seconds on a slow disk.
     """

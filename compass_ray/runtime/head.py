@@ -26,7 +26,7 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS
 
 
 def why_silent(address: str) -> str | None:
-    """Why no head of a cluster can be at an address; None if one may be. One without a port is left to Ray.
+    """Say why no head of a cluster can be at an address. None if one may be. One without a port is left to Ray.
 
     Ray's services speak HTTP/2. What accepts a connection there and says nothing of the kind within five seconds is
     none of them: joining it would take Ray minutes.
@@ -49,19 +49,19 @@ def why_silent(address: str) -> str | None:
 
 
 def answers(address: str) -> bool:
-    """Whether something listens at an address; one without a port is left to Ray."""
+    """Tell whether something listens at an address. One without a port is left to Ray."""
     place = _place(address)
     return place is None or listens(*place)
 
 
 def _place(address: str) -> tuple[str, int] | None:
-    """Host and port; None for an address without a port."""
+    """Split an address into host and port. None for an address without a port."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     return (host.strip("[]"), int(port)) if colon and port.isdigit() else None
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether something accepts connections there within five seconds."""
+    """Tell whether something accepts connections there within five seconds."""
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError:

@@ -143,7 +143,7 @@ class JobServer:
             raise ConfigError(_used(self.job(submission_id))) from exc
 
     def job(self, submission_id: str) -> Job:
-        """What has become of a job.
+        """Ask what has become of a job.
 
         Raises
         ------
@@ -162,13 +162,13 @@ class JobServer:
             ) from exc
 
     def jobs(self) -> list[Job]:
-        """All submitted jobs that the cluster remembers, the latest first."""
+        """List all submitted jobs that the cluster remembers, the latest first."""
         with self._errors():
             found = [_job(details) for details in self._client.list_jobs() if details.submission_id is not None]
         return sorted(found, key=lambda job: job.started or "", reverse=True)
 
     def logs(self, submission_id: str) -> str:
-        """What the driver has written so far, stdout and stderr as they came."""
+        """Read what the driver has written so far. Stdout and stderr are as they came."""
         self.job(submission_id)
         with self._errors():
             return str(self._client.get_job_logs(submission_id))
@@ -210,7 +210,7 @@ class JobServer:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """The border where errors of Ray's client become ours."""
+        """Turn errors of Ray's client into ours, at this border."""
         import aiohttp
         from ray.exceptions import AuthenticationError
 

@@ -13,7 +13,7 @@ _PROC = Path("/proc")
 
 
 def process_tree(root: int) -> list[int]:
-    """Ids of a process and of all its descendants, at this moment."""
+    """List the ids of a process and all its descendants, at this moment."""
     children: dict[int, list[int]] = {}
     for entry in _PROC.iterdir() if _PROC.is_dir() else ():
         if entry.name.isdigit() and (stat := _read(entry / "stat")):
@@ -26,7 +26,7 @@ def process_tree(root: int) -> list[int]:
 
 
 def pss_bytes(process: int) -> int:
-    """Proportional set size of one process; 0 if it has ended, or belongs to somebody else."""
+    """Read the proportional set size of one process. 0 if it has ended, or belongs to somebody else."""
     for line in _read(_PROC / str(process) / "smaps_rollup").splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -52,7 +52,7 @@ class PeakMemory:
         self._driver, self._peak = max(self._driver, driver), max(self._peak, total)
 
     def take(self) -> tuple[int, int]:
-        """Peaks in bytes since the last call: of the whole tree, and of the driver alone."""
+        """Take the peaks in bytes since the last call. They are of the whole tree, and of the driver alone."""
         self.look()
         taken = self._peak, self._driver
         self._peak = self._driver = 0

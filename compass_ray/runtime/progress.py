@@ -28,12 +28,12 @@ class Display:
         self._console = console or Console(stderr=True)
 
     def say(self, message: str) -> None:
-        """One line for people."""
+        """Print one line for people."""
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, total: int, done: int = 0, unit: str = "shards") -> Iterator[Bar]:
-        """Progress of one stage over ``total`` units, of which ``done`` were found finished."""
+        """Show the progress of one stage over ``total`` units. Of these ``done`` were found finished."""
         if self._console.is_terminal:
             columns = (
                 TextColumn(f"{name:<10}"),

@@ -210,7 +210,9 @@ class Session:
 def session(
     output: str, ray: RayConfig, display: Display | None, name: str, command: str | None = None
 ) -> Iterator[Session]:
-    """A :class:`Session` that measures memory and, if it has a ``command``, keeps the run's ``status.json`` up to date.
+    """Open a :class:`Session` that measures memory.
+
+    If it has a ``command``, it keeps the run's ``status.json`` up to date.
 
     Parameters
     ----------
@@ -245,7 +247,7 @@ def session(
 
 
 def _waking_signal() -> signal.Signals | None:
-    """A signal that wakes the main thread, for it has a handler in Python; None in any other thread.
+    """Find a signal that wakes the main thread: one with a Python handler. None in any other thread.
 
     A shell without job control starts what it puts into the background with SIGINT ignored; SIGTERM has the handler of
     :func:`~compass_ray.interrupts.resumable`, or that of Ray.

@@ -88,24 +88,24 @@ class StatusFile:
         self._begun = False
 
     def begin(self, stage: str, artifact: str, done: int, total: int) -> None:
-        """A stage has work to do."""
+        """Note that a stage has work to do."""
         self._status.current = Current(stage, artifact, done, total, _now())
         self._begun = True
         self.write()
 
     def advance(self) -> None:
-        """One more key of the stage is done; shown at the next beat."""
+        """Count one more key of the stage as done. It is shown at the next beat."""
         if self._status.current is not None:
             self._status.current.done += 1
 
     def finish_stage(self, stages: Sequence[StageRecord]) -> None:
-        """The stages that are done."""
+        """Note the stages that are done."""
         self._status.stages, self._status.current = [asdict(stage) for stage in stages], None
         self._begun = True
         self.write()
 
     def end(self, state: State, error: str | None = None) -> None:
-        """The last word."""
+        """Write the last word."""
         self._status.state, self._status.error = state, error
         self.write()
 
@@ -118,7 +118,7 @@ class StatusFile:
 
 
 def read_status(run: str) -> Status:
-    """What the driver of a run has last written.
+    """Read what the driver of a run has last written.
 
     Parameters
     ----------

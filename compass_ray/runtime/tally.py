@@ -24,7 +24,7 @@ class Tally:
         self._done[key] = done
 
     def total(self) -> int:
-        """All that is done."""
+        """Sum all that is done."""
         return sum(self._done.values())
 
     def note(self, key: str, value: Any) -> None:
@@ -32,13 +32,13 @@ class Tally:
         self._notes[key] = value
 
     def notes(self) -> dict[str, Any]:
-        """All messages."""
+        """Return all messages."""
         return dict(self._notes)
 
 
 @contextmanager
 def watched(display: Display, name: str, total: int, unit: str) -> Iterator[Any]:
-    """A :class:`Tally` actor whose total is shown as the progress of a stage."""
+    """Start a :class:`Tally` actor, its total shown as the progress of a stage."""
     import ray
 
     tally = ray.remote(num_cpus=0)(Tally).remote()

@@ -59,7 +59,7 @@ class ClusterState:
         return bool(self.asked) and (idle or self.ours is False)
 
     def describe(self) -> str:
-        """What is asked for and what there is, in one line."""
+        """Say what is asked for and what there is, in one line."""
         asked = ", ".join(f"{count:,} × {what}" for what, count in self.asked)
         there = " and ".join(
             f"{self.used.get(name, 0):g} of {self.total.get(name, 0):g} {name}s are in use"
@@ -178,7 +178,7 @@ def _cluster_state() -> ClusterState | None:
 
 
 def _runs_here() -> bool | None:
-    """Whether a task of this job runs; only the cluster's dashboard knows, and there need not be one."""
+    """Tell whether a task of this job runs. Only the cluster's dashboard knows, and there need not be one."""
     import ray
     from ray.util.state import list_tasks
     from ray.util.state.exception import RayStateApiException
@@ -208,7 +208,7 @@ def _duration(seconds: float) -> str:
 
 
 def _memory_pressure() -> str:
-    """A word on this node's memory, above whose threshold Ray ends tasks as soon as they start."""
+    """Say a word on this node's memory. Above its threshold Ray ends tasks as soon as they start."""
     threshold = float(os.environ.get(_THRESHOLD, "0.95"))
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

@@ -16,7 +16,7 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def adapter_files(model: Any, weights: Mapping[str, torch.Tensor], base: str, revision: str | None) -> dict[str, bytes]:
-    """The files of a trained adapter.
+    """Make the files of a trained adapter.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def load_adapter(model: Any, data: bytes) -> None:
 
 
 def expected_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    """The names in the file and their shapes, from the layers that the adapter updates.
+    """List the names in the file and their shapes, by the updated layers.
 
     They come from the layers' features and the rank, not from the parameters: ZeRO-3 leaves those empty.
     """
@@ -106,7 +106,9 @@ def _config(model: Any, base: str, revision: str | None) -> bytes:
 
 
 def _target_modules(model: Any) -> list[str]:
-    """Short names of the updated layers, as ``q_proj``, where every layer of that name is updated; else their paths.
+    """List the updated layers by short names, as ``q_proj``.
+
+    By their paths where not every layer of such a name is updated.
 
     PEFT writes the path of every layer where it was told ``all-linear``, which servers do not read.
     """

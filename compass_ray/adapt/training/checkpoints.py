@@ -58,7 +58,7 @@ class Checkpoints:
             storage.delete(name)
 
     def latest(self) -> str | None:
-        """The URL of the newest checkpoint."""
+        """Find the URL of the newest checkpoint."""
         names = self._names()
         return names[-1] if names else None
 
@@ -137,7 +137,7 @@ def train_resumably(
 
 
 def agreed(value: Any) -> Any:
-    """What the first worker found, on all workers."""
+    """Tell all workers what the first one found."""
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
@@ -170,7 +170,7 @@ def _part(tensors: Mapping[str, torch.Tensor], part: str) -> Tensors:
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """The free part of a safetensors header: its length in 8 bytes, then JSON."""
+    """Read the free part of a safetensors header. The header is its length in 8 bytes, then JSON."""
     size = int.from_bytes(data[:8], "little")
     metadata: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
     return metadata

@@ -37,7 +37,7 @@ class CausalLoss(nn.Module):  # type: ignore[misc]
         self.model = model
 
     def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Sum of the negative log-likelihoods in nats.
+        """Sum the negative log-likelihoods in nats.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class CausalLoss(nn.Module):  # type: ignore[misc]
 
 
 def deepspeed_config(training: TrainingConfig, workers: WorkersConfig, dtype: str, accumulation: int) -> dict[str, Any]:
-    """What DeepSpeed is told; every value comes from the config."""
+    """Build what DeepSpeed is told; every value comes from the config."""
     zero: dict[str, Any] = {"stage": workers.zero_stage}
     if workers.offload != "none":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
@@ -125,7 +125,7 @@ class ZeroEngine:
         return int(self._engine.gradient_accumulation_steps())
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The summed loss of one micro-batch on this worker."""
+        """Compute the summed loss of one micro-batch on this worker."""
         return self._engine(**batch)
 
     def backward(self, loss: torch.Tensor) -> None:
@@ -139,13 +139,13 @@ class ZeroEngine:
         self._engine.step()
 
     def grad_norm(self) -> float:
-        """Global norm of the gradients of the last update, before clipping."""
+        """Read the global norm of the last update's gradients, before clipping."""
         norm = self._engine.get_global_grad_norm()
         return float("nan") if norm is None else float(norm)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Without gradients and dropout."""
+        """Switch off gradients and dropout until the block is left."""
         self._engine.eval()
         try:
             with torch.no_grad():
@@ -154,13 +154,13 @@ class ZeroEngine:
             self._engine.train()
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Trained weights as whole float32 tensors on the CPU; all workers take part, and all get them."""
+        """Gather trained weights as whole float32 tensors on the CPU. All workers take part, and all get them."""
         from deepspeed.utils import safe_get_full_fp32_param
 
         return {name: safe_get_full_fp32_param(param).cpu().clone() for name, param in self._names.items()}
 
     def moments(self) -> dict[str, torch.Tensor]:
-        """Adam's moments as whole tensors, ``<parameter>/exp_avg`` and ``<parameter>/exp_avg_sq``."""
+        """Gather Adam's moments as whole tensors, ``<parameter>/exp_avg`` and ``<parameter>/exp_avg_sq``."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         return {
@@ -228,7 +228,7 @@ class ZeroEngine:
 
 
 def _piece(param: nn.Parameter, value: torch.Tensor) -> torch.Tensor:
-    """A tensor's piece on this worker as ZeRO-3 cuts it: equal pieces, the last filled up with zeros."""
+    """Cut this worker's piece of a tensor as ZeRO-3 does. Pieces are equal, the last filled up with zeros."""
     import torch.distributed
 
     size = param.ds_tensor.numel()

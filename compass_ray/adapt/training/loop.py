@@ -132,7 +132,10 @@ def train(
 
 
 def learning_rates(config: TrainingConfig, steps: int) -> Callable[[int], float]:
-    """The learning rate of every update: a schedule of transformers as a function of the step alone."""
+    """Make the function that gives the learning rate of every update.
+
+    It is a schedule of transformers as a function of the step alone.
+    """
     from transformers import get_scheduler
 
     probe = torch.optim.SGD([torch.zeros(1)], lr=config.learning_rate)
@@ -144,7 +147,7 @@ def learning_rates(config: TrainingConfig, steps: int) -> Callable[[int], float]
 
 
 def update(engine: ZeroEngine, task: Task, schedule: Schedule, step: int, rate: float) -> dict[str, Any]:
-    """One update of the weights by one global batch; what the curve says of it.
+    """Update the weights once, by one global batch. Returns what the curve says of it.
 
     Raises
     ------
@@ -182,7 +185,7 @@ def update(engine: ZeroEngine, task: Task, schedule: Schedule, step: int, rate: 
 
 
 def tensors(packs: Packs, numbers: NDArray[np.int64], pad_token: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """A micro-batch on a device."""
+    """Put a micro-batch on a device."""
     return {
         name: torch.from_numpy(array).to(device) for name, array in batch(packs, numbers.tolist(), pad_token).items()
     }
@@ -224,7 +227,7 @@ def _evaluate(engine: ZeroEngine, task: Task, state: State) -> dict[str, float]:
 
 
 def evaluate(engine: ZeroEngine, packs: Packs, micro_batch: int, pad_token: int) -> Score | None:
-    """The score of the engine's model on packs, shared out over all workers; None where nothing is predicted."""
+    """Score the engine's model on packs, shared out over all workers. None where nothing is predicted."""
     if not len(packs) or not packs.trained.sum():
         return None
     rank, world = dist.get_rank(), dist.get_world_size()

@@ -16,7 +16,7 @@ from compass_ray.seeding import child_seed
 
 
 def load_base(folder: Path, config: AdaptConfig, plan: dict[str, Any] | None = None) -> Any:
-    """The base model with frozen weights.
+    """Load the base model with frozen weights.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def _four_bit() -> Any:
 
 
 def with_adapter(base: Any, config: AdaptConfig, seed: int, lang: str) -> Any:
-    """A PEFT model with a fresh adapter, the same on every worker. It changes ``base`` in place.
+    """Make a PEFT model with a fresh adapter, the same on every worker. It changes ``base`` in place.
 
     Raises
     ------

@@ -77,7 +77,10 @@ def write_config(folder: Path, size: TinyModel, vocab_size: int) -> None:
 
 
 def train_base(loop: Mapping[str, Any]) -> None:
-    """The train function of Ray Train: random weights -> ``model.safetensors`` beside config and tokenizer."""
+    """Train random weights into ``model.safetensors`` beside config and tokenizer.
+
+    This is the train function of Ray Train.
+    """
     import torch
     import torch.distributed as dist
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -76,14 +76,14 @@ class Reporter:
 
 
 def peak_memory() -> int:
-    """Peak bytes of this worker: of its GPU, or of the process where it has none."""
+    """Read the peak bytes of this worker. They are those of its GPU, or of the process where it has none."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def model_size(model: Any) -> ModelSize:
-    """The size of a model as its cost sees it."""
+    """Measure the size of a model as its cost sees it."""
     apart = {id(model.get_input_embeddings().weight)}  # looked up for free
     output = 0
     if (head := model.get_output_embeddings()) is not None and not head.weight.requires_grad:

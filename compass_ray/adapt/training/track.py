@@ -87,7 +87,7 @@ def check_tracker(config: TrackerConfig) -> None:
 
 
 def open_tracker(config: TrackerConfig, name: str) -> Tracker:
-    """The configured tracker, for a training called ``name``."""
+    """Open the configured tracker, for a training called ``name``."""
     if config.kind == "tensorboard":
         return TensorBoardTracker(f"{config.uri}/{name}")
     if config.kind == "mlflow":

@@ -19,7 +19,7 @@ _CONTROLLER_FAILURES = 3
 
 
 def group_count(workers: WorkersConfig, languages: int) -> int:
-    """Worker groups that train at once.
+    """Count the worker groups that train at once.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def group_count(workers: WorkersConfig, languages: int) -> int:
 
 
 def assign_longest_first(jobs: Sequence[Job], sizes: Mapping[str, int], groups: int) -> list[list[Job]]:
-    """Languages over worker groups: the largest first, each to the group that has the least to do.
+    """Deal languages out to worker groups, the largest first. Each goes to the group that has the least to do.
 
     The longest-processing-time rule (Graham 1969): at most 4/3 of the shortest time possible.
     """
@@ -81,7 +81,7 @@ def train_all(
 
 
 def _train_group(jobs: list[Job], settings: Settings, output: str, tally: Any) -> dict[str, CompassError]:
-    """One worker group after another until every job is done or has failed; runs as a task beside them.
+    """Run one worker group after another until all jobs are done or failed. It runs as a task beside them.
 
     What fails in the middle of a language, after Ray Train has tried again, is that language's failure.
     """

@@ -95,7 +95,10 @@ class Settings:
 
 
 def train_group(loop: Mapping[str, Any]) -> None:
-    """The train function of Ray Train: ``settings``, ``jobs`` and ``tally`` (see ``runtime.tally``)."""
+    """Run a worker group's jobs, as the train function of Ray Train.
+
+    It takes ``settings``, ``jobs`` and ``tally`` (see ``runtime.tally``).
+    """
     settings: Settings = loop["settings"]
     config = settings.config
     prepare_process(config.device)
@@ -209,7 +212,7 @@ def _score(engine: ZeroEngine, job: Job, settings: Settings, base_scores: BaseSc
 
 
 def _score_row(before: Score | None, after: Score | None, in_language: int) -> dict[str, Any]:
-    """The figures of a row; without documents to measure they are null."""
+    """Make the figures of a row. Without documents to measure they are null."""
     if before is None or after is None:
         return {"documents": 0, "in_language": 0}
     return {

@@ -71,7 +71,7 @@ class BatchSampler:
         self._cumulative = np.concatenate([[0.0], np.cumsum(bags.chance)])
 
     def batch(self, step: int, rank: int = 0) -> Batch:
-        """The batch of a step; other ranks get other batches."""
+        """Draw the batch of a step; other ranks get other batches."""
         rng = np.random.default_rng([self._seed, step, rank])
         groups = np.concatenate([rng.choice(members, count, replace=False) for members, count in self._parts])
         first = self._texts(rng, groups)
@@ -84,7 +84,7 @@ class BatchSampler:
     def _texts(
         self, rng: np.random.Generator, groups: NDArray[np.int64], without: NDArray[np.int64] | None = None
     ) -> NDArray[np.int64]:
-        """One text of each group by chance, but not the one in ``without``."""
+        """Draw one text of each group by chance, but not that in ``without``."""
         start, stop = self._bags.groups[groups], self._bags.groups[groups + 1]
         low, high = self._cumulative[start], self._cumulative[stop]
         if without is None:
@@ -115,7 +115,7 @@ def make_bags(
     corpora: NDArray[np.int32],
     chance: NDArray[np.float64],
 ) -> tuple[TokenBags, NDArray[np.int64]]:
-    """Bags of tokenised texts. Texts without a known token, and groups left with one text, fall out.
+    """Make bags of tokenised texts. Texts without a known token, and groups left with one text, fall out.
 
     Parameters
     ----------

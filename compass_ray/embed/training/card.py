@@ -28,7 +28,7 @@ def model_card(
     shape: tuple[int, ...],
     scores: ParallelScores,
 ) -> str:
-    """The card in Markdown, with the metadata header that model hubs read."""
+    """Write the card in Markdown, with the metadata header that model hubs read."""
     retrieval, topics = scores.mean()
     lowest, lowest_score = scores.worst()
     teachers = " and ".join(f"{teacher.name} ({teacher.licence})" for teacher in config.teachers)

@@ -39,7 +39,7 @@ class StaticTable(nn.Module):  # type: ignore[misc]
     def forward(
         self, ids: tuple[Tensor, Tensor], offsets: tuple[Tensor, Tensor], teacher: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Unit vectors of both texts of each group, and of its teacher."""
+        """Compute unit vectors of both texts of each group, and of its teacher."""
         x, y = (functional.normalize(self.pieces(i, o), dim=1) for i, o in zip(ids, offsets, strict=True))
         target = None
         if teacher is not None and self.projection is not None:
@@ -48,7 +48,7 @@ class StaticTable(nn.Module):  # type: ignore[misc]
 
 
 def batch_loss(model: nn.Module, batch: Batch, teacher: Tensor | None, scale: float, teacher_weight: float) -> Tensor:
-    """The loss of one batch.
+    """Compute the loss of one batch.
 
     Parameters
     ----------
@@ -79,7 +79,9 @@ def batch_loss(model: nn.Module, batch: Batch, teacher: Tensor | None, scale: fl
 
 
 def info_nce(x: Tensor, y: Tensor, scale: float) -> Tensor:
-    """Mean cross-entropy of finding row i of ``y`` by row i of ``x`` among all rows, and the other way round.
+    """Compute the mean cross-entropy of finding rows of ``y`` by rows of ``x``.
+
+    Row i is found by row i among all rows, and the other way round.
 
     Parameters
     ----------
@@ -94,7 +96,7 @@ def info_nce(x: Tensor, y: Tensor, scale: float) -> Tensor:
 
 
 def principal_projection(teacher: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """The first principal axes of the teacher's known vectors, shape (d_teacher, dim)."""
+    """Find the first principal axes of the teacher's known vectors. The shape is (d_teacher, dim)."""
     known = teacher[np.abs(teacher).max(axis=1) > 0].astype(np.float64)
     _, axes = np.linalg.eigh(known.T @ known)
     return np.ascontiguousarray(axes[:, ::-1][:, :dim], dtype=np.float32)
@@ -110,7 +112,9 @@ def first_vectors(
     teacher: NDArray[np.float32] | None,
     projection: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
-    """Noise, and ``scale`` times the mean of the projected teacher over the texts that hold a piece.
+    """Make the first vectors of pieces.
+
+    They are noise, and ``scale`` times the mean of the projected teacher over the texts that hold a piece.
 
     The larger the scale, the less the optimiser's steps of about equal length turn the vectors away from the teacher.
     The noise is more than a start: pieces that training hardly sees keep it, and so still tell texts apart that

@@ -17,7 +17,7 @@ from compass_ray.vectors import unit_rows
 
 
 def forms_of(texts: Sequence[str], pattern: str, min_texts: int) -> NDArray[np.int64]:
-    """Number the texts by what a pattern finds first in them.
+    """Give texts numbers by what a pattern finds first in them.
 
     Parameters
     ----------

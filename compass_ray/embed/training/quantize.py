@@ -16,7 +16,7 @@ from compass_ray.embed.training.tokenizer import SPACE, UNKNOWN, keep_pieces
 def pruned(
     tokenizer: Tokenizer, vectors: NDArray[np.float32], bags: TokenBags, min_count: int
 ) -> tuple[Tokenizer, NDArray[np.float32]]:
-    """Tokenizer and vectors without the pieces that stand in the training texts less often than ``min_count``.
+    """Drop rare pieces from tokenizer and vectors. Rare ones stand in the training texts less often than ``min_count``.
 
     Single characters stay, since every longer piece may have to fall back on them; the unknown piece and the
     bare space before a word get the zero vector, so that they carry no signal.
@@ -31,7 +31,7 @@ def pruned(
 
 
 def to_int8(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Rows as eight-bit integers with one scale each.
+    """Round rows to eight-bit integers with one scale each.
 
     Returns
     -------

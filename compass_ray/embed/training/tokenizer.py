@@ -30,7 +30,7 @@ _ERRORS_ONLY = 2
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, max_piece_length: int) -> Tokenizer:
-    """A Unigram tokenizer (Kudo, 2018) behind :func:`normalizer`, with pieces inside words.
+    """Train a Unigram tokenizer (Kudo, 2018) behind :func:`normalizer`, with pieces inside words.
 
     Pieces are learnt word by word, so a space is only ever their first character, and the best segmentation of a
     text is that of its words: the finished tokenizer takes texts whole, which saves a third of its time on short ones.
@@ -52,7 +52,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_piece_length: int
 
 
 def _in_order(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with one order of pieces and one score for each.
+    """Give the tokenizer one order of pieces, and one score for each.
 
     The trainer's own depend on its hash tables, which are seeded anew each time: pieces of equal score come in any
     order, scores differ in their last bits, and characters that were too rare for a score of their own get the
@@ -70,7 +70,10 @@ def _in_order(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def normalizer() -> normalizers.Normalizer:
-    """NFKC, lower case, then the letters of :func:`latin_letters` in one table of the SentencePiece kind."""
+    """Build NFKC, lower case, then the letters of :func:`latin_letters`.
+
+    The letters are in one table of the SentencePiece kind.
+    """
     import sentencepiece
     from sentencepiece.sentencepiece_model_pb2 import NormalizerSpec
 
@@ -83,7 +86,7 @@ def normalizer() -> normalizers.Normalizer:
 
 
 def latin_letters() -> dict[str, str]:
-    """What each character of the basic plane becomes after NFKC and lower-casing; those that stay are left out."""
+    """Find what characters of the basic plane become after NFKC and lower-casing. Those that stay are left out."""
     from anyascii import anyascii
 
     letters = {}
@@ -104,14 +107,14 @@ def latin_letters() -> dict[str, str]:
 
 
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-    """Ids of each text, without unknown pieces."""
+    """List the ids of each text, without unknown pieces."""
     unknown = tokenizer.token_to_id(UNKNOWN)
     encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array([i for i in encoding.ids if i != unknown], dtype=np.int32) for encoding in encodings]
 
 
 def keep_pieces(tokenizer: Tokenizer, kept: NDArray[np.bool_]) -> Tokenizer:
-    """The tokenizer with some of its pieces alone, renumbered in the same order."""
+    """Keep some of the tokenizer's pieces alone, renumbered in the same order."""
     plain = json.loads(tokenizer.to_str())
     plain["model"]["vocab"] = [row for row, keep in zip(plain["model"]["vocab"], kept, strict=True) if keep]
     plain["added_tokens"] = [token for token in plain["added_tokens"] if token["content"] == UNKNOWN]

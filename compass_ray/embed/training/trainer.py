@@ -103,7 +103,7 @@ def train_table(
 
 
 def _work(settings: dict[str, Any]) -> None:
-    """One Ray Train worker."""
+    """Do the work of one Ray Train worker."""
     import ray
     import ray.train
     import ray.train.torch
@@ -144,7 +144,9 @@ def _work(settings: dict[str, Any]) -> None:
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:
-    """The learning rate of a step: up over three tenths of the steps, then down to nothing, both as half a cosine.
+    """Compute the learning rate of a step.
+
+    It goes up over three tenths of the steps, then down to nothing, both as half a cosine.
 
     After Smith & Topin (2018).
     """
@@ -155,7 +157,7 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
 
 
 def _report(table: Any, optimizer: Any, step: int, loss: float, *, first_rank: bool) -> None:
-    """Checkpoint on the first rank; a barrier for all."""
+    """Save a checkpoint on the first rank; a barrier for all."""
     import ray.train
     from safetensors.torch import save_file
 

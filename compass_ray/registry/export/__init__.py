@@ -53,7 +53,7 @@ class Export:
 
 
 def needs_base(version: AdapterVersion, form: Format, rank: int | None = None) -> bool:
-    """Whether an export cannot be made without the base model."""
+    """Tell whether an export cannot be made without the base model."""
     if form != "vllm":
         return form == "merged"
     from compass_ray.registry.export.portable import is_exact, portable_rank, read_source, updates_output
@@ -155,7 +155,10 @@ def _name_base(config: Path, trained_on: BaseRef, base: Path | None) -> None:
 
 
 def _put_chat_templates(version: AdapterVersion, folder: Path) -> None:
-    """Those of the version and no others: a base's template for tools is not what it was trained with."""
+    """Put the version's chat templates there and no others.
+
+    A base's template for tools is not what the version was trained with.
+    """
     if version.chat_templates:
         shutil.rmtree(folder / MORE_TEMPLATES, ignore_errors=True)
         version.download(folder, version.chat_templates)
@@ -170,7 +173,7 @@ def _local_copy(version: AdapterVersion) -> Iterator[Path]:
 
 @contextmanager
 def _appearing(output: Path) -> Iterator[Path]:
-    """A folder beside the output that takes its place when all is written, and else is gone."""
+    """Open a folder beside the output. It takes the output's place when all is written, and else is gone."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise ConfigError(f"--output {output}: is there already and not an empty folder; give another one")
     partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")

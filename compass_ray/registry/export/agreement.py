@@ -57,7 +57,10 @@ class Agreement:
 
 
 def probe_logits(model: Any) -> torch.Tensor:
-    """Logits of shape (sequences, length, vocabulary) on token ids that depend on the size of the vocabulary alone."""
+    """Compute logits on token ids that follow from the vocabulary's size alone.
+
+    They are of shape (sequences, length, vocabulary).
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)

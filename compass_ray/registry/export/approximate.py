@@ -19,7 +19,7 @@ _ITERATIONS = 6
 
 
 def approximate(model: Any, dtype: torch.dtype, rank: int) -> tuple[Factors, float]:
-    """Factors of a rank and their ``lora_alpha`` for the adapter on a loaded PEFT model in float32.
+    """Find an adapter's factors of a rank and their ``lora_alpha``. The adapter is on a loaded PEFT model in float32.
 
     The base weights are as before when this returns. One module's difference is held at a time.
     """
@@ -34,7 +34,7 @@ def approximate(model: Any, dtype: torch.dtype, rank: int) -> tuple[Factors, flo
 
 
 def _difference(layer: Any) -> torch.Tensor:
-    """W' - W of shape (n_outputs, n_inputs)."""
+    """Compute W' - W of shape (n_outputs, n_inputs)."""
     import torch
 
     parameter = layer.get_base_layer().weight
@@ -48,7 +48,9 @@ def _difference(layer: Any) -> torch.Tensor:
 
 
 def factored(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A of shape (rank, n_inputs) and B of shape (n_outputs, rank): B A is the closest matrix of that rank.
+    """Find factors A and B: B A is the closest matrix of that rank.
+
+    A is of shape (rank, n_inputs) and B of shape (n_outputs, rank).
 
     By subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4), exact where rank and oversampling reach the
     smaller side of the matrix: a full decomposition of every module of a large model would take hours.

@@ -54,7 +54,10 @@ def write_merged(adapter: Path, base: Path, folder: Path, tolerance: float, dtyp
 
 
 def _copy_tokenizer(base: Path, folder: Path) -> None:
-    """All small files of the base that saving the model has not written: tokenizer, vocabulary, chat templates."""
+    """Copy all small base files that saving the model has not written.
+
+    They are tokenizer, vocabulary and chat templates.
+    """
     for path in sorted(base.iterdir()):
         fits = path.suffix in _COPIED and not path.name.endswith(".index.json") and not path.name.startswith(".")
         if fits and path.is_file() and not (folder / path.name).exists():

@@ -13,7 +13,7 @@ from compass_ray.registry.contents import WEIGHTS, tensor_shapes
 
 
 def load_base(folder: Path) -> Any:
-    """The base model in float32: a merge and a difference of weights lose too much in fewer bits."""
+    """Load the base model in float32. A merge and a difference of weights lose too much in fewer bits."""
     with _loading(f"the base model in {folder}"):
         import torch
         from transformers import AutoModelForCausalLM
@@ -24,7 +24,7 @@ def load_base(folder: Path) -> Any:
 
 
 def put_adapter(base: Any, folder: Path) -> Any:
-    """The base model with the adapter in a folder on it.
+    """Put the adapter in a folder on the base model.
 
     Raises
     ------

@@ -65,7 +65,7 @@ class Source:
         return next(iter(self.factors.values()))[0].dtype
 
     def scaling(self, module: str) -> float:
-        """What the product of a module's factors is multiplied with."""
+        """Compute what the product of a module's factors is multiplied with."""
         patterns = self.config.get("alpha_pattern") or {}
         inner = module.removeprefix(_PREFIX)
         found = (alpha for pattern, alpha in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", inner))
@@ -75,7 +75,7 @@ class Source:
 
 
 def read_source(folder: Path) -> Source:
-    """The adapter in a folder.
+    """Read the adapter in a folder.
 
     Raises
     ------
@@ -107,7 +107,9 @@ def read_source(folder: Path) -> Source:
 
 
 def portable_rank(source: Source, wanted: int | None) -> int:
-    """The rank to export with: as asked for, else the smallest portable one that holds the adapter, else the largest.
+    """Choose the rank to export with.
+
+    It is as asked for, else the smallest portable one that holds the adapter, else the largest.
 
     Raises
     ------
@@ -122,17 +124,20 @@ def portable_rank(source: Source, wanted: int | None) -> int:
 
 
 def is_exact(source: Source, rank: int) -> bool:
-    """Whether the adapter can be written with this rank without any loss."""
+    """Tell whether the adapter can be written with this rank without loss."""
     return not source.is_dora and source.rank <= rank
 
 
 def updates_output(source: Source) -> bool:
-    """Whether the output layer gets an update: no server can apply it where the base ties that to the embedding."""
+    """Tell whether the output layer gets an update.
+
+    No server can apply it where the base ties that to the embedding.
+    """
     return any(module.rpartition(".")[2] in _OUTPUTS for module in source.factors)
 
 
 def convert(source: Source, rank: int) -> tuple[Factors, float]:
-    """Factors of one rank and their ``lora_alpha``: the same products of scaling, B and A.
+    """Bring the factors to one rank, and find their ``lora_alpha``. The products of scaling, B and A are the same.
 
     Where all modules are scaled alike the factors stay as they are; otherwise each B takes its own scaling.
     """
@@ -146,7 +151,7 @@ def convert(source: Source, rank: int) -> tuple[Factors, float]:
 
 
 def padded(a: torch.Tensor, b: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors with zeros up to a rank: their product is the same."""
+    """Fill factors with zeros up to a rank: their product is the same."""
     from torch.nn.functional import pad
 
     missing = rank - a.shape[0]
