@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from compass_ray import records, storage
+from compass_ray import paths, records, storage
 from compass_ray.errors import ArtifactCorrupt, ArtifactMissing
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -206,7 +206,7 @@ def artifact(output: str, stage: str, identity: Mapping[str, Any]) -> Artifact:
     not marked as execution, fingerprints of its inputs. It must be plain JSON.
     """
     body = {"schema_version": records.SCHEMA_VERSION, "stage": stage, **identity}
-    return Artifact(storage.join(output, "cache", f"{stage}-{_fingerprint(body)}"), stage, body)
+    return Artifact(paths.cache_path(output, f"{stage}-{_fingerprint(body)}"), stage, body)
 
 
 def _fingerprint(identity: Mapping[str, Any]) -> str:
@@ -243,7 +243,7 @@ def restore(output: str, manifest: bytes, files: Mapping[str, bytes]) -> Artifac
         raise ArtifactCorrupt(f"a kept artifact has no manifest that can be read ({exc}); make it again") from exc
     wrong = [key for key, known in hashes.items() if key not in files or digest(files[key]) != known]
     wrong += [name for name in (stage, *hashes) if not _PLAIN_NAME.fullmatch(name)]  # they become paths
-    found = Artifact(storage.join(output, "cache", f"{stage}-{fingerprint}"), stage, identity)
+    found = Artifact(paths.cache_path(output, f"{stage}-{fingerprint}"), stage, identity)
     if wrong or found.fingerprint != fingerprint:
         raise ArtifactCorrupt(
             f"{stage}-{fingerprint}: what was kept of it is not what its manifest lists "

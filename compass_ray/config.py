@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from compass_ray import storage, yamlwords
+from compass_ray import paths, storage, yamlwords
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.configbase import AS_TYPED, EXECUTION, NAME, Config
@@ -87,8 +87,8 @@ class RunConfig(Config):
             read["monitor.usage"] = self.monitor.usage
         if self.ingest.decontaminate is not None:
             read[EVALUATIONS] = self.ingest.decontaminate.evaluations
-        registry = self.registry.path or storage.join(self.output, "registry")
-        written = [*(storage.join(self.output, *parts) for parts in (["cache"], ["runs", self.name])), registry]
+        registry = self.registry.path or paths.registry_path(self.output)
+        written = [paths.cache_path(self.output), paths.runs_path(self.output, self.name), registry]
         for section, files in read.items():
             for name, source in files.items():
                 refuse_written(f"{section}.{name}.path", source.paths, written)

@@ -20,6 +20,7 @@ SHARED = (
     "errors",
     "seeding",
     "storage",
+    "paths",
     "remote",
     "artifacts",
     "configbase",

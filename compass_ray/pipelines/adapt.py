@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import compass_ray
-from compass_ray import records, storage
+from compass_ray import paths, records, storage
 from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.adapt.tokenizer import TokenizerSource, base_folder, template_files
@@ -27,7 +27,7 @@ from compass_ray.holdout import Holdout
 from compass_ray.ingest import stage as ingestion
 from compass_ray.models import BaseRef, weights_hash
 from compass_ray.pipelines import publish
-from compass_ray.pipelines.adapted import AdaptedRun, put
+from compass_ray.pipelines.adapted import AdaptedRun
 from compass_ray.pipelines.curate import curate_in
 from compass_ray.pipelines.run import CurationRun, run_of
 from compass_ray.pipelines.usage_vectors import VECTORS, usage_vectors
@@ -130,8 +130,8 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
         files = {**one.files(), **spoken, **reference_files(config, trained_on, tokens, vectors, lang)}
         version = _register(registry, lineage, files)
         lines[lang] = {"version": version, "scores": lineage.scores, "documents": lineage.documents}
-        put(run, f"adapt/{lang}/curve.parquet", to_parquet(one.curve()))
-        put(run, f"adapt/{lang}/scores.parquet", to_parquet(one.score_table()))
+        run.write_table(f"adapt/{lang}/curve.parquet", one.curve())
+        run.write_table(f"adapt/{lang}/scores.parquet", one.score_table())
     body = {
         "identity": run_identity,
         "base": {"name": base.name, "revision": base.revision, "weights_hash": base.weights_hash, "key": base.key},
@@ -144,7 +144,7 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
         "stages": {record.stage: record.artifact for record in session.stages},
         "versions": publish.versions(),
     }
-    run.write(body)
+    run.write_json(run.RECORD, body)
     _raise(failed, run)
     return run
 
@@ -179,13 +179,13 @@ def preflight(config: RunConfig, display: Display | None = None) -> list[dict[st
 
 def adapted_run(config: RunConfig) -> AdaptedRun:
     """Make a handle on what :func:`train_adapters` has written, or will write, for a config."""
-    return AdaptedRun(storage.join(storage.absolute(config.output), "runs", config.name))
+    return AdaptedRun(paths.runs_path(storage.absolute(config.output), config.name))
 
 
 def registry_url(config: RunConfig) -> str:
     """Where this config registers adapters."""
     given = config.registry.path
-    return storage.absolute(given) if given else storage.join(storage.absolute(config.output), "registry")
+    return storage.absolute(given) if given else paths.registry_path(storage.absolute(config.output))
 
 
 def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> TrainingData:
@@ -212,7 +212,7 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
     plan = ingestion.plan(config.sources, config.ingest, config.ingest.view, session.output)
     manifest = ingestion.ingest(plan, config.ingest, session)
     quarantined = ingestion.quarantine(plan.artifact, session)
-    folder = run_of(config).path
+    folder = run_of(config)
     publish.write_quarantine(folder, quarantined)
     publish.write_ingest(folder, plan, manifest)
     ingestion.check_usable(manifest, config.ingest, ("current",), plan.sizes)

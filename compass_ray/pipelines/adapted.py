@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
-from compass_ray import storage
-from compass_ray.artifacts import canonical_json, from_parquet
-from compass_ray.errors import ArtifactMissing, ConfigError
+from compass_ray.pipelines.run_folder import RunFolder
 from compass_ray.registry.scores import HEADINGS, ScoreLine, score_lines
-
-_RECORD = "adapt.json"
 
 SCORE_HEADINGS = HEADINGS
 """Of the cells of :meth:`AdaptedRun.score_lines`."""
 
 
 @dataclass(frozen=True)
-class AdaptedRun:
+class AdaptedRun(RunFolder):
     """The adapters of one run; everything is read from its folder when asked for.
 
     Attributes
@@ -29,20 +23,9 @@ class AdaptedRun:
         ``<output>/runs/<name>``, local or ``s3://``.
     """
 
-    path: str
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """``adapt.json``: base, registry, versions and scores by language, what failed, what happened to documents."""
-        try:
-            body: dict[str, Any] = json.loads(storage.read_bytes(storage.join(self.path, _RECORD)))
-        except FileNotFoundError as exc:
-            raise ArtifactMissing(f"{self.path}: has no {_RECORD}; run `compass-ray adapt` on its config") from exc
-        return body
-
-    def exists(self) -> bool:
-        """Whether anything has been written: a command that failed early has not come so far."""
-        return storage.exists(storage.join(self.path, _RECORD))
+    RECORD = "adapt.json"
+    COMMAND = "adapt"
+    HOLDS = "adapters"
 
     @property
     def languages(self) -> list[str]:
@@ -72,31 +55,4 @@ class AdaptedRun:
         return self._table(lang, "curve")
 
     def _table(self, lang: str, name: str) -> pa.Table:
-        return from_parquet(storage.read_bytes(storage.join(self.path, "adapt", lang, f"{name}.parquet")))
-
-    def refuse_other_identity(self, identity: str) -> None:
-        """One name, one run.
-
-        Raises
-        ------
-        ConfigError
-            If adapters of another config or other data are there.
-        """
-        try:
-            there = self.record["identity"]
-        except ArtifactMissing:
-            return
-        if there != identity:
-            raise ConfigError(
-                f"name: {self.path} holds adapters of another config or other data (identity {there}, now {identity}); "
-                "give this run another name (--set name=...) or remove its adapt.json"
-            )
-
-    def write(self, body: dict[str, Any]) -> None:
-        """Write ``adapt.json``, the last of a run's files."""
-        put(self, _RECORD, canonical_json(body).encode())
-
-
-def put(run: AdaptedRun, name: str, data: bytes) -> None:
-    """Write one file of a run."""
-    storage.write_bytes(storage.join(run.path, name), data)
+        return self.read_table(f"adapt/{lang}/{name}.parquet")

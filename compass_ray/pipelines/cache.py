@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from compass_ray import storage
+from compass_ray import paths, storage
 from compass_ray.runtime.status import read_status
 
 
@@ -60,7 +60,7 @@ def list_cached(output: str) -> list[Cached]:
     Cost: one listing of the cache, and one small file for each run.
     """
     output = storage.absolute(output)
-    root = storage.join(output, "cache")
+    root = paths.cache_path(output)
     files: defaultdict[str, list[storage.FileStat]] = defaultdict(list)
     for file in storage.list_files(storage.join(storage.literal(root), "*", "**")):
         files[file.url.removeprefix(f"{root}/").partition("/")[0]].append(file)
@@ -92,7 +92,7 @@ def remove(artifact: Cached) -> None:
 def _used(output: str) -> defaultdict[str, set[str]]:
     """List the runs that use each artifact."""
     used: defaultdict[str, set[str]] = defaultdict(set)
-    root = storage.join(output, "runs")
+    root = paths.runs_path(output)
     for name in ("run.json", "adapt.json", "monitor/drift.json"):
         for file in storage.list_files(storage.join(storage.literal(root), "*", name)):
             for artifact in _named_in(json.loads(storage.read_bytes(file.url))):

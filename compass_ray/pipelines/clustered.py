@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from compass_ray import storage
+from compass_ray import paths, storage
 from compass_ray.artifacts import Artifact
 from compass_ray.cluster.codebook import read_codebook
 from compass_ray.cluster.device import Device, device_for
@@ -57,7 +57,7 @@ def plan(config: RunConfig) -> Plan:
     frozen = frozen_codebook(config.cluster, space)
     device = device_for(config.cluster.device, lambda: _cluster_gpus(config))
     ingest = ingestion.plan(config.sources, config.ingest, config.ingest.view, output)
-    return Plan(CurationRun(storage.join(output, "runs", config.name)), ingest, space, frozen, device)
+    return Plan(CurationRun(paths.runs_path(output, config.name)), ingest, space, frozen, device)
 
 
 def _cluster_gpus(config: RunConfig) -> float:
@@ -91,11 +91,11 @@ def cluster_documents(config: RunConfig, planned: Plan, session: Session) -> Clu
     documents = planned.ingest.artifact
     manifest = ingestion.ingest(planned.ingest, config.ingest, session)
     quarantined = ingestion.quarantine(documents, session)
-    publish.write_ingest(planned.run.path, planned.ingest, manifest)
+    publish.write_ingest(planned.run, planned.ingest, manifest)
     try:
         ingestion.check_usable(manifest, config.ingest, ("pool", "usage"), planned.ingest.sizes)
     except DataError:
-        publish.write_quarantine(planned.run.path, quarantined)  # so that the user can see what is wrong
+        publish.write_quarantine(planned.run, quarantined)  # so that the user can see what is wrong
         raise
 
     embeddings = embed(documents, config.embed, session)

@@ -44,7 +44,7 @@ def curate_in(config: RunConfig, session: Session) -> CurationRun:
         raise ConfigError("sample: curate needs this section; give at least sample.budget")
     planned = plan(config)
     run_identity = publish.identity_of(config, planned)
-    publish.refuse_other_identity(planned.run, run_identity)
+    planned.run.refuse_other_identity(run_identity)
 
     clustered = cluster_documents(config, planned, session)
     sampled = sample(clustered.inputs, config.sample, session)

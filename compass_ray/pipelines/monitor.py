@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray import storage
-from compass_ray.artifacts import canonical_json, to_parquet
+from compass_ray import paths, storage
 from compass_ray.cluster.device import device_for
 from compass_ray.cluster.stage import assign
 from compass_ray.config import RunConfig
@@ -22,7 +21,7 @@ from compass_ray.monitor.judge import comparable, judge
 from compass_ray.monitor.stage import count_windows
 from compass_ray.monitor.vectors import compare_usage
 from compass_ray.pipelines import publish
-from compass_ray.pipelines.monitored import RECORD, WINDOWS, MonitoredRun
+from compass_ray.pipelines.monitored import WINDOWS, MonitoredRun
 from compass_ray.pipelines.reference_usage import ReferenceUsage, reference_usage
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import Session, session
@@ -61,15 +60,15 @@ def monitor_usage(config: RunConfig, display: Display | None = None) -> Monitore
 def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> MonitoredRun:
     from compass_ray.runtime.cluster import cluster_gpus
 
-    run = MonitoredRun(storage.join(session.output, "runs", config.name, "monitor"))
+    run = MonitoredRun(paths.runs_path(session.output, config.name, "monitor"))
     known = reference_usage(config, section.reference, session)
     device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
 
     ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
     plan = ingestion.plan(section.usage, ingest, config.ingest.view, session.output)
     manifest = ingestion.ingest(plan, ingest, session)
-    publish.write_quarantine(run.path, ingestion.quarantine(plan.artifact, session))
-    publish.write_ingest(run.path, plan, manifest)
+    publish.write_quarantine(run, ingestion.quarantine(plan.artifact, session))
+    publish.write_ingest(run, plan, manifest)
     ingestion.check_usable(manifest, ingest, ("usage",), plan.sizes)
 
     embeddings = embed(plan.artifact, config.embed, session)
@@ -101,8 +100,8 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
         "stages": {record.artifact: asdict(record) for record in session.stages},
         "versions": publish.versions(),
     }
-    storage.write_bytes(storage.join(run.path, WINDOWS), to_parquet(windows))
-    storage.write_bytes(storage.join(run.path, RECORD), canonical_json(body).encode())
+    run.write_table(WINDOWS, windows)
+    run.write_json(run.RECORD, body)
     return run
 
 

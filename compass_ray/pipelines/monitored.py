@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
-from compass_ray import storage
-from compass_ray.artifacts import from_parquet
-from compass_ray.errors import DRIFT_EXIT_CODE, UNKNOWN_EXIT_CODE, ArtifactMissing
+from compass_ray.errors import DRIFT_EXIT_CODE, UNKNOWN_EXIT_CODE
+from compass_ray.pipelines.run_folder import RunFolder
 
-RECORD = "drift.json"
 WINDOWS = "windows.parquet"
 
 
 @dataclass(frozen=True)
-class MonitoredRun:
+class MonitoredRun(RunFolder):
     """The latest answer about a run's usage; it is read from its folder when asked for.
 
     Attributes
@@ -26,13 +22,9 @@ class MonitoredRun:
         ``<output>/runs/<name>/monitor``, local or ``s3://``.
     """
 
-    path: str
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """``drift.json``: the verdict on each target language, its windows, and where its reference usage is from."""
-        body: dict[str, Any] = json.loads(self._bytes(RECORD))
-        return body
+    RECORD = "drift.json"
+    COMMAND = "monitor"
+    HOLDS = "an answer"
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -60,17 +52,6 @@ class MonitoredRun:
         return UNKNOWN_EXIT_CODE if self.unknown else 0
 
     @property
-    def quarantine(self) -> pa.Table:
-        """Rows of new usage that could not be used, and why, schema ``records.QUARANTINE``."""
-        return from_parquet(self._bytes("quarantine.parquet"))
-
-    @property
     def windows(self) -> pa.Table:
         """New usage by target language, window and cluster, schema ``records.WINDOW``."""
-        return from_parquet(self._bytes(WINDOWS))
-
-    def _bytes(self, name: str) -> bytes:
-        try:
-            return storage.read_bytes(storage.join(self.path, name))
-        except FileNotFoundError as exc:
-            raise ArtifactMissing(f"{self.path}: has no {name}; run `compass-ray monitor` on its config") from exc
+        return self.read_table(WINDOWS)

@@ -6,7 +6,6 @@ Cost: the selection of one target language at a time is held in memory, ``run.js
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import resource
 from collections.abc import Iterator, Mapping
@@ -19,11 +18,11 @@ import pyarrow.compute as pc
 
 import compass_ray
 from compass_ray import records, storage
-from compass_ray.artifacts import Artifact, Manifest, canonical_json, digest, to_parquet
+from compass_ray.artifacts import Artifact, Manifest, canonical_json, digest
 from compass_ray.cluster.codebook import KEY
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
-from compass_ray.errors import ArtifactMissing, ConfigError
+from compass_ray.errors import ArtifactMissing
 from compass_ray.ingest.losses import estimated_rows
 from compass_ray.ingest.stage import (
     IngestPlan,
@@ -35,6 +34,7 @@ from compass_ray.ingest.stage import (
 )
 from compass_ray.languages import language_mix, language_name
 from compass_ray.pipelines.run import CurationRun
+from compass_ray.pipelines.run_folder import RunFolder
 from compass_ray.runtime.stage import Session
 from compass_ray.sample.stage import DRAW, GAPS, HISTOGRAMS, certificate
 
@@ -70,33 +70,14 @@ def versions() -> dict[str, str | None]:
     return {name: _version(name) for name in _VERSIONED} | {"compass_ray": compass_ray.__version__}
 
 
-def refuse_other_identity(run: CurationRun, run_identity: str) -> None:
-    """One name, one run.
-
-    Raises
-    ------
-    ConfigError
-        If a run of this name exists that was made from another config or other data.
-    """
-    try:
-        there = json.loads(storage.read_bytes(storage.join(run.path, "run.json")))["identity"]
-    except FileNotFoundError:
-        return
-    if there != run_identity:
-        raise ConfigError(
-            f"name: {run.path} holds a run of another config or other data (identity {there}, now {run_identity}); "
-            "give this run another name (--set name=...) or remove the folder"
-        )
-
-
-def write_quarantine(folder: str, quarantined: Artifact) -> None:
+def write_quarantine(run: RunFolder, quarantined: Artifact) -> None:
     """All rejects a person should look at, in one file."""
     parts = quarantined.read_all(quarantined.manifest().receipts)
     table = pa.concat_tables([records.QUARANTINE.empty_table(), *parts])
-    _put(folder, "quarantine.parquet", to_parquet(table))
+    run.write_table("quarantine.parquet", table)
 
 
-def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
+def write_ingest(run: RunFolder, planned: IngestPlan, manifest: Manifest) -> None:
     """Write what became of every row that was read, by source.
 
     It also says which files were not read, and how delimited ones were. Contaminated rows are counted by evaluation
@@ -115,7 +96,7 @@ def write_ingest(folder: str, planned: IngestPlan, manifest: Manifest) -> None:
         body |= {"contaminated": contaminated_counts(manifest), "evaluations": evaluations}
     if planned.layouts is not None:
         body["dialects"] = {name: found for name, found in planned.layouts.counts.items() if found}
-    _put(folder, "ingest.json", canonical_json(body).encode())
+    run.write_json("ingest.json", body)
 
 
 def write_run(
@@ -138,15 +119,15 @@ def write_run(
     target_langs = certificate(sampled)
     rows = {target_lang: _write_selection(run, target_lang, sampled, selected) for target_lang in sorted(target_langs)}
     languages = {target_lang: body["languages"] for target_lang, body in target_langs.items()}
-    _put(run.path, "selection/README.md", _card(rows, languages, config).encode())
+    run.write_bytes("selection/README.md", _card(rows, languages, config).encode())
     _remove_others(
         run, {"selection/README.md", *(name for target_lang in rows for name in _files(target_lang, rows[target_lang]))}
     )
-    _put(run.path, "gaps.parquet", to_parquet(sampled.read(GAPS)))
-    _put(run.path, "unmet.parquet", to_parquet(unmet(sampled.read(GAPS))))
-    _put(run.path, "histograms.parquet", to_parquet(sampled.read(HISTOGRAMS)))
-    _put(run.path, "certificate.json", canonical_json(target_langs).encode())
-    write_quarantine(run.path, clustered.quarantined)
+    run.write_table("gaps.parquet", sampled.read(GAPS))
+    run.write_table("unmet.parquet", unmet(sampled.read(GAPS)))
+    run.write_table("histograms.parquet", sampled.read(HISTOGRAMS))
+    run.write_json("certificate.json", target_langs)
+    write_quarantine(run, clustered.quarantined)
     embeddings = clustered.embeddings
     body = {
         "identity": run_identity,
@@ -162,7 +143,7 @@ def write_run(
         "selected": rows,
         "driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    _put(run.path, "run.json", canonical_json(body).encode())
+    run.write_json(run.RECORD, body)
 
 
 def unmet(gaps: pa.Table) -> pa.Table:
@@ -212,7 +193,7 @@ def _write_selection(run: CurationRun, target_lang: str, sampled: Artifact, sele
         [("cluster", "ascending"), ("rank", "ascending")]
     )
     for piece, name in enumerate(_files(target_lang, table.num_rows)):
-        _put(run.path, name, to_parquet(_for_people(table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE))))
+        run.write_table(name, _for_people(table.slice(piece * ROWS_PER_FILE, ROWS_PER_FILE)))
     return int(table.num_rows)
 
 
@@ -289,7 +270,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _put(folder: str, name: str, data: bytes) -> None:
-    storage.write_bytes(storage.join(folder, name), data)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from compass_ray import storage
-from compass_ray.artifacts import Artifact, from_parquet, open_artifact
-from compass_ray.errors import ArtifactMissing, ConfigError
+from compass_ray import paths, storage
+from compass_ray.errors import ConfigError
+from compass_ray.pipelines.run_folder import RunFolder
 from compass_ray.runtime.stage import StageRecord
 from compass_ray.runtime.status import Status as Status
 from compass_ray.runtime.status import read_status
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CurationRun:
+class CurationRun(RunFolder):
     """What ``curate`` returns: tables are read from the run's folder when asked for.
 
     Attributes
@@ -33,28 +32,26 @@ class CurationRun:
         What each stage did in this process; empty for a run that was only opened.
     """
 
-    path: str
     stages: tuple[StageRecord, ...] = field(default=(), compare=False)
+
+    RECORD = "run.json"
+    COMMAND = "curate"
+    HOLDS = "a run"
 
     @property
     def gaps(self) -> pa.Table:
         """The gap table, schema ``records.GAP``: target languages in order, largest deficit first."""
-        return self._table("gaps")
+        return self.read_table("gaps.parquet")
 
     @property
     def unmet(self) -> pa.Table:
         """What usage asks for and the pool lacks, schema ``records.UNMET``: most first."""
-        return self._table("unmet")
+        return self.read_table("unmet.parquet")
 
     @property
     def histograms(self) -> pa.Table:
         """Documents and tokens by target language, role, language and cluster, schema ``records.HISTOGRAM``."""
-        return self._table("histograms")
-
-    @property
-    def quarantine(self) -> pa.Table:
-        """Rows that could not be used, and why, schema ``records.QUARANTINE``."""
-        return self._table("quarantine")
+        return self.read_table("histograms.parquet")
 
     @property
     def ingested(self) -> dict[str, Any]:
@@ -68,32 +65,12 @@ class CurationRun:
         With ``ingest.decontaminate`` also ``contaminated`` rows by evaluation file, and ``evaluations``: how many
         ``texts`` and ``ngrams`` each has, and how many texts are ``too_short`` to be compared.
         """
-        body: dict[str, Any] = json.loads(self._bytes("ingest.json"))
-        return body
+        return self.read_json("ingest.json")
 
     @property
     def certificate(self) -> dict[str, Any]:
         """Divergence from held-out usage before, after and at random, by target language."""
-        body: dict[str, Any] = json.loads(self._bytes("certificate.json"))
-        return body
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """``run.json``: config, versions, numerics, stages."""
-        body: dict[str, Any] = json.loads(self._bytes("run.json"))
-        return body
-
-    def artifacts(self, *stages: str) -> list[Artifact]:
-        """Open the outputs of some stages, in the cache beside the run's folder.
-
-        Raises
-        ------
-        ArtifactMissing
-            If the run has not finished, or one of them is no longer there.
-        """
-        made = self.record["stages"]
-        output = self.path.rsplit("/runs/", 1)[0]
-        return [open_artifact(storage.join(output, "cache", made[stage]["artifact"])) for stage in stages]
+        return self.read_json("certificate.json")
 
     @property
     def languages(self) -> list[str]:
@@ -118,19 +95,10 @@ class CurationRun:
         with ray.data.DataContext.current(context):
             return ray.data.read_parquet(folder, filesystem=filesystem, file_extensions=["parquet"])
 
-    def _table(self, name: str) -> pa.Table:
-        return from_parquet(self._bytes(f"{name}.parquet"))
-
-    def _bytes(self, name: str) -> bytes:
-        try:
-            return storage.read_bytes(storage.join(self.path, name))
-        except FileNotFoundError as exc:
-            raise ArtifactMissing(f"{self.path}: has no {name}, so this run has not finished; run it again") from exc
-
 
 def run_of(config: RunConfig) -> CurationRun:
     """Locate the run that a config names, finished or not."""
-    return CurationRun(storage.join(storage.absolute(config.output), "runs", config.name))
+    return CurationRun(paths.runs_path(storage.absolute(config.output), config.name))
 
 
 def status_of(path: str) -> Status:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from compass_ray import storage
+from compass_ray import paths, storage
 from compass_ray.artifacts import Artifact, Manifest, Receipt
 from compass_ray.errors import CompassError, Interrupted, ResourcesMissing, WorkerLost
 from compass_ray.runtime import metrics
@@ -224,7 +224,7 @@ def session(
         Which command the status belongs to.
     """
     log_as_asked()
-    status = StatusFile(storage.join(output, "runs", name), command) if command else None
+    status = StatusFile(paths.runs_path(output, name), command) if command else None
     opened = Session(output, ray, display or Display(), name, status)
     try:
         with _watched(opened):

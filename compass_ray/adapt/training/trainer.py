@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compass_ray import storage
+from compass_ray import paths, storage
 from compass_ray.adapt.config import WorkersConfig
 from compass_ray.adapt.training.worker import Job, Settings, train_group
 from compass_ray.artifacts import canonical_json, digest
@@ -139,7 +139,7 @@ def fit_workers(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    filesystem, path = storage.arrow_filesystem(storage.join(output, "cache", "ray-train"))
+    filesystem, path = storage.arrow_filesystem(paths.cache_path(output, "ray-train"))
     trainer = TorchTrainer(
         function,
         train_loop_config=loop,
