@@ -105,7 +105,7 @@ def _step(info: Any) -> str:
 
 
 def _field(name: str, info: Any) -> str:
-    allowed = _allowed(info.annotation)
+    allowed = _allowed(info)
     what = ". ".join(part for part in (_sentence(info.description), allowed) if part)
     return f"| `{name}` | {_default(info)} | {what} |"
 
@@ -123,8 +123,9 @@ def _default(info: Any) -> str:
     )
 
 
-def _allowed(annotation: Any) -> str:
-    values = [value for part in _parts(annotation) if get_origin(part) is Literal for value in get_args(part)]
+def _allowed(info: Any) -> str:
+    values = [value for part in _parts(info.annotation) if get_origin(part) is Literal for value in get_args(part)]
+    values = values or (info.json_schema_extra or {}).get("enum", [])
     return f"One of {', '.join(f'`{value}`' for value in values)}" if values else ""
 
 

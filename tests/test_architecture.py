@@ -43,6 +43,7 @@ LEAVES = (
     *("records", "shards", "seeding", "errors", "languages", "text", "letters", "values", "vectors", "usage_shares"),
     "divergence",
     "configbase",
+    "sample.traits",
 )
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
 EXCEPTIONS = {

@@ -144,7 +144,7 @@ def test_every_command_is_told_of_in_a_page_that_people_wrote() -> None:
 
 def test_every_strategy_and_format_is_told_of_in_a_page_that_people_wrote() -> None:
     from compass_ray.ingest.config import Format
-    from compass_ray.sample.config import StrategyName
+    from compass_ray.sample.traits import TRAITS
 
     written = "\n".join(text for name, text in TEXT.items() if name not in ("commands.md", "config.md"))
-    assert not [value for value in (*get_args(StrategyName), *get_args(Format)) if f"`{value}`" not in written]
+    assert not [value for value in (*TRAITS, *get_args(Format)) if f"`{value}`" not in written]

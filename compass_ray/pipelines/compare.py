@@ -17,8 +17,9 @@ from compass_ray.errors import ConfigError
 from compass_ray.pipelines.clustered import cluster_documents, plan
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import StageRecord, session
-from compass_ray.sample.config import WITH_CLUSTER_QUOTAS, SampleConfig
+from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.stage import DRAW, certificate, sample
+from compass_ray.sample.traits import TRAITS
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,10 @@ def with_strategy(config: SampleConfig, strategy: str) -> SampleConfig:
         If there is no such strategy, or it cannot keep to the config's other fields.
     """
     given = config.model_dump(exclude_defaults=True) | {"strategy": strategy}
-    if strategy == "all":
+    traits = TRAITS.get(strategy)
+    if traits is not None and not traits.takes_budget:
         given |= {"budget": None, "budget_tokens": None}
-    if strategy not in WITH_CLUSTER_QUOTAS:  # a baseline is drawn as it always is
+    if traits is not None and traits.decides != "cluster":  # a baseline is drawn as it always is
         for name in ("similarity_temperature", "language_prior", "transport_reach", "own_language_epochs"):
             given.pop(name, None)
         if config.transports:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from compass_ray.configbase import Config
 from compass_ray.errors import ConfigError
 from compass_ray.languages import canonical_language, language_refusal
-
-StrategyName = Literal[
-    "kl", "deficit", "random", "all", "temperature", "unimax", "langsim", "importance", "nearest", "round_robin",
-    "dsir",
-]  # fmt: skip
-
-WITH_CLUSTER_QUOTAS = ("kl", "deficit")
-"""Strategies that give each cluster a quota and share it among languages. Language rules, transport between clusters
-and draws towards usage are theirs."""
+from compass_ray.sample.traits import TRAITS, WITH_CLUSTER_QUOTAS, Traits, known_strategy
 
 Shortfall = Literal["refuse", "stop", "nearest", "own_language", "accept"]
 Fractions = float | dict[str, float] | None
@@ -35,6 +27,10 @@ _ONLY_WITH_CLUSTER_QUOTAS = (
 
 _TEMPERATURE = 0.35
 """Chosen on other topics and target languages than published figures are of: lower ones draw fewer distinct texts."""
+
+
+def _lower(sentence: str | None) -> str:
+    return f"{sentence[:1].lower()}{sentence[1:]}" if sentence else ""
 
 
 def _yaml_off(value: Any) -> Any:
@@ -72,7 +68,9 @@ def _fractions(value: Fractions) -> dict[str, float]:
 class SampleConfig(Config):
     """The selection problem."""
 
-    strategy: StrategyName = "kl"
+    strategy: Annotated[str, AfterValidator(known_strategy)] = Field(
+        default="kl", description="How the budget is spent", json_schema_extra={"enum": list(TRAITS)}
+    )
     budget: int | None = Field(default=None, ge=1, description="Documents to select for each target language")
     budget_tokens: int | None = Field(
         default=None, ge=1, description="Tokens to select for each target language, instead of documents"
@@ -149,7 +147,7 @@ class SampleConfig(Config):
         default="exact", description="How nearest and round_robin search: all products, or an approximate index"
     )
     language_features: str | None = Field(
-        default=None, description="Folder of URIEL feature tables, for langsim and language_prior: near"
+        default=None, description="A folder with URIEL's features.npz, for langsim and language_prior: near"
     )
 
     @field_validator("max_language_fraction", "min_language_fraction")
@@ -170,7 +168,7 @@ class SampleConfig(Config):
     @model_validator(mode="after")
     def _one_budget_unless_all(self) -> SampleConfig:
         given = (self.budget is not None) + (self.budget_tokens is not None)
-        if given != (self.strategy != "all"):
+        if given != self.traits.takes_budget:
             raise ValueError("one of budget and budget_tokens is needed by every strategy but 'all', which takes none")
         return self
 
@@ -185,8 +183,11 @@ class SampleConfig(Config):
             ]
             if self.shortfall not in (None, "refuse", "accept"):
                 problems.append(f"shortfall is refuse or accept under '{self.strategy}', which has no cluster quotas")
-        if self.strategy == "langsim" and self.language_features is None:
-            problems.append("language_features is needed by 'langsim': a folder with URIEL's features.npz")
+        problems += [
+            f"{name} is needed by '{self.strategy}': {_lower(type(self).model_fields[name].description)}"
+            for name in self.traits.needs
+            if getattr(self, name) is None
+        ]
         problems += self._language_fractions()
         if problems:
             raise ValueError("; ".join(problems))
@@ -212,9 +213,14 @@ class SampleConfig(Config):
         return problems
 
     @property
+    def traits(self) -> Traits:
+        """What can be said of the strategy."""
+        return TRAITS[self.strategy]
+
+    @property
     def has_cluster_quotas(self) -> bool:
         """Whether the strategy gives each cluster a quota."""
-        return self.strategy in WITH_CLUSTER_QUOTAS
+        return self.traits.decides == "cluster"
 
     @property
     def on_shortfall(self) -> Shortfall:
@@ -238,7 +244,7 @@ class SampleConfig(Config):
     @property
     def fits_copies(self) -> bool:
         """Whether translations are looked for, and from which cosine on has to be fitted."""
-        return self.strategy != "all" and self.max_copies != "off" and self.copy_similarity is None
+        return self.traits.takes_budget and self.max_copies != "off" and self.copy_similarity is None
 
     @property
     def named_languages(self) -> list[str]:

@@ -40,6 +40,16 @@ class LanguageRules:
     at_least: Counts
 
 
+TEMPERATURE = 0.5
+"""The power of capacity by which languages share, as multilingual models are pre-trained."""
+
+
+def capacity_weights(capacity: Counts, temperature: float = TEMPERATURE) -> Vector:
+    """Compute ``capacity ** temperature``, zero where there is no document; of the shape of ``capacity``."""
+    weights: Vector = np.where(capacity > 0, capacity.astype(np.float64) ** temperature, 0.0)
+    return weights
+
+
 def split_by_language(quota: Counts, capacity: Counts, weights: Vector, tier: NDArray[np.int64]) -> Counts:
     """Share each cluster's quota among languages: tier by tier, within one in proportion to weights.
 

@@ -7,14 +7,7 @@ from typing import Any
 
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
-
-_SCORES = {
-    "nearest": "cosine {:.3f} to its nearest usage document",
-    "round_robin": "key {:.0f}, minus the turn in which a usage document took it",
-    "importance": "log odds of its cluster plus chance of {:.3f}",
-    "dsir": "log odds of its n-grams plus chance of {:.3f}",
-}
-"""What the keys of strategies are that rank the whole pool."""
+from compass_ray.sample.traits import TRAITS
 
 
 def about(gap: Mapping[str, Any]) -> str:
@@ -83,7 +76,7 @@ def outranked(nearer: int | None, drawn: int, among: str, target_lang: str) -> s
 
 def outranked_by_score(drawn: int, lowest: float, strategy: str) -> str:
     """Say why others were drawn and a document was not. Its own score is not kept."""
-    score = _SCORES[strategy].format(lowest)
+    score = TRAITS[strategy].score.format(lowest)
     return f"outranked: '{strategy}' drew {amount(drawn, 'documents')}, the last at {score}"
 
 

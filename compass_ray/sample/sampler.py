@@ -26,7 +26,7 @@ from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.problem import Problem, build_problems, near_usage_count, role_counts
 from compass_ray.sample.scorer import Question
 from compass_ray.sample.shortfall import languages_of, near_usage_notes, shortfall_notes, unused_budget
-from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.strategies import strategy_of
 from compass_ray.sample.target_draw import TargetDraw
 from compass_ray.sample.usage_contrast import Direction, to_table
 from compass_ray.usage_shares import cluster_weights
@@ -65,7 +65,7 @@ class Sampler:
     ) -> None:
         self._config, self._distance, self._seed = config, distance, seed
         self._n_clusters, self._sameness = len(distance), sameness
-        self._scorer = STRATEGIES[config.strategy].scorer(config)
+        self._scorer = strategy_of(config.strategy).scorer(config)
         self._histogram = records.HISTOGRAM.empty_table()
         self._soft_counts = np.zeros(self._n_clusters, dtype=np.int64)
         self._own_soft_counts: dict[str, NDArray[np.int64]] = {}

@@ -37,7 +37,7 @@ from compass_ray.sample.reasons import reason
 from compass_ray.sample.sampler import Outcome, Pass, Sampler
 from compass_ray.sample.scorer import Scorer
 from compass_ray.sample.shard import Shard
-from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.strategies import strategy_of
 from compass_ray.sample.usage_contrast import from_table
 from compass_ray.sample.verdict import Drawing
 from compass_ray.shards import shard_key
@@ -184,7 +184,7 @@ def _soft_counts_of_shard(
 
 def sameness_of(config: SampleConfig, fitted: float | None) -> Sameness:
     """When documents say the same under a config; ``all`` draws what there is."""
-    if config.strategy == "all":
+    if not config.traits.takes_budget:
         return Sameness(np.inf)
     near = np.inf if config.near_duplicates == "off" else config.near_duplicate_similarity
     copy = config.copy_similarity or fitted
@@ -206,7 +206,7 @@ def _draw(
 
     from compass_ray.runtime.cluster import cluster_cpus
 
-    scorer = STRATEGIES[config.strategy].scorer(config)
+    scorer = strategy_of(config.strategy).scorer(config)
     means = language_means(map_keys(_language_sums, keys, inputs)) if sameness.across else LanguageMeans({})
     settled = False
     while not settled:

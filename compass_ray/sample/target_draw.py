@@ -27,7 +27,7 @@ from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.nearness import language_tiers
 from compass_ray.sample.problem import Problem
 from compass_ray.sample.quota_draw import QuotaDraw
-from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.strategies import strategy_of
 from compass_ray.sample.strategies.clusters import servable, served_quotas
 
 _LAST = np.iinfo(np.int64).max
@@ -76,7 +76,7 @@ class TargetDraw:
     def __init__(self, problem: Problem, shares: Shares, config: SampleConfig, sameness: Sameness) -> None:
         self.shares = shares
         self._problem, self._config, self._sameness = problem, config, sameness
-        self._strategy = STRATEGIES[config.strategy]
+        self._strategy = strategy_of(config.strategy)
         self._asked = self._strategy.asked(problem, shares, config)
         tiers = language_tiers(problem.target_lang, problem.languages, config).tolist()
         self._tier = dict(zip(problem.languages, tiers, strict=True))

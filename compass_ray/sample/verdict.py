@@ -16,11 +16,8 @@ from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.reasons import about, amount, outranked, outranked_by_score, reason, times
 from compass_ray.sample.scorer import Scorer
-from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.strategies import strategy_of
 from compass_ray.sample.usage_contrast import Direction, UsageContrast, products
-
-_BY_LANGUAGE = ("temperature", "unimax", "langsim")
-"""Strategies that give each language a quota and do not mind clusters."""
 
 _ROUNDING = 1e-9
 """By how much log odds may differ that come from a key less its noise."""
@@ -212,14 +209,14 @@ def _rivals(assignment: Mapping[str, Any], target_lang: str, cluster: pa.Table, 
             mine = mine.filter(mine["asked_by"].is_valid())
         return mine, "of this cluster and language"
     mine = of.drawn.filter(pc.equal(of.drawn["target_lang"], target_lang))
-    if of.config.strategy in _BY_LANGUAGE:
+    if of.config.traits.decides == "language":
         return mine.filter(pc.equal(mine["lang"], assignment["lang"])), "of this language"
     return mine, "of the pool"
 
 
 def _nearer_to_usage(rivals: pa.Table, vector: NDArray[np.float32], target_lang: str, of: Drawing) -> int | None:
     """How many of the drawn documents have higher log odds to be of usage; None where chance alone decides."""
-    scorer = STRATEGIES[of.config.strategy].scorer(of.config)
+    scorer = strategy_of(of.config.strategy).scorer(of.config)
     if not isinstance(scorer, UsageContrast) or of.config.temperature is None:
         return None
     chance = seeding.gumbel(records.ids_to_numpy(rivals["doc_id"]), of.seed, "draw", target_lang)
@@ -229,7 +226,7 @@ def _nearer_to_usage(rivals: pa.Table, vector: NDArray[np.float32], target_lang:
 
 def key_of(doc_id: bytes, vector: NDArray[np.float32], target_lang: str, of: Drawing) -> float | None:
     """Compute the key that a document had in the draw. None where keys come from evidence that is not kept."""
-    scorer = STRATEGIES[of.config.strategy].scorer(of.config)
+    scorer = strategy_of(of.config.strategy).scorer(of.config)
     ids = np.frombuffer(doc_id, dtype=np.uint8)[None]
     noise = float(seeding.gumbel(ids, of.seed, "draw", target_lang)[0])
     if isinstance(scorer, UsageContrast) and of.config.temperature is not None:

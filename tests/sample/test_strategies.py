@@ -11,10 +11,11 @@ from compass_ray.configbase import identity
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import Shares, shares_of
 from compass_ray.sample.problem import Problem
-from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.strategies import strategy_of
+from compass_ray.sample.traits import TRAITS
 
 CAPACITY = np.array([[30, 10], [0, 0], [5, 0], [100, 40]])
-WITHOUT_FEATURES = [name for name in STRATEGIES if name not in ("langsim",)]
+WITHOUT_FEATURES = [name for name in TRAITS if name not in ("langsim",)]
 
 
 def make_problem(capacity: np.ndarray, *, current: list[int], usage: list[int]) -> tuple[Problem, Shares]:
@@ -40,7 +41,7 @@ def make_problem(capacity: np.ndarray, *, current: list[int], usage: list[int]) 
 def quotas(strategy: str, problem: Problem, shares: Shares, **config: Any) -> np.ndarray:
     """The quotas, by default those that fill the budget from whatever clusters have documents."""
     given = {"shortfall": "accept", **config}
-    return STRATEGIES[strategy].quotas(problem, shares, SampleConfig(strategy=strategy, **given))
+    return strategy_of(strategy).quotas(problem, shares, SampleConfig(strategy=strategy, **given))
 
 
 @pytest.mark.parametrize("strategy", [name for name in WITHOUT_FEATURES if name != "all"])

@@ -14,12 +14,12 @@ import pytest
 
 from compass_ray import records
 from compass_ray.artifacts import Artifact, artifact
-from compass_ray.sample.config import SampleConfig, StrategyName
+from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import shares_of
 from compass_ray.sample.problem import Problem
 from compass_ray.sample.scorer import Question, Scorer, noise
 from compass_ray.sample.shard import Shard
-from compass_ray.sample.strategies import STRATEGIES
+from compass_ray.sample.strategies import strategy_of
 from compass_ray.sample.usage_contrast import (
     Direction,
     UsageContrast,
@@ -280,14 +280,14 @@ def test_directions_come_back_from_their_table_as_they_were() -> None:
 
 
 def test_strategies_without_cluster_quotas_and_a_temperature_that_is_off_draw_all_alike() -> None:
-    with_quotas: list[StrategyName] = ["kl", "deficit"]
+    with_quotas: list[str] = ["kl", "deficit"]
     for strategy in with_quotas:
         fields: Any = {"strategy": strategy, "budget": 1, "shortfall": "stop"}
-        scorer = STRATEGIES[strategy].scorer(SampleConfig(**fields))
+        scorer = strategy_of(strategy).scorer(SampleConfig(**fields))
         assert isinstance(scorer, UsageContrast)
         assert scorer.missing(QUESTION, None)
-        off = STRATEGIES[strategy].scorer(SampleConfig(**fields, similarity_temperature="off"))
+        off = strategy_of(strategy).scorer(SampleConfig(**fields, similarity_temperature="off"))
         assert not off.missing(QUESTION, None)
-    alike: list[StrategyName] = ["random", "unimax", "temperature"]
+    alike: list[str] = ["random", "unimax", "temperature"]
     for strategy in alike:
-        assert type(STRATEGIES[strategy].scorer(SampleConfig(strategy=strategy, budget=1))) is Scorer
+        assert type(strategy_of(strategy).scorer(SampleConfig(strategy=strategy, budget=1))) is Scorer

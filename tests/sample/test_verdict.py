@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from compass_ray import records, seeding
-from compass_ray.sample.config import SampleConfig, StrategyName
+from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.reasons import outranked, outranked_by_score
 from compass_ray.sample.usage_contrast import Direction
 from compass_ray.sample.verdict import Drawing, verdict
@@ -33,7 +33,7 @@ NOT_NEAR = records.NEAR_USAGE.empty_table()
 DIRECTION = Direction(np.array([1.5, 0, 0, 0, 0, 0]))
 
 
-def drawing(keys: np.ndarray, drawn: np.ndarray, strategy: StrategyName = "kl", **changed: Any) -> Drawing:
+def drawing(keys: np.ndarray, drawn: np.ndarray, strategy: str = "kl", **changed: Any) -> Drawing:
     """The draw of one cluster, Hausa unless told otherwise."""
     rows = pa.table(
         {
@@ -126,7 +126,7 @@ def test_a_language_competes_with_itself_where_it_has_a_quota_of_its_own() -> No
 
 
 @pytest.mark.parametrize("strategy", ["nearest", "round_robin", "importance", "dsir"])
-def test_scores_that_are_not_kept_are_told_of_those_that_were_drawn(strategy: StrategyName) -> None:
+def test_scores_that_are_not_kept_are_told_of_those_that_were_drawn(strategy: str) -> None:
     keys = np.linspace(0.9, 0.1, len(IDS))
     reason = told(drawing(keys, np.arange(DRAWN), strategy), 20)
     assert reason == outranked_by_score(DRAWN, keys[DRAWN - 1], strategy)

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from compass_ray.sample.allocation import Counts
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.languages import Allocate, LanguageRules, capped_quotas
+from compass_ray.sample.languages import Allocate, LanguageRules, capacity_weights, capped_quotas
 from compass_ray.sample.nearness import language_tiers
 from compass_ray.sample.problem import Problem
-from compass_ray.sample.strategies.languages import capacity_weights
 from compass_ray.sample.transport import Moves, reach_of, transport
 
 

@@ -12,11 +12,7 @@ import numpy as np
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.scorer import Keys, Question, Scorer, noise
 from compass_ray.sample.shard import Positions, Shard
-
-
-def scorer(config: SampleConfig) -> Scorer:
-    """Make the scorer of this strategy."""
-    return ClusterImportance()
+from compass_ray.sample.strategies.base import best_of_pool
 
 
 class ClusterImportance(Scorer):
@@ -33,3 +29,10 @@ class ClusterImportance(Scorer):
         """Log weight of the document's cluster plus noise."""
         weights: Keys = known[shard.clusters(positions)]
         return weights + noise(shard, positions, target_lang)
+
+
+def _scorer(config: SampleConfig) -> Scorer:
+    return ClusterImportance()
+
+
+STRATEGY = best_of_pool(_scorer)

@@ -12,17 +12,13 @@ from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.neighbours import Method, best_similarity
 from compass_ray.sample.scorer import Keys, Question, Scorer
 from compass_ray.sample.shard import Positions, Shard
+from compass_ray.sample.strategies.base import best_of_pool
 
 MAX_USAGE = 10_000
 """Usage documents that are compared with: a keyed sample where there are more, so that tasks stay small."""
 
 Usage = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """Ids (m, 16) and unit vectors (m, d), by the order of the sample."""
-
-
-def scorer(config: SampleConfig) -> Scorer:
-    """Make the scorer of this strategy."""
-    return Nearest(config.neighbours)
 
 
 class Nearest(Scorer):
@@ -60,3 +56,10 @@ def merge_usage(one: Usage, other: Usage) -> Usage:
     words = records.ids_to_words(ids)
     order = np.lexsort((words[:, 1], words[:, 0], seeding.uniform(ids, 0, "usage-sample")))[:MAX_USAGE]
     return ids[order], vectors[order]
+
+
+def _scorer(config: SampleConfig) -> Scorer:
+    return Nearest(config.neighbours)
+
+
+STRATEGY = best_of_pool(_scorer)

@@ -16,12 +16,8 @@ from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.neighbours import Method, Neighbours, merge_nearest, nearest_rows, round_robin
 from compass_ray.sample.scorer import Keys, Question, Scorer
 from compass_ray.sample.shard import Positions, Shard
+from compass_ray.sample.strategies.base import best_of_pool
 from compass_ray.sample.strategies.nearest import Usage, merge_usage, usage_of
-
-
-def scorer(config: SampleConfig) -> Scorer:
-    """Make the scorer of this strategy."""
-    return RoundRobin(config.neighbours)
 
 
 @dataclass(frozen=True)
@@ -79,3 +75,10 @@ def _wanted(question: Question, known: Turns) -> int:
     """Twice an even share of the turns, then twice what did not suffice."""
     share = -(-question.depth // max(1, len(known.usage[0])))
     return min(int(question.problem.cluster_capacity.sum()), max(2 * known.per_target, 2 * share, 16))
+
+
+def _scorer(config: SampleConfig) -> Scorer:
+    return RoundRobin(config.neighbours)
+
+
+STRATEGY = best_of_pool(_scorer)

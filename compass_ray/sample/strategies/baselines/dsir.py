@@ -14,11 +14,7 @@ from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.ngrams import hashed_ngrams, importance
 from compass_ray.sample.scorer import Keys, Question, Scorer, noise
 from compass_ray.sample.shard import Positions, Shard
-
-
-def scorer(config: SampleConfig) -> Scorer:
-    """Make the scorer of this strategy."""
-    return HashedNgrams()
+from compass_ray.sample.strategies.base import best_of_pool
 
 
 class HashedNgrams(Scorer):
@@ -56,3 +52,10 @@ def _features(shard: Shard, positions: Positions) -> Any:
         shard.memo["ngrams"] = hashed_ngrams(shard.texts(pool)), place
     features, place = shard.memo["ngrams"]
     return features[place[positions]]
+
+
+def _scorer(config: SampleConfig) -> Scorer:
+    return HashedNgrams()
+
+
+STRATEGY = best_of_pool(_scorer)

@@ -6,22 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.gaps import Shares
 from compass_ray.sample.problem import Problem
-from compass_ray.sample.strategies.languages import by_language
+from compass_ray.sample.strategies.base import by_language
 from compass_ray.sample.uriel import read_features
 
 _POWER = 4.0
 """Similarities of languages lie close together; at this power the nearest ones stand out."""
 
 
-def quotas(problem: Problem, shares: Shares, config: SampleConfig) -> NDArray[np.int64]:
-    """Proportional to similarity to a power, shape (n_languages,); usage has no say."""
-    return by_language(language_weights(problem, config), problem, config)
-
-
-def language_weights(problem: Problem, config: SampleConfig) -> NDArray[np.float64]:
-    """Similarity to the target language to a power, shape (n_languages,).
+def _weights(problem: Problem, config: SampleConfig) -> NDArray[np.float64]:
+    """Weigh languages by their similarity to the target language, to a power. Shape (n_languages,).
 
     A language that the tables lack counts as the mean of the others.
     """
@@ -31,3 +25,6 @@ def language_weights(problem: Problem, config: SampleConfig) -> NDArray[np.float
     filled = np.where(known, similarity, similarity[known].mean() if known.any() else 1.0)
     weights: NDArray[np.float64] = filled**_POWER
     return weights
+
+
+STRATEGY = by_language(_weights)

@@ -1,0 +1,1 @@
+"""What a selection has to beat: strategies that know nothing of gaps."""
