@@ -11,7 +11,7 @@ from compass_ray.configbase import EXECUTION, Config
 
 
 def _number_or_auto(value: Any) -> Any:
-    """One message for each mistake: a union would give one for each of its members."""
+    """Read a number or ``auto``, with one message for each mistake. A union would give one for each of its members."""
     if value == "auto":
         return value
     if isinstance(value, bool) or not str(value).lstrip("+-").isdigit():

@@ -76,7 +76,7 @@ def dense_clusters(x: NDArray[np.float32], weights: NDArray[np.float64], config:
 
 
 def principal_axes(x: NDArray[np.float32], components: int) -> Rows:
-    """Rows in the axes of largest variance, shape (n, min(components, d)), float64 (Pearson, 1901)."""
+    """Project rows on the axes of largest variance (Pearson, 1901). Shape (n, min(components, d)), float64."""
     rows = x.astype(np.float64)
     rows -= rows.mean(axis=0)
     axes = np.linalg.eigh(rows.T @ rows)[1][:, ::-1]  # eigenvalues ascend
@@ -96,10 +96,10 @@ def _medoids(
 
 
 def dbcv(x: Rows, labels: NDArray[np.intp]) -> float:
-    """Density-based clustering validation (Moulavi et al., 2014).
+    """Compute the index of density-based clustering validation (Moulavi et al., 2014).
 
-    For each cluster the sparsest place inside it, the longest edge between inner points of its minimum spanning tree of
-    mutual reachability, against the density between it and the nearest other cluster. Agrees with
+    For each cluster this sets the sparsest place inside it, the longest edge between inner points of its minimum
+    spanning tree of mutual reachability, against the density between it and the nearest other cluster. Agrees with
     ``validity_index`` of the hdbscan package, which holds all distances of a cluster at once and whose powers of ``d``
     overflow where that is large: here logarithms are added.
 
@@ -158,10 +158,10 @@ def _core_distances(x: Rows) -> Rows:
 
 
 def _tree(x: Rows, core: Rows) -> tuple[NDArray[np.bool_], float]:
-    """Prim's minimum spanning tree of mutual reachability: which points are inner, and the longest edge between them.
+    """Grow Prim's minimum spanning tree of mutual reachability.
 
-    Inner points have more than one edge; where there are none all count. Mutual reachability is full of ties, which go
-    to the lower row.
+    It tells which points are inner, and the longest edge between them. Inner points have more than one edge; where
+    there are none all count. Mutual reachability is full of ties, which go to the lower row.
     """
     closest, nearest_in = np.full(len(x), np.inf), np.zeros(len(x), dtype=np.intp)
     waiting = np.ones(len(x), dtype=bool)

@@ -24,7 +24,7 @@ _GPU_ROWS = 65536
 
 
 def device_for(asked: Literal["auto", "cpu", "gpu"], gpus: Callable[[], float]) -> Device:
-    """Where to run.
+    """Decide where to run.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def device_for(asked: Literal["auto", "cpu", "gpu"], gpus: Callable[[], float]) 
 
 
 def _faiss_uses_gpus() -> bool:
-    """Whether faiss is the build of the extra ``gpu``; both extras install the same module name."""
+    """Tell whether faiss is the build of the extra ``gpu``. Both extras install the same module name."""
     if find_spec("faiss") is None:
         return False
     import faiss
@@ -92,7 +92,7 @@ def _nearest_by_faiss(
 
 @cache
 def _gpu_memory() -> Any:
-    """Scratch memory of faiss on this process's GPU, allocated once."""
+    """Allocate scratch memory of faiss on this process's GPU, once."""
     import faiss
 
     return faiss.StandardGpuResources()

@@ -63,7 +63,7 @@ class RowGroup:
         self._known_centers = 0
 
     def n_features(self) -> int:
-        """Width of the rows."""
+        """Return the width of the rows."""
         return int(self._members[0].x.shape[1])
 
     def race(self, centers: NDArray[np.float32], seed: int) -> Point | None:
@@ -85,8 +85,8 @@ class RowGroup:
         return best
 
     def _measure(self, centers: NDArray[np.float32]) -> None:
-        """Similarity to the closest center, brought up to date one center at a time: a rebuilt group
-        then repeats exactly the products of the one that was lost.
+        """Bring similarities to the closest center up to date, one center at a time.
+        A rebuilt group then repeats exactly the products of the one that was lost.
         """
         if not self._closest or self._known_centers > len(centers):
             self._closest = [np.full(len(member.x), -1.0, dtype=np.float32) for member in self._members]
@@ -111,7 +111,9 @@ class RowGroup:
         return total[0], total[1], total[2]
 
     def farthest(self, centroids: NDArray[np.float32], count: int) -> list[Point]:
-        """At most ``count`` different rows, those least similar to their nearest centroid, the least similar first."""
+        """Find the rows least similar to their nearest centroid, the least similar first.
+        They are different rows, at most ``count``.
+        """
         found: list[Point] = []
         for member in self._members:
             _, similarity = self._nearest(member.x, centroids)
@@ -123,7 +125,7 @@ class RowGroup:
 
 
 def _ordered(member: ShardRows, keys: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Positions of the rows with a finite key, the lowest first, ties by id."""
+    """Order the positions of the rows with a finite key. The lowest comes first; ties go by id."""
     finite = np.flatnonzero(np.isfinite(keys))
     words = records.ids_to_words(member.ids[finite])
     ordered: NDArray[np.int64] = finite[np.lexsort((words[:, 1], words[:, 0], keys[finite]))]
@@ -139,7 +141,7 @@ def _order(point: Point) -> tuple[float, bytes]:
 
 
 def _different(points: list[Point]) -> list[Point]:
-    """In order, of points at one place the first."""
+    """Order points, and keep the first of those at one place."""
     places: dict[bytes, Point] = {}
     for point in sorted(points, key=_order):
         places.setdefault(point[2].tobytes(), point)
@@ -152,7 +154,9 @@ def _first(best: Point | None, others: list[Point]) -> Point | None:
 
 
 def draw_centers(broadcast: Broadcast, n_clusters: int, n_features: int, seed: int) -> NDArray[np.float32]:
-    """Weighted k-means++ centers, one round after another: as many as asked for, or as there are distinct rows."""
+    """Draw weighted k-means++ centers, one round after another.
+    They are as many as asked for, or as there are distinct rows.
+    """
     centers = np.empty((0, n_features), dtype=np.float32)
     while len(centers) < n_clusters:
         winner = min((point for point in broadcast("race", centers, seed) if point), key=_order, default=None)
@@ -163,7 +167,7 @@ def draw_centers(broadcast: Broadcast, n_clusters: int, n_features: int, seed: i
 
 
 def seed_centroids(broadcast: Broadcast, n_clusters: int, n_features: int, seed: int) -> NDArray[np.float32]:
-    """Weighted k-means++ seeding: K rounds, one message per group and round.
+    """Seed centroids by weighted k-means++: K rounds, one message per group and round.
 
     Raises
     ------
@@ -180,9 +184,9 @@ def seed_centroids(broadcast: Broadcast, n_clusters: int, n_features: int, seed:
 
 
 def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iterations: int, tol: float) -> KMeansResult:
-    """Lloyd's iterations from given centroids, until the inertia changes by less than ``tol`` of itself.
+    """Run Lloyd's iterations until the inertia changes by less than ``tol`` of itself.
 
-    Empty clusters move to the rows farthest from any centroid.
+    They start from given centroids. Empty clusters move to the rows farthest from any centroid.
     """
     history: list[float] = []
     lengths = np.zeros(len(centroids))

@@ -44,7 +44,7 @@ def nearest(x: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDA
 def partial_sums(
     x: NDArray[np.float32], weights: NDArray[np.float64], labels: NDArray[np.int32], n_clusters: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted sum of the rows of each cluster, and their total weight.
+    """Compute the weighted sum of each cluster's rows, and their total weight.
 
     Returns
     -------
@@ -62,12 +62,12 @@ def partial_sums(
 
 
 def weighted_inertia(similarity: NDArray[np.float32], weights: NDArray[np.float64]) -> float:
-    """Sum of ``weight * distance_sq``: the objective that k-means minimises."""
+    """Sum ``weight * distance_sq``, the objective that k-means minimises."""
     return float(np.sum(weights * (2.0 - 2.0 * similarity.astype(np.float64))))
 
 
 def new_centroids(sums: NDArray[np.float64], previous: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Directions of the cluster sums; a sum of no length keeps its previous centroid."""
+    """Compute the directions of the cluster sums. A sum of no length keeps its previous centroid."""
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     moved = (sums / np.where(norms == 0, 1, norms)).astype(np.float32)
     return np.where(norms == 0, previous, moved)
@@ -76,9 +76,10 @@ def new_centroids(sums: NDArray[np.float64], previous: NDArray[np.float32]) -> N
 def row_weights(
     groups: Mapping[tuple[str, str], float], role_mass: Mapping[str, float]
 ) -> dict[tuple[str, str], float]:
-    """Weight of one row of each (role, language): roles get their mass, languages share it by √count.
+    """Compute the weight of one row of each (role, language).
 
-    ``role_mass`` is renormalised over the roles that are present, so all weights sum to one.
+    Roles get their mass, languages share it by √count. ``role_mass`` is renormalised over the roles that are present,
+    so all weights sum to one.
     """
     present = {role for (role, _), count in groups.items() if count}
     total_mass = sum(role_mass[role] for role in present)
@@ -144,7 +145,8 @@ def with_copies(weights: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArr
 def _without(
     distance_sq: NDArray[np.float64], weights: NDArray[np.float64], lengths: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Cosines of rows with what is left of sums without them: -1 where nothing is, NaN where nothing is taken away.
+    """Compute cosines of rows with what is left of sums without them.
+    They are -1 where nothing is left, NaN where nothing is taken away.
 
     With ``|x| = 1`` and ``S = L c``, ``|S - w x|² = (L - w)² + L w |x - c|²`` and
     ``(S - w x)·x = L - w - L |x - c|² / 2``.

@@ -23,7 +23,7 @@ Counts = dict[Group, tuple[NDArray[np.intp], NDArray[np.int64]]]
 
 
 def count_similarities(embeddings: pa.Table, similarity: NDArray[np.float32]) -> Counts:
-    """Similarities of one shard's rows, counted by language, apart for the pool."""
+    """Count the similarities of one shard's rows by language, apart for the pool."""
     langs = np.array(embeddings["lang"].to_pylist(), dtype=np.str_)
     pooled = np.array(embeddings["role"].to_pylist(), dtype=np.str_) == "pool"
     counts: Counts = {}

@@ -60,7 +60,7 @@ class Design:
         return np.where(drawn, by_group(rows, self.weights), 0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Turn the design into plain values."""
         groups = [[*group, weight, self.chances[group]] for group, weight in self.weights.items()]
         return {"groups": groups, "seed": self.seed, "holdout_fraction": self.holdout_fraction}
 
@@ -73,10 +73,11 @@ class Design:
 
 
 def design_sample(groups: Mapping[Group, int], rows: int, seed: int, holdout_fraction: float = 0.0) -> Design:
-    """All rows that are not held out, or about ``rows`` of them: each by a chance that follows its weight.
+    """Design a sample of about ``rows`` rows not held out, or of all.
 
-    So usage is not lost in a large pool: of ten million pool documents and a few hundred of usage a sample of a
-    million holds all the usage. A row weighs more for those of its group that are not taken.
+    Each is drawn by a chance that follows its weight. So usage is not lost in a large pool: of ten million pool
+    documents and a few hundred of usage a sample of a million holds all the usage. A row weighs more for those of its
+    group that are not taken.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def collect(embeddings: Artifact, means: LanguageMeans, design: Design) -> tuple
 
 
 def join(parts: Sequence[Sample]) -> Sample:
-    """One sample in the order of ids, however it was split."""
+    """Join parts into one sample in the order of ids, however it was split."""
     ids = np.concatenate([part.rows.ids for part in parts])
     words = records.ids_to_words(ids)
     order = np.lexsort((words[:, 1], words[:, 0]))

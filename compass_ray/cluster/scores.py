@@ -15,10 +15,10 @@ from compass_ray.usage_shares import Observed, estimate_usage
 def simplified_silhouette(
     x: NDArray[np.float32], weights: NDArray[np.float64], centroids: NDArray[np.float32]
 ) -> float:
-    """Weighted mean of ``(b - a) / b``: a row's distance to its centroid against that to the next one.
+    """Compute the weighted mean of ``(b - a) / b`` over rows.
 
-    The silhouette with centroids in the place of all rows (Hruschka, de Castro & Campello, 2004): ``2·n·K·d`` FLOP
-    instead of ``2·n²·d``.
+    It sets a row's distance to its centroid, a, against that to the next one, b. This is the silhouette with centroids
+    in the place of all rows (Hruschka, de Castro & Campello, 2004): ``2·n·K·d`` FLOP instead of ``2·n²·d``.
 
     Returns
     -------
@@ -43,9 +43,10 @@ def usage_gains(
     pool: NDArray[np.int64],
     current: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """How much better than the pool a target language's other usage foretells where each usage document lies, in bits.
+    """Compute how much better than the pool other usage foretells usage, in bits.
 
-    For a document in cluster c: ``log2 p̃(c) / p_pool(c)``, where p̃ is the share that the selection would go by
+    Foretold is where each usage document lies; the other usage is of the same target language. For a document in
+    cluster c: ``log2 p̃(c) / p_pool(c)``, where p̃ is the share that the selection would go by
     (:mod:`compass_ray.usage_shares`), from the target language's documents of the other folds. Too few clusters and
     usage looks like the pool; too many and a document's cluster holds no other usage. Usage of other target languages
     stays out: it may hold translations of the same documents, which would speak for ever finer clusters. A cluster that

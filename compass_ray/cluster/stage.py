@@ -66,7 +66,7 @@ class CodebookSpec:
         return self.config.method == "kmeans" and self.config.n_clusters == "auto"
 
     def known_sample(self, groups: Counter[Group], rows: int) -> Design:
-        """How about so many rows are drawn of those that are not held out."""
+        """Design a sample of about so many rows that are not held out."""
         return design_sample(groups, rows, self.seed, self.holdout_fraction)
 
     def identity(self) -> dict[str, Any]:
@@ -126,7 +126,9 @@ def assign(embeddings: Artifact, codebook: Artifact, session: Session, device: D
 
 
 def _device_identity(device: Device) -> dict[str, str]:
-    """GPUs may decide near ties otherwise than CPUs, whose fingerprints stay as they were."""
+    """Name the device unless it is the CPU.
+    GPUs may decide near ties otherwise than CPUs, whose fingerprints stay as they were.
+    """
     return {} if device == "cpu" else {"device": device}
 
 
@@ -172,7 +174,9 @@ def _make_codebook(
 def _kmeans(
     embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: CodebookSpec, n_clusters: int
 ) -> tuple[Codebook, dict[str, Any]]:
-    """By weighted spherical k-means over a sample that all actors together can hold; without thresholds yet."""
+    """Fit a codebook by weighted spherical k-means.
+    All actors together can hold its sample; it has no thresholds yet.
+    """
     config, rows = fitting.config, groups.total()
     if rows < n_clusters:
         raise TooFewSamples(
@@ -192,7 +196,9 @@ def _kmeans(
 def _dense(
     embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: CodebookSpec
 ) -> tuple[Codebook, dict[str, Any]]:
-    """Medoids of dense regions in a bounded sample; one task looks at all of it. Without thresholds yet."""
+    """Take the medoids of dense regions in a bounded sample.
+    One task looks at all of it. There are no thresholds yet.
+    """
     import ray
 
     config = fitting.config.hdbscan
@@ -219,7 +225,9 @@ def _dense_clusters(sample: Sample, config: HdbscanConfig) -> DenseClusters:
 def _sweep(
     embeddings: Artifact, means: centering.LanguageMeans, groups: Counter[Group], fitting: CodebookSpec
 ) -> list[sweep.SweepRow]:
-    """Tasks draw centers of a sample for each seed, and try each number: no row comes to the driver."""
+    """Try each number of clusters on a sample.
+    Tasks draw its centers for each seed, and try the numbers: no row comes to the driver.
+    """
     import ray
 
     config, seed = fitting.config.sweep, fitting.seed

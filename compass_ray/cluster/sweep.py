@@ -46,7 +46,9 @@ class SweepRow:
 
 
 def starts(sample: Sample, n_clusters: int, seed: int) -> NDArray[np.float32]:
-    """Centers of one seed, shape (at most ``n_clusters``, d): fewer if the sample has fewer distinct rows."""
+    """Draw centers of one seed, shape (at most ``n_clusters``, d).
+    They are fewer if the sample has fewer distinct rows.
+    """
     return draw_centers(_single_group(sample), n_clusters, sample.rows.x.shape[1], seed)
 
 

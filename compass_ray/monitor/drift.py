@@ -126,9 +126,10 @@ def _shares(values: Vector) -> Vector:
 
 
 def novelty(reference: Counts, window: Counts) -> Novelty:
-    """Whether more documents than before lie far from every cluster, which a divergence over clusters barely sees.
+    """Test whether more documents than before lie far from every cluster.
 
-    Fisher's exact test, one-sided, and the interval of a difference of shares by Newcombe (1998, method 10).
+    A divergence over clusters barely sees that. The test is Fisher's exact one, one-sided; the interval is that of a
+    difference of shares by Newcombe (1998, method 10).
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def novelty(reference: Counts, window: Counts) -> Novelty:
 
 
 def _wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927)."""
+    """Compute the 95 % interval of a share (Wilson, 1927)."""
     share, width = successes / trials, _Z**2 / trials
     centre = (share + width / 2) / (1 + width)
     half = _Z * np.sqrt(share * (1 - share) / trials + width / (4 * trials)) / (1 + width)

@@ -60,7 +60,7 @@ class Judged:
     verdict: Verdict = "insufficient"
 
     def tests(self, config: MonitorConfig) -> list[tuple[float, bool]]:
-        """The p-value of each test, and whether what it is of is large."""
+        """List the p-value of each test, and whether what it is of is large."""
         if self.change is None:
             return []
         divergence, new = self.change

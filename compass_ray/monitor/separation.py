@@ -108,7 +108,7 @@ def _auc(folds: Sequence[_Fold], new: Flags) -> Matrix:
 
 
 def _permuted(folds: Sequence[_Fold], new: Flags, times: int, rng: np.random.Generator) -> Matrix:
-    """AUCs of labels that mean nothing."""
+    """Compute the AUCs of labels that mean nothing."""
     parts = [min(_AT_ONCE, times - start) for start in range(0, times, _AT_ONCE)]
     drawn = (rng.permuted(np.tile(new, (size, 1)), axis=1).T for size in parts)
     return np.concatenate([_auc(folds, labels) for labels in drawn])

@@ -22,7 +22,9 @@ _MONDAY = 4
 
 
 def window_starts(timestamps: pa.ChunkedArray, period: Period) -> pa.Array:
-    """When the window of each document began: midnight UTC of the day, of Monday, or of the first of the month.
+    """Find when the window of each document began.
+
+    That is midnight UTC of the day, of Monday, or of the first of the month.
 
     Parameters
     ----------
@@ -104,6 +106,6 @@ def merge(windows: Iterable[pa.Table]) -> pa.Table:
 
 
 def histogram(clusters: pa.ChunkedArray, documents: pa.ChunkedArray, n_clusters: int) -> Counts:
-    """Documents by cluster, shape (n_clusters + 1,), the outlier bin last."""
+    """Count documents by cluster, shape (n_clusters + 1,), the outlier bin last."""
     weights = documents.to_numpy()
     return np.bincount(clusters.to_numpy(), weights=weights, minlength=n_clusters + 1).astype(np.int64)

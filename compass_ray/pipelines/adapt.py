@@ -183,7 +183,7 @@ def adapted_run(config: RunConfig) -> AdaptedRun:
 
 
 def registry_url(config: RunConfig) -> str:
-    """Where this config registers adapters."""
+    """Tell where this config registers adapters."""
     given = config.registry.path
     return storage.absolute(given) if given else paths.registry_path(storage.absolute(config.output))
 
@@ -319,7 +319,7 @@ def _languages(section: AdaptConfig, found: Mapping[str, int]) -> list[str]:
 
 
 def _identity(section: AdaptConfig, base: BaseRef, gathered: Artifact, source: TokenizerSource, seed: int) -> str:
-    """Of what any language's adapter follows from; which languages were asked for is no part of it."""
+    """Hash all that any language's adapter follows from. Which languages were asked for is no part of it."""
     return publish.fingerprint(
         {
             "adapt": identity(section),

@@ -39,7 +39,7 @@ class AdaptedRun(RunFolder):
         return failed
 
     def scores(self, lang: str) -> pa.Table:
-        """Held-out scores of one language's adapter and its base, schema ``records.SCORE``.
+        """Read held-out scores of one language's adapter and its base, schema ``records.SCORE``.
 
         The column ``measures`` says of what: ``usage`` in the language, the trained ``mixture``, or an ``other``
         language's mixture.
@@ -51,7 +51,7 @@ class AdaptedRun(RunFolder):
         return score_lines(self.scores(lang).to_pylist())
 
     def curve(self, lang: str) -> pa.Table:
-        """Loss by update, schema ``records.CURVE``."""
+        """Read the loss by update, schema ``records.CURVE``."""
         return self._table(lang, "curve")
 
     def _table(self, lang: str, name: str) -> pa.Table:

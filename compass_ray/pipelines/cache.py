@@ -55,7 +55,7 @@ class Cached:
 
 
 def list_cached(output: str) -> list[Cached]:
-    """All artifacts below ``<output>/cache``, by name.
+    """List all artifacts below ``<output>/cache``, by name.
 
     Cost: one listing of the cache, and one small file for each run.
     """
@@ -79,7 +79,7 @@ def list_cached(output: str) -> list[Cached]:
 
 
 def unused(artifacts: Sequence[Cached], older_than_s: float) -> list[Cached]:
-    """Those that no run uses and nobody has written to for so long."""
+    """List artifacts that no run uses and nobody has written to for so long."""
     return [one for one in artifacts if not one.runs and one.age_s > older_than_s]
 
 

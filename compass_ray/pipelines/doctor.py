@@ -78,7 +78,9 @@ def _config(
 
 
 def _faiss(config: RunConfig | None, gpus: Callable[[], float] | None) -> Iterator[Check]:
-    """``gpus`` counts those of the cluster, if it could be joined."""
+    """Check the build of faiss and the device that compares centroids.
+    ``gpus`` counts those of the cluster, if it could be joined.
+    """
     build = checks_of.version_reader()()["faiss"]
     if " and " in build:
         advice = "they overwrite each other: `pip uninstall` both, then install compass_ray[cpu] or compass_ray[gpu]"
@@ -157,7 +159,9 @@ def _files(label: str, name: str, given: FilesConfig, section: str, files: list[
 
 
 def _unseen(name: str, urls: list[str]) -> Iterator[Check]:
-    """Failed checks for nodes that do not find the files: paths of a disk that they do not share, or no credentials."""
+    """Yield a failed check for each node that does not find the files.
+    The nodes do not share the disk of these paths, or have no credentials.
+    """
 
     def absent() -> list[str]:
         from compass_ray import storage

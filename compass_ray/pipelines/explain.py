@@ -181,7 +181,7 @@ class _Made:
     def _verdicts(
         self, key: str, assigned: list[dict[str, Any]], same: pa.Table
     ) -> dict[bytes, list[SelectionVerdict]]:
-        """One for each target language, by id: of pool documents alone."""
+        """Make one verdict for each target language, by id: of pool documents alone."""
         rows = _with_ids(self.embeddings.read(key, ["doc_id", "vector"]), [row["doc_id"] for row in assigned])
         vectors = dict(zip(rows["doc_id"].to_pylist(), unit_rows(from_column(rows["vector"])), strict=True))
         codebook = read_codebook(open_artifact(self.codebook))

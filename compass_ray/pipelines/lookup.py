@@ -150,7 +150,7 @@ def by_line(documents: Artifact, source: str, line: int, uri: str | None = None)
 
 
 def _rows_of(documents: Artifact, source: str, uri: str | None, key: str) -> pa.Table:
-    """Columns uri, row and position of a shard's rows of one source or file."""
+    """Read uri, row and position of a shard's rows of one source or file."""
     rows = documents.read_columns(key, ["source", "uri", "row"])
     mine = pc.equal(rows["source"], source)
     if uri is not None:
@@ -186,7 +186,7 @@ def _check_source(documents: Artifact, source: str) -> None:
 
 
 def _files_of(documents: Artifact, source: str) -> list[str]:
-    """All files of a source that rows were read from."""
+    """List all files of a source that rows were read from."""
     keys = documents.manifest().keys_with_rows
     parts = storage.in_parallel(lambda key: pc.unique(_rows_of(documents, source, None, key)["uri"]).to_pylist(), keys)
     return sorted({uri for part in parts for uri in part})

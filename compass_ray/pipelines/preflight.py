@@ -225,7 +225,9 @@ def measure(config: RunConfig, surveys: Sequence[Survey]) -> Costs:
 
 
 def _start() -> float:
-    """CPU time of a process that imports what workers do, the second of two, when its files are in memory."""
+    """Measure CPU time of a process that imports what workers do.
+    It is the second of two, when its files are in memory.
+    """
 
     def spent() -> float:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -247,7 +249,9 @@ def _sign(config: MinHash, sample: pa.Table) -> float:
 
 
 def _length(surveys: Sequence[Survey]) -> float:
-    """Mean length in characters of the documents of all sources, each as large as it will be."""
+    """Compute the mean length in characters of the documents of all sources.
+    Each source counts for as large as it will be.
+    """
     total = sum(
         one.documents * pc.mean(pc.utf8_length(records.documents_only(one.sample)["text"])).as_py()
         for one in surveys
@@ -257,7 +261,9 @@ def _length(surveys: Sequence[Survey]) -> float:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """CPU time of this process, which other programs do not lengthen; of a second call, as the first imports."""
+    """Measure CPU time of this process, which other programs do not lengthen.
+    It is of a second call, as the first imports.
+    """
     work()
     started = time.process_time()
     work()
@@ -330,7 +336,7 @@ def _documents(config: RunConfig, surveys: Sequence[Survey], role: str) -> int:
 
 
 def _clusters(config: ClusterConfig, costs: Costs) -> tuple[int, float]:
-    """How many clusters to count with, and seconds of finding that number."""
+    """Estimate how many clusters to count with, and seconds of finding that number."""
     if config.method == "hdbscan":
         return _CLUSTERS, config.hdbscan.rows**2 * costs.race
     if isinstance(config.n_clusters, int):

@@ -142,7 +142,7 @@ def _fingerprint(recipe: BaseRecipe, gathered: Artifact) -> str:
 
 
 def _write_untrained(folder: Path, recipe: BaseRecipe, gathered: Artifact) -> None:
-    """Tokenizer and config, unless an interrupted run has left them."""
+    """Write tokenizer and config, unless an interrupted run has left them."""
     from transformers import AutoTokenizer
 
     if (folder / "config.json").exists():

@@ -49,7 +49,9 @@ _VERSIONED = (
 
 
 def identity_of(config: RunConfig, planned: Plan) -> str:
-    """Hash of all that decides the content of a run: its config's identity, inputs, model, frozen codebook, device."""
+    """Hash all that decides the content of a run.
+    That is its config's identity, inputs, model, frozen codebook and device.
+    """
     body: dict[str, Any] = {
         "config": identity(config),
         "documents": planned.ingest.artifact.fingerprint,
@@ -61,17 +63,17 @@ def identity_of(config: RunConfig, planned: Plan) -> str:
 
 
 def fingerprint(body: Mapping[str, Any]) -> str:
-    """Hash of plain JSON."""
+    """Hash plain JSON."""
     return digest(canonical_json(dict(body)).encode())
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what a run's outcome may depend on."""
+    """List the versions of what a run's outcome may depend on."""
     return {name: _version(name) for name in _VERSIONED} | {"compass_ray": compass_ray.__version__}
 
 
 def write_quarantine(run: RunFolder, quarantined: Artifact) -> None:
-    """All rejects a person should look at, in one file."""
+    """Write all rejects a person should look at, in one file."""
     parts = quarantined.read_all(quarantined.manifest().receipts)
     table = pa.concat_tables([records.QUARANTINE.empty_table(), *parts])
     run.write_table("quarantine.parquet", table)
@@ -154,14 +156,14 @@ def unmet(gaps: pa.Table) -> pa.Table:
 
 
 def _clusters(clustered: Clustered) -> dict[str, Any]:
-    """How many clusters there are and, where the number was found and not given, why."""
+    """Say how many clusters there are. Where the number was found and not given, say why too."""
     summary = clustered.codebook.manifest().receipts[KEY].summary
     told = ("chosen", "dbcv", "noise_fraction")
     return {"n_clusters": clustered.inputs.n_clusters} | {name: summary[name] for name in told if name in summary}
 
 
 def _describes(run: CurationRun, selected: Artifact) -> bool:
-    """Whether ``run.json`` is there and tells of this selection."""
+    """Tell whether ``run.json`` is there and tells of this selection."""
     try:
         stages = run.record["stages"]
     except ArtifactMissing:
@@ -176,8 +178,9 @@ def _remove_others(run: CurationRun, names: set[str]) -> None:
 
 
 def _embedding_faults(embeddings: Artifact) -> dict[str, int]:
-    """Halved batches void the guarantee of equal bytes for their shards; non-finite vectors are left out; of a text
-    that is cut the encoder has not read the end, of one that is unknown hardly anything.
+    """Count the texts and batches that were not embedded as they should be.
+    Halved batches void the guarantee of equal bytes for their shards; non-finite vectors are left out; of a text that
+    is cut the encoder has not read the end, of one that is unknown hardly anything.
     """
     summaries = [receipt.summary for receipt in embeddings.manifest().receipts.values()]
     counted = {name: sum(summary[name] for summary in summaries) for name in ("halved_batches", "non_finite", "cut")}
@@ -203,7 +206,7 @@ def _files(target_lang: str, rows: int) -> list[str]:
 
 
 def _for_people(rows: pa.Table) -> pa.Table:
-    """Ids in hex, and without the columns that only stages need."""
+    """Write ids in hex, and leave out the columns that only stages need."""
     hexed = pa.array([value.hex() for value in rows["doc_id"].to_pylist()], pa.string())
     return rows.set_column(0, "doc_id", hexed).drop_columns(["content_id", "target_lang"])
 

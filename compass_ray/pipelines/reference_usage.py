@@ -104,13 +104,15 @@ def _codebook(version: AdapterVersion, output: str) -> Artifact:
 
 
 def _labels(version: AdapterVersion) -> pa.Table | None:
-    """Names of clusters are words of usage: a registry that keeps no text has none."""
+    """Read the names of clusters. They are words of usage: a registry that keeps no text has none."""
     name = "reference/labels.parquet"
     return from_parquet(version.read(name)) if name in version.lineage.files else None
 
 
 def _vectors(version: AdapterVersion, lang: str) -> dict[str, NDArray[np.float16]]:
-    """Vectors tell much of a text: a registry that keeps no text has none, nor has a version from before."""
+    """Read the vectors of usage.
+    They tell much of a text: a registry that keeps no text has none, nor has a version from before.
+    """
     if VECTORS not in version.lineage.files:
         return {}
     return {lang: from_column(from_parquet(version.read(VECTORS))["vector"])}
@@ -119,7 +121,7 @@ def _vectors(version: AdapterVersion, lang: str) -> dict[str, NDArray[np.float16
 def _references(
     codebook: Artifact, origin: str, histograms: pa.Table, labels: pa.Table | None, target_langs: Iterable[str]
 ) -> dict[str, Reference]:
-    """All usage of each target language, held out or not: nothing is chosen by it here."""
+    """Make each target language's reference from all its usage, held out or not. Nothing is chosen by it here."""
     n_clusters = codebook.manifest().receipts[KEY].rows
     usage = histograms.filter(pc.is_in(histograms["role"], pa.array(["usage", "heldout"])))
     found = {}

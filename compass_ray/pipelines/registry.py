@@ -20,9 +20,10 @@ from compass_ray.registry.version import AdapterVersion
 
 
 def list_adapters(url: str) -> list[dict[str, Any]]:
-    """Every version in a registry by base and language, oldest first, with the aliases that point to it.
+    """List every version in a registry by base and language, oldest first.
 
-    A version that an alias points to and that is gone comes last, ``created`` null.
+    Each comes with the aliases that point to it. A version that an alias points to and that is gone comes last,
+    ``created`` null.
     """
     registry = Registry(url)
     rows = []

@@ -102,7 +102,9 @@ def run_of(config: RunConfig) -> CurationRun:
 
 
 def status_of(path: str) -> Status:
-    """How far the run in a folder is, as its driver has last written; it need not have finished.
+    """Read how far a run is, as its driver has last written.
+
+    The run in the folder need not have finished.
 
     Raises
     ------

@@ -145,7 +145,7 @@ def train_encoder(recipe: EncoderRecipe, display: Display | None = None) -> tupl
 
 
 def score_encoder(model: str, recipe: EncoderRecipe) -> ParallelScores:
-    """Scores of any encoder on the recipe's labelled sentences."""
+    """Score any encoder on the recipe's labelled sentences."""
     known, scored = _scored_texts(recipe)
     return parallel_scores(load_encoder(model).encode, known, scored, pivot=recipe.training.pivot)
 
@@ -162,7 +162,7 @@ def _check_packages() -> None:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Only a model that this made may be replaced."""
+    """Refuse to replace anything but a model that this made."""
     ours = not folder.is_symlink() and all((folder / name).is_file() for name in ("modules.json", "scores.json"))
     if (folder.exists() or folder.is_symlink()) and not ours:
         raise ConfigError(
@@ -240,7 +240,7 @@ def _check_pivot(where: str, languages: Sequence[str], pivot: str) -> None:
 
 
 def _fingerprint(recipe: EncoderRecipe, texts: pa.Table) -> str:
-    """Of all that the trained table is a function of, and what is done with it after."""
+    """Hash all that decides the trained table, and what is done with it after."""
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
     return _digest([identity(recipe.training), weights, [*map(_revision, recipe.training.teachers)]], texts)
 
@@ -326,7 +326,7 @@ def _trained(
 
 
 def _formed_texts(recipe: EncoderRecipe, texts: pa.Table) -> tuple[list[str], NDArray[np.int64]] | None:
-    """Texts that differ by form, and the form of each."""
+    """Find the texts that differ by form, and the form of each."""
     asked = recipe.forms
     if asked is None:
         return None
@@ -346,7 +346,9 @@ def _formed_texts(recipe: EncoderRecipe, texts: pa.Table) -> tuple[list[str], ND
 
 
 def _taught(texts: pa.Table, config: EncoderTraining, parts: Path, display: Display) -> NDArray[np.float32] | None:
-    """Vectors of all groups, those of several teachers side by side, each as long as the others."""
+    """Compute vectors of all groups, those of several teachers side by side.
+    Each teacher's are as long as the others'.
+    """
     found = [_teacher_vectors(texts, teacher, config, parts, display) for teacher in config.teachers]
     if len(found) < 2:
         return found[0] if found else None
@@ -356,7 +358,9 @@ def _taught(texts: pa.Table, config: EncoderTraining, parts: Path, display: Disp
 def _teacher_vectors(
     texts: pa.Table, teacher: Teacher, config: EncoderTraining, parts: Path, display: Display
 ) -> NDArray[np.float32]:
-    """Centred vectors of all groups, each the mean over the teacher's languages; zero where it has none of them."""
+    """Compute centred vectors of all groups, each the mean over the teacher's languages.
+    They are zero where it has none of them.
+    """
     languages = _known_by(teacher, config)
     saved = parts / f"teacher-{_digest([sorted(map(str, languages)), _revision(teacher)], texts)}.npy"
     if saved.exists():

@@ -91,7 +91,7 @@ def _take_rest(quotas: Counts, usage: Vector, n: Vector, capacity: Counts, budge
 
 
 def proportional_quotas(weights: Vector, capacity: Counts, budget: int) -> Counts:
-    """Integers proportional to weights as far as capacities allow.
+    """Compute integers proportional to weights as far as capacities allow.
 
     What a full cell cannot take goes to the others in proportion; what no weighted cell can take is
     shared in proportion to the remaining capacities. Rounding is by largest remainder, ties to the lower index.

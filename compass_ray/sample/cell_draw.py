@@ -183,13 +183,13 @@ class CellDraw:
         return np.array([self._tier.get(lang, 0) for lang in rows["lang"].to_pylist()], dtype=np.int64)
 
     def _order(self, rows: pa.Table) -> NDArray[np.int64]:
-        """By tier, then as candidates are drawn, shape (n,)."""
+        """Find each row's place by tier, then as candidates are drawn, shape (n,)."""
         order = np.empty(rows.num_rows, dtype=np.int64)
         order[by_key(rows, self._tiers(rows))] = np.arange(rows.num_rows)
         return order
 
     def _amounts(self, rows: pa.Table, cells: Cells) -> NDArray[np.int64]:
-        """Documents or tokens of each cell."""
+        """Count the documents or tokens of each cell."""
         cell = cells.of(rows)
         inside = cell >= 0
         amount = rows["tokens"].to_numpy() if self._unit == "tokens" else np.ones(len(cell), dtype=np.int64)
@@ -198,7 +198,7 @@ class CellDraw:
         return sums
 
     def _deep(self, quota: int) -> int:
-        """How many candidates a quota asks for: some may be passed over, and what is kept comes again."""
+        """Compute how many candidates a quota asks for. Some may be passed over, and what is kept comes again."""
         quota += self._kept.num_rows
         spare = self._sameness.looked_for or self._unit == "tokens"  # a cell may get what others leave over
         return quota + quota // 4 + _SPARE[self._unit] if spare else quota

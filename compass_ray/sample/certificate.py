@@ -59,7 +59,7 @@ class HeldOut:
 
     @classmethod
     def distinct(cls, counts: Counts) -> HeldOut:
-        """Documents without copies."""
+        """Take the counts of documents without copies."""
         return cls(counts, float(counts.sum()))
 
     @property
@@ -76,7 +76,7 @@ class HeldOut:
 
 
 def divergence(heldout: HeldOut, training: Counts, rng: np.random.Generator) -> Estimate:
-    """Divergence of training data from usage.
+    """Estimate the divergence of training data from usage.
 
     A few dozen documents over a hundred clusters look farther from anything than usage itself is; see
     :func:`_estimate`.
@@ -94,7 +94,8 @@ def divergence(heldout: HeldOut, training: Counts, rng: np.random.Generator) -> 
 
 
 def reduction(heldout: HeldOut, one: NDArray[Any], other: NDArray[Any], rng: np.random.Generator) -> Estimate:
-    """By how much ``other`` is nearer to usage than ``one``: JSD(one) - JSD(other), in [-1, 1], with its interval.
+    """Estimate by how much ``other`` is nearer to usage than ``one``.
+    That is JSD(one) - JSD(other), in [-1, 1], with its interval.
 
     Both are compared with the same resampled usage, whose scatter they share for the most part: the interval is much
     narrower than those of the two divergences, and it is the one to ask whether a selection helps.
@@ -133,11 +134,12 @@ def _estimate(heldout: HeldOut, statistic: Statistic, like: Sequence[Vector], rn
 
 
 def _plausible(heldout: HeldOut, like: Sequence[Vector]) -> Iterator[Vector]:
-    """Usages that the sample could be of: its own shares, and these moved towards uniform and towards each ``like``.
+    """Yield the usages that the sample could be of.
 
-    They are moved once as far as Dirichlet-multinomial counts allow within half a unit of log likelihood, and once by
-    the share of usage that lies in clusters without a document: as much as there is in clusters with a single one
-    (Good, 1953), and at least what so many documents may all have missed with a chance of 2.5 %.
+    They are its own shares, and these moved towards uniform and towards each ``like``. The shares are moved once as far
+    as Dirichlet-multinomial counts allow within half a unit of log likelihood, and once by the share of usage that lies
+    in clusters without a document: as much as there is in clusters with a single one (Good, 1953), and at least what so
+    many documents may all have missed with a chance of 2.5 %.
     """
     observed = heldout.shares
     yield observed
@@ -155,7 +157,7 @@ def _uniform(shares: Vector) -> Vector:
 
 
 def _errors(heldout: HeldOut, statistic: Statistic, usage: Vector, rng: np.random.Generator) -> NDArray[Any]:
-    """By how much the statistic of samples of a usage, worth as much as the one there is, misses that of the usage."""
+    """Compute by how much samples of a usage miss its statistic. Each is worth as much as the sample there is."""
     samples = max(1, round(heldout.effective))
     drawn = rng.multinomial(samples, usage, size=_BOOTSTRAP_DRAWS) / samples
     missed: NDArray[Any] = statistic(drawn) - statistic(usage)
@@ -181,7 +183,7 @@ def random_divergence(
 
 
 def _at_random(current: Counts, capacity: Counts, budget: int, rng: np.random.Generator) -> Vector:
-    """Shares of current data and random selections together, shape (draws, n_bins)."""
+    """Compute shares of current data and random selections together, shape (draws, n_bins)."""
     training = hypergeometric_quotas(capacity, budget, rng, _RANDOM_DRAWS) + current
     shares: Vector = training / training.sum(axis=1, keepdims=True)
     return shares
@@ -190,10 +192,10 @@ def _at_random(current: Counts, capacity: Counts, budget: int, rng: np.random.Ge
 def over_random(
     heldout: HeldOut, current: Counts, selected: Counts, capacity: Counts, rng: np.random.Generator
 ) -> Estimate:
-    """By how much a selection is nearer to usage than random selections of its size, in [-1, 1].
+    """Estimate by how much a selection is nearer to usage than random ones.
 
-    The interval is over the scatter of random selections and of the sample of usage together, so that a selection that
-    is itself drawn at random has 0 in it as often as it says.
+    They are of its size, and the value is in [-1, 1]. The interval is over the scatter of random selections and of the
+    sample of usage together, so that a selection that is itself drawn at random has 0 in it as often as it says.
     """
     after = current + selected
     q = after / after.sum()

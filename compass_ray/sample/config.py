@@ -34,12 +34,12 @@ def _lower(sentence: str | None) -> str:
 
 
 def _yaml_off(value: Any) -> Any:
-    """YAML reads a bare ``off`` as false."""
+    """Turn false into ``off``, as YAML reads a bare ``off`` as false."""
     return "off" if value is False else value
 
 
 def _number_or_off(value: Any) -> Any:
-    """One message for each mistake: a union would give one for each of its members."""
+    """Read a number or ``off``, with one message for each mistake. A union would give one for each of its members."""
     if _yaml_off(value) == "off":
         return "off"
     try:
@@ -52,7 +52,7 @@ def _number_or_off(value: Any) -> Any:
 
 
 def _count_or_off(value: Any) -> Any:
-    """One message for each mistake, as :func:`_number_or_off`."""
+    """Read a count or ``off``, with one message for each mistake, as :func:`_number_or_off`."""
     if _yaml_off(value) == "off":
         return "off"
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -61,7 +61,7 @@ def _count_or_off(value: Any) -> Any:
 
 
 def _fractions(value: Fractions) -> dict[str, float]:
-    """Shares by language; the key of a number for all is empty."""
+    """Map languages to shares; the key of a number for all is empty."""
     return value if isinstance(value, dict) else {} if value is None else {"": value}
 
 

@@ -85,7 +85,9 @@ class Cells:
     def _names(
         self, target_lang: NDArray[np.int64], cluster: NDArray[np.int64], lang: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """One number for each (target language, cluster, language), where its quotas mind them; 0 is unknown or any."""
+        """Give one number to each (target language, cluster, language).
+        Clusters and languages count where the target language's quotas mind them; 0 is unknown or any.
+        """
         cluster = np.where(self._any_cluster[target_lang], 0, cluster + 1)
         lang = np.where(self._any_lang[target_lang], 0, lang + 1)
         name: NDArray[np.int64] = (target_lang * (len(self._clusters) + 1) + cluster) * (len(self._langs) + 1) + lang
@@ -139,7 +141,7 @@ def fill_tokens(rows: pa.Table, quotas: pa.Table) -> pa.Table:
 
 
 def _ranked(rows: pa.Table, cells: Cells) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of the rows that belong to a cell, by cell and best first; and their cells."""
+    """Find the rows that belong to a cell: their positions and cells. They come by cell, best first."""
     cell = cells.of(rows)
     ranked = by_key(rows, cell)
     ranked = ranked[cell[ranked] >= 0]
@@ -147,14 +149,16 @@ def _ranked(rows: pa.Table, cells: Cells) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def by_key(rows: pa.Table, group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions of candidates ordered by group, then falling key, ties to the lower id."""
+    """Order the positions of candidates by group, then falling key. Ties go to the lower id."""
     words = records.ids_to_words(records.ids_to_numpy(rows["doc_id"]))
     order: NDArray[np.int64] = np.lexsort((words[:, 1], words[:, 0], -rows["key"].to_numpy(), group))
     return order
 
 
 def in_rank_order(drawn: pa.Table) -> NDArray[np.int64]:
-    """Positions of drawn documents by cluster, then tier, falling key and id; all of one target language."""
+    """Order the positions of drawn documents by cluster, then tier, falling key and id.
+    All are of one target language.
+    """
     words = records.ids_to_words(records.ids_to_numpy(drawn["doc_id"]))
     keys = (drawn["tier"].to_numpy(), drawn["cluster"].to_numpy())
     order: NDArray[np.int64] = np.lexsort((words[:, 1], words[:, 0], -drawn["key"].to_numpy(), *keys))
@@ -169,12 +173,12 @@ def ranks(drawn: pa.Table) -> pa.Table:
 
 
 def rank_in_run(sorted_groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of each element within its run of equal, adjacent values."""
+    """Find each element's position within its run of equal, adjacent values."""
     return np.arange(len(sorted_groups)) - _run_start(sorted_groups)
 
 
 def _run_start(sorted_groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each element's run begins."""
+    """Find where each element's run begins."""
     if not len(sorted_groups):
         return np.zeros(0, dtype=np.int64)
     starts = np.flatnonzero(np.r_[True, sorted_groups[1:] != sorted_groups[:-1]])

@@ -62,7 +62,7 @@ def _find(
 
 
 def _blocks(documents: Artifact) -> Iterator[list[str]]:
-    """Keys of shards that hold usage, a block's together."""
+    """Yield the keys of shards that hold usage, a block's together."""
     keys: list[str] = []
     size = 0
     for key, receipt in documents.manifest().receipts.items():

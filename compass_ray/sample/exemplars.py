@@ -69,7 +69,7 @@ def keep_nearest(parts: Iterable[pa.Table]) -> pa.Table:
 
 
 def wanted_documents(nearest: pa.Table, target_langs: Sequence[str]) -> pa.Table:
-    """Of the nearest documents, those whose text some target language's label or exemplar may need.
+    """Select nearest documents whose text some target language's label or exemplar may need.
 
     For each cluster: documents in the target languages, in the fallback language, and the nearest of any.
     """
@@ -82,7 +82,7 @@ def wanted_documents(nearest: pa.Table, target_langs: Sequence[str]) -> pa.Table
 def name_clusters(
     documents: pa.Table, target_langs: Sequence[str], n_clusters: int
 ) -> dict[tuple[str, int], ClusterName]:
-    """Label and exemplar of each cluster for each target language.
+    """Find the label and exemplar of each cluster for each target language.
 
     Terms come from documents in the target language; in clusters with few of them from the fallback language, if that
     has more; without either, from whatever language the cluster has most of. The exemplar is the target language's
@@ -114,7 +114,7 @@ def name_clusters(
 
 
 def _languages_for(cluster: int, target_lang: str, texts: dict[str, dict[int, list[str]]]) -> list[str]:
-    """Whose terms may name a cluster, best first."""
+    """List the languages whose terms may name a cluster, best first."""
     sizes = {lang: len(members[cluster]) for lang, members in texts.items() if cluster in members}
     known = [lang for lang in (target_lang, FALLBACK_LANGUAGE) if lang in sizes]
     enough = [lang for lang in known if sizes[lang] >= _MIN_DOCUMENTS]

@@ -30,10 +30,10 @@ class Shares:
     unreachable: float  # share of usage of clusters with neither current nor pool documents
 
     def in_tokens(self, problem: Problem) -> Shares:
-        """Tell shares of tokens: a document of a cluster counts by the mean length of usage there.
+        """Turn shares of documents into shares of tokens.
 
-        Shrinkage and intervals come from documents, which are what was sampled. A cluster without usage has the mean
-        length of all usage.
+        A document of a cluster counts by the mean length of usage there. Shrinkage and intervals come from documents,
+        which are what was sampled. A cluster without usage has the mean length of all usage.
         """
         documents = (problem.usage + np.append(problem.other_usage, 0))[:-1]
         overall = problem.usage_tokens.sum() / max(1, documents.sum())

@@ -22,7 +22,7 @@ _COUNTS = ["documents", "tokens", "squares"]
 
 
 def pool_mask(assignments: pa.Table) -> NDArray[np.bool_]:
-    """Pool rows that are no outliers, whether or not a target language may have them."""
+    """Mark the pool rows that are no outliers. Whether a target language may have them does not matter."""
     inside: NDArray[np.bool_] = np.asarray(
         pc.and_(pc.equal(assignments["role"], "pool"), pc.invert(assignments["outlier"]))
     )
@@ -30,7 +30,7 @@ def pool_mask(assignments: pa.Table) -> NDArray[np.bool_]:
 
 
 def eligible_mask(assignments: pa.Table, near_usage: pa.Table, target_lang: str) -> NDArray[np.bool_]:
-    """Pool rows of a shard that may be drawn for a target language.
+    """Mark the pool rows of a shard that may be drawn for a target language.
 
     Outliers may not; nor may a row that would be trained on twice, or leak usage into training: one whose content
     equals a current row of this target language or any usage row, held out or not, and one that nearly repeats a usage
@@ -46,7 +46,9 @@ def eligible_mask(assignments: pa.Table, near_usage: pa.Table, target_lang: str)
 
 
 def _repeats(assignments: pa.Table, target_lang: str) -> NDArray[np.bool_]:
-    """Rows with the content of usage or of the target language's current rows; equal content is always in one shard."""
+    """Mark rows with the content of usage or of the target language's current rows.
+    Equal content is always in one shard.
+    """
     role = assignments["role"]
     seen = pc.or_(
         pc.equal(role, "usage"),
@@ -57,7 +59,7 @@ def _repeats(assignments: pa.Table, target_lang: str) -> NDArray[np.bool_]:
 
 
 def _near(assignments: pa.Table, near_usage: pa.Table, target_lang: str) -> NDArray[np.bool_]:
-    """Rows that nearly repeat usage of the target language."""
+    """Mark the rows that nearly repeat usage of the target language."""
     of_target_lang = near_usage.filter(pc.equal(near_usage["target_lang"], target_lang))
     return np.asarray(pc.is_in(assignments["doc_id"], value_set=of_target_lang["doc_id"].combine_chunks()))
 
@@ -111,7 +113,7 @@ def shard_histogram(
 
 
 def _copies(assignments: pa.Table) -> NDArray[np.int64]:
-    """How often the text of each row is there for its role and target language; copies are always in one shard."""
+    """Count how often each row's text is there for its role and target language. Copies are always in one shard."""
     keys = (
         assignments[name].combine_chunks().dictionary_encode("encode") for name in ("role", "target_lang", "content_id")
     )
@@ -125,9 +127,10 @@ def _copies(assignments: pa.Table) -> NDArray[np.int64]:
 def shard_spread(
     assignments: pa.Table, weights: NDArray[np.float64], seed: int, holdout_fraction: float
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
-    """Usage documents of a shard, each shared among near and common clusters, in units of ``2^-20`` documents.
+    """Share each usage document of a shard among near and common clusters.
 
-    Held-out rows and outliers stay out. Whole numbers, so that sums are the same in any order.
+    Held-out rows and outliers stay out. The units are ``2^-20`` documents, in whole numbers, so that sums are the same
+    in any order.
 
     Parameters
     ----------

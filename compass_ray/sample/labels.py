@@ -61,7 +61,8 @@ def _pieces_of_function_words(lang: str) -> frozenset[str]:
 
 
 def terms_of(text: str, lang: str = "") -> list[str]:
-    """Words in lower case without function words; in scripts without spaces n-grams of 2 to 12 graphemes.
+    """List a text's words in lower case without function words.
+    In scripts without spaces they are n-grams of 2 to 12 graphemes.
 
     >>> terms_of("The rain fell", "en")
     ['rain', 'fell']
@@ -89,7 +90,7 @@ def _telling_ngrams(run: str, lang: str) -> Iterator[str]:
 
 
 def _ngrams(text: str, longest: int) -> Iterator[str]:
-    """N-grams of two graphemes and more, short ones first."""
+    """Yield n-grams of two graphemes and more, short ones first."""
     graphemes = _GRAPHEME.findall(text)
     for size in range(2, min(longest, len(graphemes)) + 1):
         for start in range(len(graphemes) - size + 1):
@@ -133,7 +134,7 @@ def class_terms(documents: Mapping[int, Sequence[str]], lang: str = "", count: i
 
 
 def _whole(terms: Sequence[str], spread: Mapping[str, int]) -> list[str]:
-    """Without the n-grams that mostly occur as part of a longer one."""
+    """Leave out the n-grams that mostly occur as part of a longer one."""
     longer: dict[str, int] = {}
     for term in terms:
         if _UNSPACED_RUN.match(term):
@@ -158,7 +159,7 @@ def _without_parts(ranked: Sequence[str], count: int) -> list[str]:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether two n-grams may be cut from the same word: the end of one is the start of the other."""
+    """Tell whether two n-grams may be cut from the same word. Then the end of one is the start of the other."""
     if not (_UNSPACED_RUN.match(one) and _UNSPACED_RUN.match(other)):
         return False
     sizes = range(2, min(len(one), len(other)))

@@ -75,7 +75,7 @@ def split_by_language(quota: Counts, capacity: Counts, weights: Vector, tier: ND
 
 
 def capped_quotas(allocate: Allocate, capacity: Counts, rules: LanguageRules, budget: int) -> Counts:
-    """Quotas by cluster and language that keep to the rules.
+    """Find quotas by cluster and language that keep to the rules.
 
     Fill, shrink, refill: clusters get quotas and languages their shares; languages above their part of the budget
     are shrunk to it, in proportion, and stay there; what they gave back is allocated again among the others. Each round

@@ -125,7 +125,9 @@ class _Pairs(NamedTuple):
     usage: NDArray[np.uint8]  # (n_pairs, 16), ids
 
     def lowest(self) -> _Pairs:
-        """One pair for each pool row and target language: of the same words if there is one, then of the lowest id."""
+        """Keep one pair for each pool row and target language.
+        It is of the same words if there is one, then of the lowest id.
+        """
         high, low = records.ids_to_words(self.usage).T
         order = np.lexsort((low, high, ~self.same_words, self.target_lang, self.pool))
         pool, target_lang = self.pool[order], self.target_lang[order]
@@ -183,7 +185,9 @@ def _joined(parts: Sequence[_Pairs]) -> _Pairs:
 
 
 def _same_words(pool: Compared, usage: Usage) -> _Pairs:
-    """Pool rows that say the words of a usage document, each with the first of a target language that does."""
+    """Find pool rows that say the words of a usage document.
+    Each comes with the first of a target language that does.
+    """
     rows = np.flatnonzero(usage.rows.has_words)
     keys = np.stack([usage.rows.words[rows], usage.target_lang[rows].astype(np.uint64)], axis=1)
     keys, first = np.unique(keys, axis=0, return_index=True)  # rows are by id, so the first is the lowest
@@ -198,7 +202,9 @@ def _same_words(pool: Compared, usage: Usage) -> _Pairs:
 
 
 def _similar(units: NDArray[np.float32], usage: Usage, similarity: float) -> _Pairs:
-    """Pool rows that lie near to a usage document, each with the first of a target language that it lies near to."""
+    """Find pool rows that lie near to a usage document.
+    Each comes with the first of a target language that it lies near to.
+    """
     known = usage.rows.units()
     error = known.shape[1] * 2.0**-23  # of a product in float32, at most: nearer to the limit it is computed again
     bounds, known_bounds = _bounds(units, usage.axes), _bounds(known, usage.axes)
@@ -227,10 +233,11 @@ def _main_axes(rows: Compared) -> NDArray[np.float32]:
 
 
 def _bounds(units: NDArray[np.float32], axes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Short rows whose products are never below those of the rows they stand for, shape (n, n_axes + 1).
+    """Make short rows that bound products from above, shape (n, n_axes + 1).
 
-    They hold what lies along some axes, and how much lies across them: that two rows have in common across the axes at
-    most what the product of these lengths is (Cauchy, Schwarz).
+    Their products are never below those of the rows they stand for. They hold what lies along some axes, and how much
+    lies across them: that two rows have in common across the axes at most what the product of these lengths is (Cauchy,
+    Schwarz).
     """
     along = units @ axes.T
     across = np.einsum("ij,ij->i", units, units) - np.einsum("ij,ij->i", along, along)

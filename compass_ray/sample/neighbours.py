@@ -40,7 +40,7 @@ class Neighbours:
 
 
 def best_similarity(x: Rows, targets: Rows, method: Method) -> Rows:
-    """Each row's highest cosine with any target.
+    """Find each row's highest cosine with any target.
 
     Parameters
     ----------
@@ -82,7 +82,9 @@ def nearest_rows(targets: Rows, x: Rows, ids: NDArray[np.uint8], k: int, method:
 
 
 def _approximate(targets: Rows, x: Rows, ids: NDArray[np.uint8], k: int) -> Neighbours:
-    """As :func:`nearest_rows`, from an index of distinct rows: equal ones link to each other and hide the rest."""
+    """Find nearest rows as :func:`nearest_rows`, from an index of distinct rows.
+    Equal ones would link to each other and hide the rest.
+    """
     first, group = distinct_rows(x)
     distinct = x[first]
     order = np.lexsort((*records.ids_to_words(ids).T[::-1], group))
@@ -119,7 +121,7 @@ def _sorted(similarity: Rows, ids: NDArray[np.uint8], k: int) -> Neighbours:
 
 
 def round_robin(neighbours: Neighbours, count: int) -> NDArray[np.uint8]:
-    """Each target in turn takes its nearest row that nobody has taken.
+    """Let each target in turn take its nearest row that nobody has taken.
 
     Returns
     -------

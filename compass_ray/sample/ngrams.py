@@ -22,7 +22,9 @@ _SMOOTHING = 1e-8
 
 
 def hashed_ngrams(texts: Sequence[str], *, buckets: int = BUCKETS) -> Any:
-    """How often each text holds an n-gram of each bucket: lower-case words and pairs of neighbours.
+    """Count how often each text holds an n-gram of each bucket.
+
+    N-grams are lower-case words and pairs of neighbours.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def hashed_ngrams(texts: Sequence[str], *, buckets: int = BUCKETS) -> Any:
 
 
 def importance(usage: NDArray[np.int64], raw: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log ratio of a bucket's probability in the usage and in the raw data, shape (buckets,).
+    """Compute the log ratio of each bucket's probability in usage and raw data. Shape (buckets,).
 
     Parameters
     ----------

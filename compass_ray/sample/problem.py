@@ -87,7 +87,7 @@ def build_problems(
     own_soft_counts: Mapping[str, NDArray[np.float64]],
     distance: NDArray[np.float64],
 ) -> list[Problem]:
-    """One problem for each target language with usage documents, in alphabetical order.
+    """Make one problem for each target language with usage documents, in alphabetical order.
 
     Parameters
     ----------
@@ -142,7 +142,9 @@ def build_problems(
 
 
 def role_counts(histogram: pa.Table, role: str, n_clusters: int) -> NDArray[np.int64]:
-    """Documents of a role by cluster, of all target languages and without outliers, shape (n_clusters,)."""
+    """Count the documents of a role by cluster, shape (n_clusters,).
+    They are of all target languages and without outliers.
+    """
     return _counts(_where(histogram, role=role), n_clusters)[:n_clusters]
 
 

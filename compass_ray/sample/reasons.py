@@ -48,7 +48,7 @@ def reason(gap: Mapping[str, Any], asking: Mapping[str, Any] | None, rank: int, 
 
 
 def outranked(nearer: int | None, drawn: int, among: str, target_lang: str) -> str:
-    """Why others of a cell were drawn and a document was not.
+    """Say why others of a cell were drawn and a document was not.
 
     Parameters
     ----------
@@ -88,10 +88,10 @@ def likeness(config: SampleConfig) -> str:
 
 
 def amount(count: int, unit: str) -> str:
-    """So many of a unit in the plural, as 1 document and 2 documents."""
+    """Write a count with its unit, as 1 document and 2 documents. The unit is given in the plural."""
     return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"
 
 
 def times(count: int) -> str:
-    """So many times, as once and 4 times."""
+    """Write a count of times, as once and 4 times."""
     return "once" if count == 1 else f"{count:,} times"

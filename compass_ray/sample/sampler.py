@@ -83,7 +83,7 @@ class Sampler:
             self._nearest = exemplars.keep_nearest(parts)
 
     def cluster_prior(self) -> NDArray[np.float64]:
-        """How common clusters are, by which usage is shared among them, shape (n_clusters,)."""
+        """Compute how common clusters are, shape (n_clusters,). By that usage is shared among them."""
         pool, current = (role_counts(self._trained_on(), role, self._n_clusters) for role in ("pool", "current"))
         return cluster_weights(pool, current)
 
@@ -174,7 +174,7 @@ class Sampler:
             )
 
     def conclude_pass(self) -> None:
-        """All shards' parts are there."""
+        """Conclude what is known, now that all shards' parts are there."""
         for target_lang, part in self._parts.items():
             self._known[target_lang] = self._scorer.conclude(
                 self._questions()[target_lang], self._known[target_lang], part
@@ -190,7 +190,7 @@ class Sampler:
             self._draws[target_lang].add(candidates.filter(pc.equal(candidates["target_lang"], target_lang)))
 
     def undecided(self) -> pa.Table:
-        """Candidates of all target languages among which near-duplicates have to be looked for."""
+        """List the candidates among which near-duplicates have to be looked for. They are of all target languages."""
         return pa.concat_tables([draw.undecided() for draw in self._draws.values()])
 
     def decide(self, decisions: pa.Table) -> None:
@@ -200,7 +200,7 @@ class Sampler:
             self._draws[target_lang].decide(mine["position"].to_numpy(), mine["duplicate_of"])
 
     def settle(self) -> bool:
-        """Whether every target language's draw is complete; otherwise more candidates are wanted.
+        """Tell whether every target language's draw is complete; otherwise more candidates are wanted.
 
         Raises
         ------

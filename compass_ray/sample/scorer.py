@@ -42,15 +42,15 @@ class Scorer:
         return None
 
     def missing(self, question: Question, known: Any) -> bool:
-        """Whether another pass over the shards has to be made."""
+        """Tell whether another pass over the shards has to be made."""
         return False
 
     def gather(self, shard: Shard, question: Question, known: Any) -> Any:
-        """One shard's part of a pass."""
+        """Gather one shard's part of a pass."""
         raise NotImplementedError
 
     def merge(self, one: Any, other: Any) -> Any:
-        """Two parts in one; in any order and grouping to the same result."""
+        """Merge two parts into one. The result is the same in any order and grouping."""
         raise NotImplementedError
 
     def conclude(self, question: Question, known: Any, part: Any) -> Any:
@@ -58,14 +58,16 @@ class Scorer:
         return part
 
     def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
-        """One key a row, shape (n,); a row of key -inf is never drawn."""
+        """Compute one key a row, shape (n,). A row of key -inf is never drawn."""
         return noise(shard, positions, target_lang)
 
     def nearness(self, shard: Shard, positions: Positions, known: Any) -> Keys:
-        """How near each row is to usage, without noise, shape (n,); of scorers that rank by it."""
+        """Compute how near each row is to usage, without noise, shape (n,). Only scorers that rank by it do."""
         raise NotImplementedError
 
 
 def noise(shard: Shard, positions: Positions, target_lang: str) -> Keys:
-    """Gumbel noise of each document: added to log weights, the highest are a weighted sample without replacement."""
+    """Draw Gumbel noise for each document.
+    Added to log weights, the highest are a weighted sample without replacement.
+    """
     return seeding.gumbel(shard.ids(positions), shard.seed, "draw", target_lang)

@@ -35,11 +35,11 @@ class Shard:
     """What one target language's work found out and the next one's need not compute again."""
 
     def pool(self, target_lang: str) -> Positions:
-        """Pool documents that may be drawn for a target language."""
+        """Find the pool documents that may be drawn for a target language."""
         return np.flatnonzero(eligible_mask(self.assignments, self.near_usage, target_lang))
 
     def inside_pool(self) -> Positions:
-        """Pool documents that are no outliers, whether or not a target language may have them."""
+        """Find the pool documents that are no outliers. Whether a target language may have them does not matter."""
         return np.flatnonzero(pool_mask(self.assignments))
 
     def usage(self, target_lang: str) -> Positions:
@@ -58,11 +58,11 @@ class Shard:
         return np.asarray(pc.and_(pc.and_(pc.equal(rows["role"], role), of_target_lang), pc.invert(rows["outlier"])))
 
     def ids(self, positions: Positions) -> NDArray[np.uint8]:
-        """Document ids, shape (n, 16)."""
+        """Read document ids, shape (n, 16)."""
         return records.ids_to_numpy(self.assignments["doc_id"])[positions]
 
     def clusters(self, positions: Positions) -> NDArray[np.int32]:
-        """Cluster numbers, shape (n,)."""
+        """Read cluster numbers, shape (n,)."""
         numbers: NDArray[np.int32] = self.assignments["cluster"].to_numpy()[positions]
         return numbers
 

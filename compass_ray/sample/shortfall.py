@@ -109,6 +109,6 @@ def _budget_notes(draw: TargetDraw, rows: pa.Table, config: SampleConfig) -> lis
 
 
 def unused_budget(rows: pa.Table, config: SampleConfig) -> int:
-    """How much of the budget the drawn rows leave, in its unit; 0 where there is none."""
+    """Compute how much of the budget the drawn rows leave, in its unit. It is 0 where there is no budget."""
     drawn = int(pc.sum(rows["tokens"]).as_py() or 0) if config.unit == "tokens" else rows.num_rows
     return 0 if config.amount is None else config.amount - drawn

@@ -183,7 +183,7 @@ def _soft_counts_of_shard(
 
 
 def sameness_of(config: SampleConfig, fitted: float | None) -> Sameness:
-    """When documents say the same under a config; ``all`` draws what there is."""
+    """Tell when documents say the same under a config. The strategy ``all`` draws what there is."""
     if not config.traits.takes_budget:
         return Sameness(np.inf)
     near = np.inf if config.near_duplicates == "off" else config.near_duplicate_similarity
@@ -201,7 +201,7 @@ def _draw(
     sameness: Sameness,
     keys: list[str],
 ) -> None:
-    """Candidates until every quota is filled with documents that do not say again what others say."""
+    """Look for candidates until every quota is filled. Documents that say again what others say do not count."""
     import ray
 
     from compass_ray.runtime.cluster import cluster_cpus
@@ -313,7 +313,9 @@ def _decide(
     sameness: Sameness,
     unit: Unit,
 ) -> pa.Table:
-    """Which candidates of one part say again what a better one says: target language, position, duplicate_of."""
+    """Find which candidates of one part say again what a better one says.
+    Columns are target language, position and duplicate_of.
+    """
     set_threads(1)
     rows = undecided.filter(pa.array(undecided["part"].to_numpy() == part))
     order = [("target_lang", "ascending"), ("position", "ascending")]

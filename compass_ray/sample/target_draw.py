@@ -270,5 +270,5 @@ class TargetDraw:
         return pa.concat_tables([empty, *(draw.cells.drawn().select(empty.column_names) for draw in self._draws)])
 
     def _amount(self, rows: pa.Table) -> int:
-        """Documents or tokens."""
+        """Count the rows in documents or tokens."""
         return rows.num_rows if self._config.unit == "documents" else int(pc.sum(rows["tokens"]).as_py() or 0)

@@ -29,16 +29,16 @@ class Moves:
     amount: Counts
 
     def out_of(self, n_clusters: int) -> Counts:
-        """Units that left each cluster, shape (n_clusters,)."""
+        """Add up the units that left each cluster, shape (n_clusters,)."""
         return np.bincount(self.source, weights=self.amount, minlength=n_clusters).astype(np.int64)
 
     def into(self, n_clusters: int) -> Counts:
-        """Units that came to each cluster, shape (n_clusters,)."""
+        """Add up the units that came to each cluster, shape (n_clusters,)."""
         return np.bincount(self.to, weights=self.amount, minlength=n_clusters).astype(np.int64)
 
 
 def centroid_distances(centroids: NDArray[np.float32]) -> Vector:
-    """Cosine distances between centroids, shape (n_clusters, n_clusters), in [0, 2].
+    """Compute cosine distances between centroids, shape (n_clusters, n_clusters), in [0, 2].
 
     Parameters
     ----------

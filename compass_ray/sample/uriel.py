@@ -36,7 +36,7 @@ class Uriel:
     tables: dict[str, tuple[dict[str, int], NDArray[np.float32]]]
 
     def similarity(self, target_lang: str, languages: Sequence[str]) -> NDArray[np.float64]:
-        """How alike each language is to the target language's.
+        """Compute how alike each language's features are to the target language's.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ def read_features(folder: str) -> Uriel:
 
 
 def fingerprint(folder: str) -> str:
-    """Hash of the tables' bytes."""
+    """Hash the bytes of the tables."""
     urls = [storage.join(folder, name) for name in _FILES]
     return digest(b"".join(storage.read_bytes(url) for url in urls if storage.exists(url)))
 
@@ -122,7 +122,7 @@ def _tables(url: str, data: bytes) -> dict[str, tuple[dict[str, int], NDArray[np
 
 
 def _mean_of_sources(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean over the last axis of what is known; -1 marks the unknown."""
+    """Compute the mean over the last axis of what is known. The mark of the unknown is -1."""
     known = values >= 0
     count = known.sum(axis=-1)
     total = np.where(known, values, 0).sum(axis=-1)

@@ -72,7 +72,7 @@ class UsageContrast(Scorer):
         self._temperature, self._passes = temperature, nearness or temperature is not None
 
     def missing(self, question: Question, known: Means | Direction | None) -> bool:
-        """Two passes, if vectors matter at all."""
+        """Tell whether one of the two passes is still to be made. There are none if vectors do not matter at all."""
         return self._passes and not isinstance(known, Direction)
 
     def gather(self, shard: Shard, question: Question, known: Means | None) -> Fixed:
@@ -93,7 +93,7 @@ class UsageContrast(Scorer):
         return _fixed(np.array([deviations @ deviations, len(deviations)]))
 
     def merge(self, one: Fixed, other: Fixed) -> Fixed:
-        """Integers add up in any order."""
+        """Add up integers, which gives the same in any order."""
         return one + other
 
     def conclude(self, question: Question, known: Means | None, part: Fixed) -> Means | Direction:
@@ -106,7 +106,7 @@ class UsageContrast(Scorer):
         return Direction(known.difference * (known.distance_sq / variance if variance > 0 else 0.0))
 
     def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Direction) -> Keys:
-        """Gumbel noise, and the log odds over τ."""
+        """Draw Gumbel noise, and add the log odds over τ if τ is given."""
         if self._temperature is None:
             return noise(shard, positions, target_lang)
         return noise(shard, positions, target_lang) + self.log_weights(shard.vectors(positions), known)
@@ -122,7 +122,7 @@ class UsageContrast(Scorer):
 
 
 def contrast(usage: Vector, pool: Vector, current: Vector) -> Means:
-    """Where usage lies from pool and current data.
+    """Compute where usage lies from pool and current data.
 
     The mean product of two *different* documents is that of their true mean with itself; with the documents' products
     with themselves left in, a dozen documents lie far from anything. A document and its copies are one. Of a single
@@ -169,7 +169,7 @@ def sums(rows: NDArray[np.float32], codes: NDArray[np.int64]) -> Vector:
 
 
 def _several(rows: Vector) -> bool:
-    """Whether they are more than one document and its copies."""
+    """Tell whether the sums are of more than one document and its copies."""
     return bool(rows[-2] ** 2 > rows[-1])
 
 
@@ -179,7 +179,7 @@ def _squared_mean(rows: Vector) -> float:
 
 
 def products(rows: NDArray[np.float32], vector: Vector) -> Vector:
-    """Products of rows with a vector, shape (n,): each the same whatever other rows are asked for."""
+    """Compute products of rows with a vector, shape (n,). Each is the same whatever other rows are asked for."""
     found = np.empty(len(rows))
     for start in range(0, len(rows), _TILE_ROWS):  # in float64, but not a second copy of all rows
         part = slice(start, start + _TILE_ROWS)
@@ -188,7 +188,7 @@ def products(rows: NDArray[np.float32], vector: Vector) -> Vector:
 
 
 def to_table(directions: Mapping[str, Direction]) -> pa.Table:
-    """Directions by target language, as a table of schema DIRECTION."""
+    """Put directions by target language in a table of schema DIRECTION."""
     columns = {"target_lang": list(directions), "vector": [one.vector.tolist() for one in directions.values()]}
     return pa.table(columns, schema=records.DIRECTION)
 

@@ -58,7 +58,7 @@ def verdict(
     target_lang: str,
     of: Drawing,
 ) -> SelectionVerdict:
-    """Why a pool document is or is not in a target language's selection.
+    """Say why a pool document is or is not in a target language's selection.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _is_outranked(
 def _fill_went_to_others(
     assignment: Mapping[str, Any], vector: NDArray[np.float32], target_lang: str, of: Drawing
 ) -> str | None:
-    """Why an own-language row does not even fill the budget; None for other rows, and where nothing was filled."""
+    """Say why an own-language row does not even fill the budget. None for other rows, and where nothing was filled."""
     if of.config.on_shortfall != "own_language" or assignment["lang"] != target_lang:
         return None
     fill = of.drawn.filter(pc.and_(pc.equal(of.drawn["target_lang"], target_lang), of.drawn["asked_by"].is_null()))
@@ -194,7 +194,9 @@ def _fill_went_to_others(
 
 
 def _own_came_first(lang: str, target_lang: str, gap: Mapping[str, Any], of: Drawing) -> bool:
-    """Whether own-language rows of other clusters took what a cluster asks for and other languages hold."""
+    """Tell whether own-language rows of other clusters came first.
+    They took what a cluster asks for and other languages hold.
+    """
     if not of.config.own_before_others or lang == target_lang or not gap["unmet"]:
         return False
     mine = of.drawn.filter(pc.equal(of.drawn["target_lang"], target_lang))
@@ -215,7 +217,7 @@ def _rivals(assignment: Mapping[str, Any], target_lang: str, cluster: pa.Table, 
 
 
 def _nearer_to_usage(rivals: pa.Table, vector: NDArray[np.float32], target_lang: str, of: Drawing) -> int | None:
-    """How many of the drawn documents have higher log odds to be of usage; None where chance alone decides."""
+    """Count the drawn documents with higher log odds to be of usage. None where chance alone decides."""
     scorer = strategy_of(of.config.strategy).scorer(of.config)
     if not isinstance(scorer, UsageContrast) or of.config.temperature is None:
         return None

@@ -10,7 +10,7 @@ from compass_ray.sample.strategies.base import by_cluster
 
 
 def _allocate(problem: Problem, shares: Shares) -> Allocate:
-    """Proportional to the deficit; to the share of usage where no cluster has one."""
+    """Share the budget in proportion to the deficit; to the share of usage where no cluster has one."""
     wanted = shares.deficit if shares.deficit.any() else shares.usage
     return lambda capacity, budget: proportional_quotas(wanted, capacity, budget)
 

@@ -19,14 +19,14 @@ class ClusterImportance(Scorer):
     """Weighted sample without replacement: log p_usage(cluster) / p_pool(cluster), and Gumbel noise."""
 
     def start(self, question: Question) -> Any:
-        """Log weights by cluster, shape (n_clusters,)."""
+        """Compute log weights by cluster, shape (n_clusters,)."""
         pool = question.problem.cluster_capacity
         with np.errstate(divide="ignore", invalid="ignore"):
             weights = np.log(question.shares.usage) - np.log(pool / pool.sum())
         return np.where(pool > 0, weights, -np.inf)
 
     def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
-        """Log weight of the document's cluster plus noise."""
+        """Add noise to the log weight of each document's cluster."""
         weights: Keys = known[shard.clusters(positions)]
         return weights + noise(shard, positions, target_lang)
 

@@ -12,7 +12,7 @@ from compass_ray.sample.strategies.base import by_cluster
 
 
 def _allocate(problem: Problem, shares: Shares) -> Allocate:
-    """Exact integer optimum over clusters."""
+    """Find the exact integer optimum over clusters."""
     present = problem.current[:-1].astype(np.float64)
     return lambda capacity, budget: kl_quotas(shares.usage, present, capacity, budget)
 

@@ -28,7 +28,7 @@ class Nearest(Scorer):
         self._method = method
 
     def missing(self, question: Question, known: Any) -> bool:
-        """One pass, for the usage vectors."""
+        """Tell whether the one pass, for the usage vectors, is still to be made."""
         return known is None
 
     def gather(self, shard: Shard, question: Question, known: Any) -> Any:
@@ -36,11 +36,11 @@ class Nearest(Scorer):
         return usage_of(shard, question.target_lang)
 
     def merge(self, one: Any, other: Any) -> Any:
-        """At most MAX_USAGE of both."""
+        """Keep at most MAX_USAGE of both."""
         return merge_usage(one, other)
 
     def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
-        """Similarities; equal ones go to the lower id."""
+        """Compute similarities; equal ones go to the lower id."""
         return best_similarity(shard.vectors(positions), known[1], self._method).astype(np.float64)
 
 

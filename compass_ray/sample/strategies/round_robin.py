@@ -37,13 +37,15 @@ class RoundRobin(Scorer):
         self._method = method
 
     def missing(self, question: Question, known: Any) -> bool:
-        """Until every candidate that is asked for has its turn."""
+        """Tell whether another pass may bring turns that are missing.
+        Every candidate that is asked for is to have its turn.
+        """
         return known is None or not (
             known.exhausted or (known.order is not None and len(known.order) >= question.depth)
         )
 
     def gather(self, shard: Shard, question: Question, known: Any) -> Any:
-        """Usage first, then each usage document's nearest in this shard."""
+        """Gather usage first, then each usage document's nearest in this shard."""
         if known is None:
             return usage_of(shard, question.target_lang)
         positions = shard.pool(question.target_lang)
@@ -52,7 +54,7 @@ class RoundRobin(Scorer):
         return nearest_rows(known.usage[1], rows, shard.ids(positions), k, self._method), k
 
     def merge(self, one: Any, other: Any) -> Any:
-        """Parts of one pass are alike."""
+        """Merge two parts of one pass, which are alike."""
         if isinstance(one[0], Neighbours):
             return merge_nearest([one[0], other[0]], one[1]), one[1]
         return merge_usage(one, other)
@@ -66,13 +68,15 @@ class RoundRobin(Scorer):
         return replace(known, per_target=k, order=order, exhausted=k >= question.problem.cluster_capacity.sum())
 
     def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
-        """Minus the turn, from 0; -inf for documents that nobody took."""
+        """Compute minus the turn, from 0; -inf for documents that nobody took."""
         turns = {document.tobytes(): turn for turn, document in enumerate(known.order)}
         return np.array([-turns.get(document.tobytes(), np.inf) for document in shard.ids(positions)], dtype=np.float64)
 
 
 def _wanted(question: Question, known: Turns) -> int:
-    """Twice an even share of the turns, then twice what did not suffice."""
+    """Compute how many neighbours to gather for each usage document.
+    First that is twice an even share of the turns, then twice what did not suffice.
+    """
     share = -(-question.depth // max(1, len(known.usage[0])))
     return min(int(question.problem.cluster_capacity.sum()), max(2 * known.per_target, 2 * share, 16))
 

@@ -24,11 +24,11 @@ class HashedNgrams(Scorer):
     """
 
     def missing(self, question: Question, known: Any) -> bool:
-        """One pass."""
+        """Tell whether the one pass is still to be made."""
         return known is None
 
     def gather(self, shard: Shard, question: Question, known: Any) -> Any:
-        """Bucket counts of the shard."""
+        """Count the shard's n-grams by bucket."""
         usage = hashed_ngrams(shard.texts(shard.usage(question.target_lang)))
         pool = _features(shard, shard.pool(question.target_lang))
         return np.vstack([np.asarray(part.sum(axis=0), dtype=np.int64).reshape(1, -1) for part in (usage, pool)])
@@ -38,13 +38,13 @@ class HashedNgrams(Scorer):
         return one + other
 
     def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
-        """Log weight plus noise."""
+        """Compute log weights plus noise."""
         scores: Keys = np.asarray(_features(shard, positions) @ importance(known[0], known[1])).ravel()
         return scores + noise(shard, positions, target_lang)
 
 
 def _features(shard: Shard, positions: Positions) -> Any:
-    """Features of pool documents, computed once for all target languages: few are barred for some of them only."""
+    """Compute features of pool documents, once for all target languages. Few are barred for some of them only."""
     if "ngrams" not in shard.memo:
         pool = np.flatnonzero(np.asarray(shard.assignments["role"].to_pylist(), dtype=object) == "pool")
         place = np.full(shard.assignments.num_rows, -1)
