@@ -6,10 +6,12 @@ A field is part of the *identity* of a stage, and so of its fingerprint, unless 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
 class Execution:
@@ -24,6 +26,31 @@ class AsTyped:
 
 
 AS_TYPED = AsTyped()
+
+
+class OneOf:
+    """Marks a text that has to be a name in a table, or one of a few beside it; the table may grow."""
+
+    def __init__(self, table: Iterable[str], *more: str) -> None:
+        self._table, self._more = table, more
+
+    @property
+    def names(self) -> list[str]:
+        """All that may be said."""
+        return [*self._more, *self._table]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "enum": self.names}
+
+    def _checked(self, value: str) -> str:
+        if value not in self.names:
+            *some, last = (f"'{name}'" for name in self.names)
+            raise PydanticCustomError("one_of", f"Input should be {', '.join(some)} or {last}")
+        return value
+
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """What may be called by a name of the user's: names become parts of paths."""

@@ -20,7 +20,7 @@ import typer
 from compass_ray import errors
 from compass_ray.cli import app
 from compass_ray.config import RunConfig
-from compass_ray.configbase import Config
+from compass_ray.configbase import Config, OneOf
 from compass_ray.ingest.config import FilesConfig
 
 FOLDER = Path(__file__).parent
@@ -125,7 +125,8 @@ def _default(info: Any) -> str:
 
 def _allowed(info: Any) -> str:
     values = [value for part in _parts(info.annotation) if get_origin(part) is Literal for value in get_args(part)]
-    values = values or (info.json_schema_extra or {}).get("enum", [])
+    for part in info.metadata:
+        values += part.names if isinstance(part, OneOf) else []
     return f"One of {', '.join(f'`{value}`' for value in values)}" if values else ""
 
 

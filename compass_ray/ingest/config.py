@@ -8,14 +8,15 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compass_ray import storage
-from compass_ray.configbase import AS_TYPED, EXECUTION, Config
+from compass_ray.configbase import AS_TYPED, EXECUTION, Config, OneOf
+from compass_ray.ingest.formats import DELIMITED, FORMATS
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.templates import fields_of, is_template
 from compass_ray.languages import WIKIPEDIA, canonical_language, language_refusal
 from compass_ray.values import Scalar, written
 
 Role = Literal["pool", "current", "usage"]
-Format = Literal["auto", "jsonl", "json", "parquet", "arrow", "csv", "tsv", "lines", "text", "markdown"]
+Format = Annotated[str, OneOf(FORMATS, "auto")]
 View = Literal["prompt", "completion", "full"]
 
 EVALUATIONS = "ingest.decontaminate.evaluations"
@@ -24,7 +25,6 @@ EVALUATIONS = "ingest.decontaminate.evaluations"
 DETECT = "detect"
 """In place of a language: told from the text of each row."""
 
-DELIMITED = frozenset({"csv", "tsv"})
 AUTO = "auto"
 NONE = "none"
 _POSITION = re.compile(r"column_[1-9]\d*")

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from compass_ray import storage
 from compass_ray.errors import DataError
 from compass_ray.ingest.config import Dialect
-from compass_ray.ingest.formats import compression_of
+from compass_ray.ingest.formats import FORMATS, compression_of
 
-_IN_RANGES = frozenset({"jsonl", "lines"})
 _EXPANSION = 4
 
 
@@ -43,12 +42,12 @@ class InputFile:
     @property
     def in_ranges(self) -> bool:
         """Whether it can be entered at any line."""
-        return self.format in _IN_RANGES and not self.compression
+        return FORMATS[self.format].in_ranges and not self.compression
 
     @property
     def weight(self) -> int:
         """Bytes after decompression, estimated by format alone."""
-        return self.size * (_EXPANSION if self.compression or self.format == "parquet" else 1)
+        return self.size * (_EXPANSION if self.compression else FORMATS[self.format].expansion)
 
 
 @dataclass(frozen=True)

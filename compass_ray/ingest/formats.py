@@ -1,34 +1,69 @@
-"""What the name of a file tells: its format, and how it is compressed."""
+"""Which formats there are, and what the name of a file tells: its format, and how it is compressed."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from compass_ray import storage
 from compass_ray.errors import ConfigError
 
-_BY_SUFFIX = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".jsonlines": "jsonl",
-    ".jl": "jsonl",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".md": "markdown",
-    ".markdown": "markdown",
-}
-"""A .txt file may hold a document or a document a line, which its name does not tell."""
 
-_TEXTS = frozenset({"lines", "text"})
+@dataclass(frozen=True)
+class FileFormat:
+    """How files of one format are known and read.
+
+    Attributes
+    ----------
+    reader : str
+        A module, and the function in it that yields batches of rows.
+    suffixes : sequence of str
+        Which end the names of such files. None for text: a ``.txt`` file may hold a document or a document a line.
+    in_ranges : bool
+        Whether a file may be entered at any line; rows are then numbered by the byte at which they begin.
+    one_row : bool
+        Whether a file is one document.
+    delimited : bool
+        Whether files have a dialect and perhaps a header.
+    packed_inside : bool
+        Whether files are compressed inside, if at all, and have a footer that is lost if they are compressed whole.
+    data_in_folders : bool
+        Whether such files in a folder are data, though no format is declared.
+    expansion : int
+        Bytes that one of the file becomes, about.
+    """
+
+    reader: str
+    suffixes: tuple[str, ...] = ()
+    in_ranges: bool = False
+    one_row: bool = False
+    delimited: bool = False
+    packed_inside: bool = False
+    data_in_folders: bool = True
+    expansion: int = 1
+
+
+_HERE = "compass_ray.ingest.readers"
+
+FORMATS: dict[str, FileFormat] = {
+    "jsonl": FileFormat(f"{_HERE}.jsonl:read_jsonl", (".jsonl", ".ndjson", ".jsonlines", ".jl"), in_ranges=True),
+    "json": FileFormat(f"{_HERE}.json_array:read_json", (".json",)),
+    "parquet": FileFormat(f"{_HERE}.parquet:read_parquet", (".parquet", ".pq"), packed_inside=True, expansion=4),
+    "arrow": FileFormat(f"{_HERE}.arrow:read_arrow", (".arrow", ".feather"), packed_inside=True),
+    "csv": FileFormat(f"{_HERE}.delimited:read_delimited", (".csv",), delimited=True),
+    "tsv": FileFormat(f"{_HERE}.delimited:read_delimited", (".tsv",), delimited=True),
+    "lines": FileFormat(f"{_HERE}.text:read_lines_of_text", in_ranges=True),
+    "text": FileFormat(f"{_HERE}.text:read_file_of_text", one_row=True),
+    "markdown": FileFormat(f"{_HERE}.text:read_markdown", (".md", ".markdown"), one_row=True, data_in_folders=False),
+}
+"""What ``format`` may say beside ``auto``. A further format is a row here and the reader that the row names."""
+
+DELIMITED = frozenset(name for name, kind in FORMATS.items() if kind.delimited)
+_BY_SUFFIX = {suffix: name for name, kind in FORMATS.items() for suffix in kind.suffixes}
+
 COMPRESSIONS = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd", ".lz4")
-_PACKED_INSIDE = frozenset({"parquet", "arrow"})
 _PART = re.compile(r"part[-_]|\d+_\d+$", re.IGNORECASE)
 """How Hadoop, Hive and Spark begin the names of their output, which may have no suffix."""
 
@@ -90,11 +125,11 @@ def in_folder(name: str, declared: str) -> bool:
     have it.
     """
     suffix = suffix_of(name)
-    if declared in _TEXTS:
+    if declared != "auto" and not FORMATS[declared].suffixes:
         return suffix == ".txt" or _is_part(name, suffix)
     found = _BY_SUFFIX.get(suffix)
     if declared == "auto":
-        return found not in (None, "markdown") and _readable(found, name)
+        return found is not None and FORMATS[found].data_in_folders and _readable(found, name)
     return (found == declared and _readable(declared, name)) or _is_part(name, suffix)
 
 
@@ -111,7 +146,7 @@ def advice(names: Collection[str], field: str) -> list[str]:
     ]
     if any(_is_part(name, suffix_of(name)) for name in names):
         found.append(f"set {field} to what the files without a suffix are")
-    if others := sorted(suffixes & _BY_SUFFIX.keys() - {".md", ".markdown"}):
+    if others := sorted(suffixes & {one for one, name in _BY_SUFFIX.items() if FORMATS[name].data_in_folders}):
         found.append(f"name the files by a glob (**/*{others[0]}) or correct {field}")
     return found
 
@@ -124,5 +159,5 @@ def _is_part(name: str, suffix: str) -> bool:
     return not suffix and _PART.match(name.rsplit("/", 1)[-1]) is not None
 
 
-def _readable(kind: str | None, url: str) -> bool:
-    return kind not in _PACKED_INSIDE or not compression_of(url)
+def _readable(name: str, url: str) -> bool:
+    return not FORMATS[name].packed_inside or not compression_of(url)

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from compass_ray.artifacts import Artifact, Receipt, artifact
-from compass_ray.ingest.config import DELIMITED, Limits, SourceConfig
+from compass_ray.ingest.config import Limits, SourceConfig
 from compass_ray.ingest.files import InputFile
+from compass_ray.ingest.formats import DELIMITED
 from compass_ray.ingest.readers import Unreadable
 from compass_ray.ingest.readers.delimited import layout_of
 from compass_ray.runtime.stage import Session, map_keys

@@ -14,10 +14,10 @@ from itertools import takewhile
 from compass_ray import storage
 from compass_ray.errors import ConfigError, DataError, EmptyInput
 from compass_ray.ingest.choice import Choice, LeftOut
-from compass_ray.ingest.config import DELIMITED, FilesConfig
+from compass_ray.ingest.config import FilesConfig
 from compass_ray.ingest.files import InputFile
 from compass_ray.ingest.folders import ABOUT, Folder, read_folder, read_matches
-from compass_ray.ingest.formats import advice, expected, format_of
+from compass_ray.ingest.formats import DELIMITED, advice, expected, format_of
 from compass_ray.ingest.overlap import refuse_linked, refuse_written
 from compass_ray.ingest.paths import Named, find, name_below
 

@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray import records, storage
-from compass_ray.ingest.config import DELIMITED, EVALUATIONS, Decontamination, Role, SourceConfig, View
+from compass_ray.ingest.config import EVALUATIONS, Decontamination, Role, SourceConfig, View
 from compass_ray.ingest.contamination import Evaluations
 from compass_ray.ingest.documents import to_documents
 from compass_ray.ingest.evaluations import evaluation_ngrams
 from compass_ray.ingest.files import InputFile, ReadUnit
+from compass_ray.ingest.formats import FORMATS
 from compass_ray.ingest.language import language_from_path, languages_of
 from compass_ray.ingest.layouts import layouts
 from compass_ray.ingest.listing import Listing, list_source
@@ -282,7 +283,7 @@ def _rows_of(file: InputFile, columns: list[str]) -> tuple[float, str | None]:
     With them comes what is wrong with its columns, where its schema is known. Rows are counted by a footer, or by what
     a mebibyte of the file holds. What cannot be read is one reject.
     """
-    if file.format not in ("parquet", "arrow"):
+    if not FORMATS[file.format].packed_inside:
         return _rows_by_lines(file, columns), None
     with storage.open_input(file.url) as stream:
         try:
@@ -302,7 +303,7 @@ def _rows_of(file: InputFile, columns: list[str]) -> tuple[float, str | None]:
 
 
 def _rows_by_lines(file: InputFile, columns: list[str]) -> float:
-    if file.format in ("text", "markdown"):
+    if FORMATS[file.format].one_row:
         return 1.0
     with storage.open_input(file.url) as stream:
         if file.in_ranges:
@@ -314,7 +315,7 @@ def _rows_by_lines(file: InputFile, columns: list[str]) -> float:
     scale = file.size / max(1, read_bytes)
     if file.format == "json" and head.lstrip().startswith(b"["):
         return scale * max(1, len(_ELEMENT_ENDS.findall(head)))
-    if file.format in DELIMITED:
+    if FORMATS[file.format].delimited:
         return scale * count_records(head, at_end, file, columns)
     return scale * (head.count(b"\n") + (0 if head.endswith(b"\n") else 1))
 

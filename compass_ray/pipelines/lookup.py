@@ -21,8 +21,9 @@ from compass_ray.artifacts import Artifact
 from compass_ray.errors import ConfigError
 from compass_ray.ingest import hashes
 from compass_ray.ingest.cleaning import key_of, normalise
+from compass_ray.ingest.formats import FORMATS
 
-_BY_OFFSET = ("jsonl", "lines")
+_BY_OFFSET = tuple(name for name, kind in FORMATS.items() if kind.in_ranges)
 """Formats whose rows are byte offsets of lines."""
 
 _FILES_SHOWN = 10

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from compass_ray.configbase import Config
+from compass_ray.configbase import Config, OneOf
 from compass_ray.errors import ConfigError
 from compass_ray.languages import canonical_language, language_refusal
-from compass_ray.sample.traits import TRAITS, WITH_CLUSTER_QUOTAS, Traits, known_strategy
+from compass_ray.sample.traits import TRAITS, WITH_CLUSTER_QUOTAS, Traits
 
+StrategyName = Annotated[str, OneOf(TRAITS)]
 Shortfall = Literal["refuse", "stop", "nearest", "own_language", "accept"]
 Fractions = float | dict[str, float] | None
 
@@ -68,9 +69,7 @@ def _fractions(value: Fractions) -> dict[str, float]:
 class SampleConfig(Config):
     """The selection problem."""
 
-    strategy: Annotated[str, AfterValidator(known_strategy)] = Field(
-        default="kl", description="How the budget is spent", json_schema_extra={"enum": list(TRAITS)}
-    )
+    strategy: StrategyName = Field(default="kl", description="How the budget is spent")
     budget: int | None = Field(default=None, ge=1, description="Documents to select for each target language")
     budget_tokens: int | None = Field(
         default=None, ge=1, description="Tokens to select for each target language, instead of documents"

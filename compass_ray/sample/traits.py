@@ -16,7 +16,7 @@ class Traits:
     Attributes
     ----------
     module : str
-        Below ``compass_ray.sample.strategies``; it holds a ``STRATEGY``.
+        It holds a ``STRATEGY``.
     decides : {"cluster", "language", "pool"}
         What gets quotas: clusters and the languages in them, languages, or the pool as one. Language rules, transport
         between clusters and draws towards usage are for quotas by cluster.
@@ -35,32 +35,22 @@ class Traits:
     score: str = ""
 
 
+_HERE = "compass_ray.sample.strategies"
+
 TRAITS: dict[str, Traits] = {
-    "kl": Traits("kl", "cluster"),
-    "deficit": Traits("deficit", "cluster"),
-    "importance": Traits("importance", "pool", score="log odds of its cluster plus chance of {:.3f}"),
-    "nearest": Traits("nearest", "pool", score="cosine {:.3f} to its nearest usage document"),
-    "round_robin": Traits("round_robin", "pool", score="key {:.0f}, minus the turn in which a usage document took it"),
-    "random": Traits("baselines.random", "pool"),
-    "all": Traits("baselines.everything", "pool", takes_budget=False),
-    "temperature": Traits("baselines.temperature", "language"),
-    "unimax": Traits("baselines.unimax", "language"),
-    "langsim": Traits("baselines.langsim", "language", needs=("language_features",)),
-    "dsir": Traits("baselines.dsir", "pool", score="log odds of its n-grams plus chance of {:.3f}"),
+    "kl": Traits(f"{_HERE}.kl", "cluster"),
+    "deficit": Traits(f"{_HERE}.deficit", "cluster"),
+    "importance": Traits(f"{_HERE}.importance", "pool", score="log odds of its cluster plus chance of {:.3f}"),
+    "nearest": Traits(f"{_HERE}.nearest", "pool", score="cosine {:.3f} to its nearest usage document"),
+    "round_robin": Traits(
+        f"{_HERE}.round_robin", "pool", score="key {:.0f}, minus the turn in which a usage document took it"
+    ),
+    "random": Traits(f"{_HERE}.baselines.random", "pool"),
+    "all": Traits(f"{_HERE}.baselines.everything", "pool", takes_budget=False),
+    "temperature": Traits(f"{_HERE}.baselines.temperature", "language"),
+    "unimax": Traits(f"{_HERE}.baselines.unimax", "language"),
+    "langsim": Traits(f"{_HERE}.baselines.langsim", "language", needs=("language_features",)),
+    "dsir": Traits(f"{_HERE}.baselines.dsir", "pool", score="log odds of its n-grams plus chance of {:.3f}"),
 }
 
 WITH_CLUSTER_QUOTAS = tuple(name for name, traits in TRAITS.items() if traits.decides == "cluster")
-
-
-def known_strategy(name: str) -> str:
-    """Return the name of a strategy that there is.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-    """
-    if name not in TRAITS:
-        *some, last = (f"'{one}'" for one in TRAITS)
-        raise ValueError(f"expected {', '.join(some)} or {last}")
-    return name

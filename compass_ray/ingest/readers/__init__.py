@@ -6,31 +6,22 @@ A reader yields batches of bounded size, so memory does not grow with the file. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 
 from compass_ray.ingest.files import ReadUnit
-from compass_ray.ingest.readers.arrow import read_arrow
+from compass_ray.ingest.formats import FORMATS
 from compass_ray.ingest.readers.batch import MISSING, Fault, Limits, RawBatch, Unreadable
-from compass_ray.ingest.readers.delimited import read_delimited
-from compass_ray.ingest.readers.json_array import read_json
-from compass_ray.ingest.readers.jsonl import read_jsonl
-from compass_ray.ingest.readers.parquet import read_parquet
-from compass_ray.ingest.readers.text import read_file_of_text, read_lines_of_text, read_markdown
 
 __all__ = ["MISSING", "Fault", "Limits", "RawBatch", "Unreadable", "read"]
 
-_READERS: dict[str, Callable[[ReadUnit, list[str], Limits], Iterator[RawBatch]]] = {
-    "jsonl": read_jsonl,
-    "json": read_json,
-    "parquet": read_parquet,
-    "arrow": read_arrow,
-    "csv": read_delimited,
-    "tsv": read_delimited,
-    "lines": read_lines_of_text,
-    "text": read_file_of_text,
-    "markdown": read_markdown,
-}
+Reader = Callable[[ReadUnit, list[str], Limits], Iterator[RawBatch]]
 
-_ONE_ROW = frozenset({"text", "markdown"})
+
+def reader_of(name: str) -> Reader:
+    """Load what reads a format."""
+    module, _, function = FORMATS[name].reader.partition(":")
+    found: Reader = getattr(import_module(module), function)
+    return found
 
 
 def read(unit: ReadUnit, columns: list[str], limits: Limits = Limits()) -> Iterator[RawBatch]:  # noqa: B008 immutable
@@ -54,11 +45,11 @@ def read(unit: ReadUnit, columns: list[str], limits: Limits = Limits()) -> Itera
     """
     read_rows = 0
     try:
-        for batch in _READERS[unit.file.format](unit, columns, limits):
+        for batch in reader_of(unit.file.format)(unit, columns, limits):
             read_rows += len(batch.rows) + len(batch.faults)
             yield batch
     except Unreadable as exc:
-        if unit.file.format in _ONE_ROW:
+        if FORMATS[unit.file.format].one_row:
             exc.rows = 1
         if exc.rows is None:
             whole = 0 if read_rows else (unit.end or unit.file.size) - unit.start

@@ -13,5 +13,5 @@ from compass_ray.sample.traits import TRAITS
 
 def strategy_of(name: str) -> Strategy:
     """Load a strategy by the name that ``sample.strategy`` has."""
-    found: Strategy = import_module(f"{__name__}.{TRAITS[name].module}").STRATEGY
+    found: Strategy = import_module(TRAITS[name].module).STRATEGY
     return found
