@@ -27,7 +27,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from proof_data import TARGETS, Row, Target, normalised, read_rows, write_base, write_target  # beside this file
+from proof_data import TARGETS, Row, Target, normalized, read_rows, write_base, write_target  # beside this file
 from proof_table import write_table
 
 TOKENS = 20_000  # trained ones, of an arm, beside current data
@@ -203,8 +203,8 @@ def measure(work: Work, target: Target, arm: str, seed: int) -> dict[str, Any]:
         rows, selection = current, {}
         if arm in ARMS:
             selection = json.loads(work.selection(target.lang, arm, seed).read_text(encoding="utf-8"))
-            pool = {normalised(row["text"]): row for row in read_rows(folder / "pool.jsonl")}
-            rows = [pool[normalised(text)] for text in selection.pop("texts")]
+            pool = {normalized(row["text"]): row for row in read_rows(folder / "pool.jsonl")}
+            rows = [pool[normalized(text)] for text in selection.pop("texts")]
             selection.pop("ids")
         order = np.random.default_rng(child_seed(seed, "proof", target.lang)).permutation(len(rows)).tolist()
         rows = [rows[place] for place in order]

@@ -81,8 +81,8 @@ def write_target(data: Path, folder: Path, target: Target) -> dict[str, Any]:
 
     def choose(purpose: str, rows: Iterable[Row], size: int) -> list[Row]:
         chosen = []
-        for row in sorted(rows, key=lambda row: _key(purpose, row["lang"], normalised(row["text"]))):
-            text = normalised(row["text"])
+        for row in sorted(rows, key=lambda row: _key(purpose, row["lang"], normalized(row["text"]))):
+            text = normalized(row["text"])
             if len(chosen) == size:
                 break
             if text in taken or not text:
@@ -97,7 +97,7 @@ def write_target(data: Path, folder: Path, target: Target) -> dict[str, Any]:
     asked, more = _questions(data, target)
     size = HELDOUT if target.usage_kind == "exams" else round(HELDOUT_OF_DEV * len(asked))
     heldout = choose("heldout", asked, size)
-    passages.update(*(_passages(normalised(row["text"])) for row in heldout))
+    passages.update(*(_passages(normalized(row["text"])) for row in heldout))
     usage = choose("usage", asked, USAGE)
     sib = [(topic, row) for topic, row in _sib(data) if row["lang"] == target.lang]
     current = choose("current", (row for topic, row in sib if topic in CURRENT_TOPICS), CURRENT)
@@ -117,13 +117,13 @@ def write_target(data: Path, folder: Path, target: Target) -> dict[str, Any]:
     for name, rows in files.items():
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
             stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    unseen = {normalised(row["text"]) for row in heldout}
+    unseen = {normalized(row["text"]) for row in heldout}
     counts = {
         "documents": {name: len(rows) for name, rows in files.items()},
         "pool": dict(Counter(f"own {row['kind']}" if row["lang"] == target.lang else row["kind"] for row in pool)),
         "pool_languages": len({row["lang"] for row in pool}),
         "left_out": dict(dropped),
-        "heldout_elsewhere": sum(normalised(row["text"]) in unseen for row in usage + current + pool),
+        "heldout_elsewhere": sum(normalized(row["text"]) in unseen for row in usage + current + pool),
     }
     (folder / "counts.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
     return counts
@@ -134,7 +134,7 @@ def read_rows(path: Path) -> list[Row]:
         return [json.loads(line) for line in stream]
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """A text without what spellings of it differ in: case, punctuation, spaces, forms of a character."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded).split())

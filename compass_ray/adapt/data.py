@@ -188,33 +188,33 @@ def tokenize(
             for name in ("max_length", "packing", "heldout_fraction", "heldout_documents", "replay_fraction")
         },
     }
-    target = artifact(session.output, "tokenise", body)
+    target = artifact(session.output, "tokenize", body)
 
     def compute(missing: list[str]) -> Iterator[Receipt]:
         unfinished = sorted({key.rpartition("-")[0] for key in missing})
         drawing = (seed, config.heldout_fraction, config.heldout_documents)
         held = _union(map_keys(split.heldout_contents, languages_of(gathered), gathered, *drawing))
-        for receipts in map_keys(_tokenise_language, unfinished, gathered, usage, held, source, seed, target):
+        for receipts in map_keys(_tokenize_language, unfinished, gathered, usage, held, source, seed, target):
             yield from (receipt for receipt in receipts if receipt.key in set(missing))
 
     session.complete(target, [key_of(lang, part) for lang in sorted(languages) for part in _PARTS], compute)
     return target
 
 
-def counts_of(tokenised: Artifact, lang: str) -> dict[str, Any]:
+def counts_of(tokenized: Artifact, lang: str) -> dict[str, Any]:
     """Read one language's counts of documents, tokens and packs. Also how many rows were dropped and why."""
-    counts: dict[str, Any] = tokenised.manifest().receipts[key_of(lang, DOCUMENTS)].summary
+    counts: dict[str, Any] = tokenized.manifest().receipts[key_of(lang, DOCUMENTS)].summary
     return counts
 
 
-def read_packs(tokenised: Artifact, lang: str, part: str) -> Packs:
+def read_packs(tokenized: Artifact, lang: str, part: str) -> Packs:
     """Read the packs of one part of one language."""
-    return Packs.from_table(tokenised.read(key_of(lang, part)))
+    return Packs.from_table(tokenized.read(key_of(lang, part)))
 
 
-def trained_documents(tokenised: Artifact, lang: str) -> list[str]:
+def trained_documents(tokenized: Artifact, lang: str) -> list[str]:
     """List the ids of one language's training documents, in hex. The order is that in which its packs number them."""
-    documents = tokenised.read(key_of(lang, DOCUMENTS), ["doc_id", "part"])
+    documents = tokenized.read(key_of(lang, DOCUMENTS), ["doc_id", "part"])
     trained = documents.filter(pc.equal(documents["part"], TRAIN))
     return [value.hex() for value in trained["doc_id"].to_pylist()]
 
@@ -223,7 +223,7 @@ def _union(contents: Iterable[pa.Array]) -> pa.Array:
     return pc.unique(pa.chunked_array(contents, records.ID))
 
 
-def _tokenise_language(
+def _tokenize_language(
     lang: str,
     gathered: Artifact,
     usage: Artifact | None,

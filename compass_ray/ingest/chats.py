@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from compass_ray.ingest.cleaning import normalise
+from compass_ray.ingest.cleaning import normalize
 from compass_ray.ingest.readers.batch import MISSING, Refused
 from compass_ray.ingest.tools import call_line, calls_of, is_absent, parsed
 from compass_ray.values import side_by_side
@@ -208,7 +208,7 @@ def _beside(message: Mapping[str, Any], unread: list[str]) -> dict[str, Any]:
     found = {
         "name": _one(message, ("name",), _plain),
         "tool_call_id": _one(message, ("tool_call_id",), _plain),
-        "reasoning_content": _one(message, _REASONING, lambda value, name: normalise(_said(value, name))),
+        "reasoning_content": _one(message, _REASONING, lambda value, name: normalize(_said(value, name))),
         "tool_calls": _one(message, _CALLS, lambda value, _: calls_of(value, unread)),
         "weight": _one(message, _WEIGHT, _weight),
     }

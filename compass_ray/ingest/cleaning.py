@@ -27,7 +27,7 @@ _SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029
 """All white space but the space."""
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     r"""Normalise a text to NFC and ``\n`` line ends.
 
     No control characters but white space stay, and no outer white space.
@@ -67,7 +67,7 @@ def clean(texts: pa.StringArray) -> Cleaned:
         return Cleaned(texts, _in_bytes(texts), _lengths(texts))
     hiding = pc.replace_with_mask(odd, odd, pc.match_substring_regex(texts.filter(odd), f"[{HIDING}]"))
     others = pc.and_not(odd, hiding)
-    values = [normalise(text) for text in texts.filter(others).to_pylist()]
+    values = [normalize(text) for text in texts.filter(others).to_pylist()]
     texts = pc.replace_with_mask(texts, others, pa.array(values, pa.string()))
     found = Cleaned(texts, _in_bytes(texts), _lengths(texts))
     for row, value in zip(pc.indices_nonzero(others).to_pylist(), values, strict=True):
@@ -80,7 +80,7 @@ def _without_unseen(found: Cleaned, hiding: pa.BooleanArray) -> Cleaned:
 
     Their keys and lengths leave it out; the other texts stay the same.
     """
-    texts = _where_unusual(normalise, found.texts.filter(hiding))
+    texts = _where_unusual(normalize, found.texts.filter(hiding))
     shown = pc.utf8_trim_whitespace(all_seen(texts))
     keys = _in_bytes(_where_unusual(_spaced, shown))
     for row, key, length in zip(pc.indices_nonzero(hiding).to_pylist(), keys, _lengths(shown), strict=True):
@@ -103,7 +103,7 @@ def _lengths(texts: pa.StringArray) -> NDArray[np.int64]:
 
 
 def _where_unusual(change: Callable[[str], str], texts: pa.StringArray) -> pa.StringArray:
-    """Change those texts that ``normalise`` or one space between words may change."""
+    """Change those texts that ``normalize`` or one space between words may change."""
     unusual = pc.match_substring_regex(texts, _unusual())
     changed = [change(text) for text in texts.filter(unusual).to_pylist()]
     return pc.replace_with_mask(texts, unusual, pa.array(changed, pa.string()))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from compass_ray import records
 from compass_ray.ingest import hashes
 from compass_ray.ingest.chats import Turn, shown_text, turns_of, whole_text
-from compass_ray.ingest.cleaning import clean, key_of, normalise
+from compass_ray.ingest.cleaning import clean, key_of, normalize
 from compass_ray.ingest.config import Columns, View
 from compass_ray.ingest.filling import fill
 from compass_ray.ingest.readers.batch import MISSING, Column, RawBatch, Refused, as_value, as_values, is_text
@@ -260,7 +260,7 @@ def _instructed(turns: list[Turn], instruction: str, columns: Columns) -> list[T
     own = [turn for turn in turns if turn.role == "system"]
     if not own:
         return [Turn("system", instruction), *turns]
-    if len(own) == 1 and key_of(normalise(own[0].content)) == key_of(normalise(instruction)):
+    if len(own) == 1 and key_of(normalize(own[0].content)) == key_of(normalize(instruction)):
         return turns
     raise Refused("wrong_type", f"{columns.system}: {columns.messages} has a system message that says something else")
 

@@ -51,7 +51,7 @@ class ParallelCorpus(Config):
     )
     label: str | None = Field(default=None, description="Column with the topic, read for scoring only")
     weight: float = Field(default=1.0, gt=0, description="Share of a training batch, relative to the other corpora")
-    licence: str = Field(description="Goes into the model's card")
+    license: str = Field(description="Goes into the model's card")
     url: str = Field(default="", description="Where the data come from; goes into the model's card")
 
     @property

@@ -20,7 +20,7 @@ from compass_ray import records, shards, storage
 from compass_ray.artifacts import Artifact
 from compass_ray.errors import ConfigError
 from compass_ray.ingest import hashes
-from compass_ray.ingest.cleaning import key_of, normalise
+from compass_ray.ingest.cleaning import key_of, normalize
 from compass_ray.ingest.formats import FORMATS
 
 _BY_OFFSET = tuple(name for name, kind in FORMATS.items() if kind.in_ranges)
@@ -59,7 +59,7 @@ def by_text(documents: Artifact, text: str) -> list[Place]:
     ConfigError
         If there is nothing left of the text, or it is not UTF-8.
     """
-    key = key_of(normalise(_valid(text)))
+    key = key_of(normalize(_valid(text)))
     if not key:
         raise ConfigError("the text to explain is empty; give it as it stands in the source")
     (content_id,) = hashes.content_ids([key.encode()])
@@ -79,7 +79,7 @@ def rejects_by_text(documents: Artifact, quarantine: str, text: str) -> Iterator
     quarantine : str
         The URL of that file.
     """
-    needles = {_needle(text), _needle(normalise(text))}
+    needles = {_needle(text), _needle(normalize(text))}
     with storage.open_input(quarantine) as stream:
         for batch in pq.ParquetFile(stream).iter_batches(columns=["source", "uri", "row", "raw"], use_threads=False):
             for row in batch.to_pylist():

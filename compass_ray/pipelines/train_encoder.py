@@ -60,8 +60,8 @@ class EncoderRecipe(Config):
     output: Annotated[LocalFolder, EXECUTION] = Field(
         description="Folder for the model and for checkpoints; on several nodes, on a disk that all of them see"
     )
-    licence: str = Field(default="other", description="Of the trained model, as model hubs write it")
-    licence_file: Annotated[str | None, EXECUTION] = Field(default=None, description="Copied beside the model")
+    license: str = Field(default="other", description="Of the trained model, as model hubs write it")
+    license_file: Annotated[str | None, EXECUTION] = Field(default=None, description="Copied beside the model")
     corpora: dict[str, ParallelCorpus] = Field(min_length=1, description="What it is trained on")
     exclude_languages: list[str] = Field(default=[], description="Left out of training however a corpus writes them")
     scores: Scored
@@ -76,7 +76,7 @@ class EncoderRecipe(Config):
             raise ValueError("'parts' and 'work-...' are the folders of checkpoints; choose another name")
         return value
 
-    @field_validator("licence_file")
+    @field_validator("license_file")
     @classmethod
     def _is_there(cls, value: str | None) -> str | None:
         if value is not None and not Path(value).is_file():
@@ -123,7 +123,7 @@ def train_encoder(recipe: EncoderRecipe, display: Display | None = None) -> tupl
     work.mkdir(parents=True, exist_ok=True)
     parts = Path(recipe.output) / "parts"
     parts.mkdir(exist_ok=True)
-    tokenizer, bags, groups = _tokenised(texts, recipe.training, parts, display)
+    tokenizer, bags, groups = _tokenized(texts, recipe.training, parts, display)
     vectors = _trained(texts, tokenizer.get_vocab_size(), bags, groups, recipe, parts, work, display)
     tokenizer, vectors = pruned(tokenizer, vectors, bags, recipe.training.min_piece_count)
     if formed is not None:
@@ -136,10 +136,10 @@ def train_encoder(recipe: EncoderRecipe, display: Display | None = None) -> tupl
     (partial / "scores.json").write_text(json.dumps(scores.as_dict(), indent=1) + "\n", encoding="utf-8")
     corpora = texts.group_by("corpus").aggregate([("text", "count"), ("lang", "count_distinct")]).to_pylist()
     tags = sorted({canonical_language(lang) or lang for lang in languages})
-    page = card.model_card(recipe.training, recipe.licence, _described(recipe, corpora), tags, vectors.shape, scores)
+    page = card.model_card(recipe.training, recipe.license, _described(recipe, corpora), tags, vectors.shape, scores)
     (partial / "README.md").write_text(page, encoding="utf-8")
-    if recipe.licence_file:
-        shutil.copyfile(recipe.licence_file, partial / "LICENSE")
+    if recipe.license_file:
+        shutil.copyfile(recipe.license_file, partial / "LICENSE")
     _replace(folder, partial, work / "replaced")
     return folder, scores
 
@@ -258,7 +258,7 @@ def _digest(settings: Any, texts: pa.Table) -> str:
     return total.hexdigest()
 
 
-def _tokenised(
+def _tokenized(
     texts: pa.Table, config: EncoderTraining, parts: Path, display: Display
 ) -> tuple[Any, TokenBags, NDArray[np.int64]]:
     """Make the tokenizer, and bags of all texts. Third comes the number of each of their groups in the table."""
@@ -394,7 +394,7 @@ def _described(recipe: EncoderRecipe, counted: list[dict[str, Any]]) -> list[car
     by_name = {row["corpus"]: row for row in counted}
     return [
         card.CorpusRow(
-            name, by_name[name]["text_count"], by_name[name]["lang_count_distinct"], corpus.licence, corpus.url
+            name, by_name[name]["text_count"], by_name[name]["lang_count_distinct"], corpus.license, corpus.url
         )
         for name, corpus in recipe.corpora.items()
         if name in by_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from test_data import tokenised
+from test_data import tokenized
 from test_split import ASKED, written
 
 from compass_ray import records
@@ -19,7 +19,7 @@ def test_other_held_out_usage_is_another_score_of_the_same_adapter(tmp_path: Pat
     jobs = []
     for name, asked in (("one", ASKED), ("other", [f"{text} leo" for text in ASKED])):
         corpus = written(tmp_path / name, asked, repeated=False)
-        tokens = tokenised(corpus["gathered"], tiny_base, "sw", "ta", usage=corpus["usage"])
+        tokens = tokenized(corpus["gathered"], tiny_base, "sw", "ta", usage=corpus["usage"])
         assert data.counts_of(tokens, "sw")["usage"]["scored"]
         base = BaseRef("tiny", None, "0" * 32)
         adapt = Settings(AdaptConfig(base=str(tiny_base)), base, 0, 0, "test")

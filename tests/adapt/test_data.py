@@ -78,7 +78,7 @@ def gathered(tmp_path: Path) -> Artifact:
     return target
 
 
-def tokenised(
+def tokenized(
     gathered: Artifact, base: Path, *languages: str, usage: Artifact | None = None, **fields: Any
 ) -> Artifact:
     """The artifact that :func:`data.tokenize` makes, without Ray."""
@@ -86,11 +86,11 @@ def tokenised(
     source = TokenizerSource(config, None)
     drawing = 0, config.heldout_fraction, config.heldout_documents
     held = data._union(split.heldout_contents(lang, gathered, *drawing) for lang in data.languages_of(gathered))
-    target = artifact(gathered.url.rsplit("/cache/", 1)[0], "tokenise", {"languages": languages, **fields})
+    target = artifact(gathered.url.rsplit("/cache/", 1)[0], "tokenize", {"languages": languages, **fields})
     target.commit(
         receipt
         for lang in languages
-        for receipt in data._tokenise_language(lang, gathered, usage, held, source, 0, target)
+        for receipt in data._tokenize_language(lang, gathered, usage, held, source, 0, target)
     )
     return target
 
@@ -105,7 +105,7 @@ def test_current_rows_and_the_selection_are_gathered_for_their_target_languages(
 
 
 def test_every_row_has_a_fate_and_the_counts_add_up(gathered: Artifact, tiny_base: Path) -> None:
-    tokens = tokenised(gathered, tiny_base, "sw")
+    tokens = tokenized(gathered, tiny_base, "sw")
     documents = tokens.read("sw-documents").to_pylist()
     counts = data.counts_of(tokens, "sw")
     assert len({row["doc_id"] for row in documents}) == 27
@@ -121,7 +121,7 @@ def test_every_row_has_a_fate_and_the_counts_add_up(gathered: Artifact, tiny_bas
 
 
 def test_held_out_documents_are_in_no_training_pack(gathered: Artifact, tiny_base: Path) -> None:
-    tokens = tokenised(gathered, tiny_base, "sw")
+    tokens = tokenized(gathered, tiny_base, "sw")
     by_part = {"train": set(), "heldout": set()}
     for row in tokens.read("sw-documents").to_pylist():
         if row["part"] in by_part:
@@ -130,14 +130,14 @@ def test_held_out_documents_are_in_no_training_pack(gathered: Artifact, tiny_bas
 
 
 def test_a_prompt_too_long_for_its_answer_is_dropped_and_says_why(gathered: Artifact, tiny_base: Path) -> None:
-    tokens = tokenised(gathered, tiny_base, "sw", max_length=12)
+    tokens = tokenized(gathered, tiny_base, "sw", max_length=12)
     counts = data.counts_of(tokens, "sw")
     assert counts["dropped_reasons"] == {"cut_before_the_answer": 5, "no_trainable_token": 1}
     assert counts["truncated"] == sum(row["truncated"] for row in tokens.read("sw-documents").to_pylist()) >= 20
 
 
 def test_replay_rows_are_a_share_of_the_training_rows_with_their_text(gathered: Artifact, tiny_base: Path) -> None:
-    tokens = tokenised(gathered, tiny_base, "sw", replay_fraction=0.5)
+    tokens = tokenized(gathered, tiny_base, "sw", replay_fraction=0.5)
     replayed = {row["doc_id"]: row for row in tokens.read("sw-replay").to_pylist()}
     trained = {bytes.fromhex(value) for value in data.trained_documents(tokens, "sw")}
     assert set(replayed) < trained
@@ -156,8 +156,8 @@ def test_a_base_without_a_chat_template_refuses_conversations_and_takes_plain_te
     shutil.copytree(tiny_base, plain)
     (plain / "chat_template.jinja").unlink()
     with pytest.raises(ConfigError, match=r"adapt\.chat_template"):
-        tokenised(gathered, plain, "sw")
-    assert data.counts_of(tokenised(gathered, plain, "ta"), "ta")["dropped"] == 0
+        tokenized(gathered, plain, "sw")
+    assert data.counts_of(tokenized(gathered, plain, "ta"), "ta")["dropped"] == 0
 
 
 def test_the_tokenizer_fingerprint_follows_the_tokenizer_and_the_template(tiny_base: Path, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_calls_and_tools_reach_the_template_and_what_it_leaves_out_is_counted(tm
     documents = made(tmp_path, "ingest", {"00000": pa.Table.from_pylist(rows, schema=records.INGESTED)})
     target = artifact(str(tmp_path), "gather", {"made": "by a test"})
     target.commit([data._gather_shard("00000", documents, None, True, None, None, frozenset(), target)])
-    tokens = tokenised(target, tiny_base, "sw", heldout_fraction=0, replay_fraction=1)
+    tokens = tokenized(target, tiny_base, "sw", heldout_fraction=0, replay_fraction=1)
     counts = data.counts_of(tokens, "sw")
     assert counts["dropped_reasons"] == {"tool_calls_not_in_template": 1, "all_weights_zero": 1}
     assert counts["not_in_template"] == {"reasoning": 1, "tools": 2}

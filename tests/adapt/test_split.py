@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_data import _id, chat, document, made, tokenised
+from test_data import _id, chat, document, made, tokenized
 
 from compass_ray import records
 from compass_ray.adapt import data, split, usage
@@ -130,7 +130,7 @@ def test_a_shard_whose_usage_is_all_known_gives_an_empty_table(tmp_path: Path, c
 def test_nothing_trains_on_held_out_usage_nor_on_what_another_language_is_scored_on(
     corpus: dict[str, Any], tiny_base: Path
 ) -> None:
-    tokens = tokenised(corpus["gathered"], tiny_base, "sw", "ta", usage=corpus["usage"], heldout_documents=6)
+    tokens = tokenized(corpus["gathered"], tiny_base, "sw", "ta", usage=corpus["usage"], heldout_documents=6)
     asked = set(corpus["usage"].read("00000")["content_id"].to_pylist())
     scored = asked | contents(tokens, "sw", "heldout") | contents(tokens, "ta", "heldout")
     for lang in ("sw", "ta"):
@@ -151,13 +151,13 @@ def counts_of_sw(corpus: dict[str, Any]) -> int:
 
 
 def test_the_split_does_not_depend_on_which_languages_are_asked_for(corpus: dict[str, Any], tiny_base: Path) -> None:
-    both = tokenised(corpus["gathered"], tiny_base, "sw", "ta", usage=corpus["usage"]).manifest().receipts
-    alone = tokenised(corpus["gathered"], tiny_base, "sw", usage=corpus["usage"]).manifest().receipts
+    both = tokenized(corpus["gathered"], tiny_base, "sw", "ta", usage=corpus["usage"]).manifest().receipts
+    alone = tokenized(corpus["gathered"], tiny_base, "sw", usage=corpus["usage"]).manifest().receipts
     assert all(both[key].hash == receipt.hash for key, receipt in alone.items())
 
 
 def usage_counts(corpus: dict[str, Any], base: Path, **fields: Any) -> dict[str, Any]:
-    tokens = tokenised(corpus["gathered"], base, "sw", usage=corpus["usage"], **fields)
+    tokens = tokenized(corpus["gathered"], base, "sw", usage=corpus["usage"], **fields)
     counts: dict[str, Any] = data.counts_of(tokens, "sw")["usage"]
     assert len(data.read_packs(tokens, "sw", "usage").documents) == counts["scored"]
     return counts
@@ -177,7 +177,7 @@ def test_a_bare_question_is_scored_as_text_and_an_answer_as_an_answer(tmp_path: 
         else chat_example(tokenizer, row["messages"], 64)
         for row in rows
     ]
-    tokens = tokenised(corpus["gathered"], tiny_base, "sw", usage=corpus["usage"])
+    tokens = tokenized(corpus["gathered"], tiny_base, "sw", usage=corpus["usage"])
     packs = data.read_packs(tokens, "sw", "usage")
     assert packs.trained.sum() == sum(example.trained.sum() for example in expected)
     assert packs.n_bytes.sum() == sum(example.n_bytes for example in expected)
@@ -213,7 +213,7 @@ def test_usage_that_is_cut_dropped_or_not_drawn_is_counted(tmp_path: Path, tiny_
 
 
 def test_without_usage_there_is_nothing_to_score_on_it(corpus: dict[str, Any], tiny_base: Path) -> None:
-    tokens = tokenised(corpus["gathered"], tiny_base, "sw")
+    tokens = tokenized(corpus["gathered"], tiny_base, "sw")
     counts = data.counts_of(tokens, "sw")["usage"]
     nothing: dict[str, Any] = {"truncated": 0, "dropped_reasons": {}, "not_in_template": {}}
     assert counts == {"heldout": 0, "scored": 0, "in_language": 0, **nothing}

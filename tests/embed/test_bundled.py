@@ -69,11 +69,11 @@ def test_it_takes_sixteen_megabytes_at_most_and_holds_no_pickle() -> None:
 
 
 def test_its_licence_and_card_lie_beside_it() -> None:
-    licence = (BUNDLED / "LICENSE").read_text(encoding="utf-8")
+    license = (BUNDLED / "LICENSE").read_text(encoding="utf-8")
     card = (BUNDLED / "README.md").read_text(encoding="utf-8")
-    assert "Creative Commons Attribution-ShareAlike 4.0 International" in licence
+    assert "Creative Commons Attribution-ShareAlike 4.0 International" in license
     for name in ("SIB-200", "OLDI seed", "tldr pages", "AfriQA", "all-MiniLM-L6-v2"):
-        assert name in licence, name
+        assert name in license, name
         assert name in card, name
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from compass_ray import records, shards
 from compass_ray.ingest import hashes
-from compass_ray.ingest.cleaning import key_of, normalise
+from compass_ray.ingest.cleaning import key_of, normalize
 from compass_ray.ingest.config import SourceConfig
 from compass_ray.ingest.content import view_of
 from compass_ray.ingest.documents import to_documents
@@ -115,8 +115,8 @@ def test_text_is_nfc_with_plain_line_ends_and_no_outer_white_space() -> None:
 
 @given(st.text())
 def test_normalising_twice_changes_nothing(text: str) -> None:
-    once = normalise(text)
-    assert normalise(once) == once
+    once = normalize(text)
+    assert normalize(once) == once
     assert "\r" not in once
 
 

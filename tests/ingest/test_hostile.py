@@ -397,6 +397,6 @@ def test_any_mixture_of_rows_and_garbage_gives_exactly_the_rows(
 
 
 def _nfc(text: str) -> str:
-    from compass_ray.ingest.cleaning import normalise
+    from compass_ray.ingest.cleaning import normalize
 
-    return normalise(text)
+    return normalize(text)

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_documents import documents, only
 
-from compass_ray.ingest.cleaning import clean, key_of, normalise
+from compass_ray.ingest.cleaning import clean, key_of, normalize
 from compass_ray.letters import seen
 
 # --- cleaning -----------------------------------------------------------------------------------
@@ -26,9 +26,9 @@ tricky = st.text(
 
 def assert_cleaned_alike(texts: list[str]) -> None:
     cleaned, keys, characters = clean(pa.array(texts, pa.string()))
-    assert cleaned.to_pylist() == [normalise(text) for text in texts]
-    assert keys == [key_of(normalise(text)).encode() for text in texts]
-    assert characters.tolist() == [len(seen(normalise(text)).strip()) for text in texts]
+    assert cleaned.to_pylist() == [normalize(text) for text in texts]
+    assert keys == [key_of(normalize(text)).encode() for text in texts]
+    assert characters.tolist() == [len(seen(normalize(text)).strip()) for text in texts]
 
 
 @settings(deadline=None)

@@ -17,7 +17,7 @@ from compass_ray.errors import CompassError, ConfigError, EmptyInput, SchemaErro
 from compass_ray.ingest.parallel import ParallelCorpus, ParallelText, read_parallel
 
 BY_FOLDER = "/(?P<lang>[a-z]{3}_[A-Z][a-z]{3})/"
-GOOD: dict[str, Any] = {"path": "x/*.tsv", "key": ["id"], "texts": [{"column": "text", "lang": "en"}], "licence": "CC0"}
+GOOD: dict[str, Any] = {"path": "x/*.tsv", "key": ["id"], "texts": [{"column": "text", "lang": "en"}], "license": "CC0"}
 
 Group = dict[str, list[str]]
 
@@ -302,7 +302,7 @@ def test_each_column_that_is_used_is_read_once() -> None:
     ("changes", "field", "message"),
     [
         ({"path": None}, "path", "Field required"),
-        ({"licence": None}, "licence", "Field required"),
+        ({"license": None}, "license", "Field required"),
         ({"key": []}, "key", "List should have at least 1 item after validation, not 0"),
         ({"texts": []}, "texts", "List should have at least 1 item after validation, not 0"),
         ({"weight": 0}, "weight", "Input should be greater than 0"),

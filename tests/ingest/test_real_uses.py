@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from sources import ingested
 
-from compass_ray.ingest.cleaning import normalise
+from compass_ray.ingest.cleaning import normalize
 from compass_ray.ingest.config import SourceConfig
 from compass_ray.ingest.listing import list_source
 
@@ -199,7 +199,7 @@ def prompt_of(row: Row) -> str:
 
 def check(rows: pa.Table, use: Use) -> None:
     found = Counter(row["reason"] if row else "document" for row in rows["reject"].to_pylist())
-    expected = Counter(map(normalise, use.texts()))
+    expected = Counter(map(normalize, use.texts()))
     assert found == {"document": expected.total(), **use.rejects}
     documents = rows.filter(rows["reject"].is_null()).select(["text", "messages", "lang", "timestamp"])
     assert Counter(map(prompt_of, documents.to_pylist())) == expected
@@ -256,7 +256,7 @@ def test_chats_of_real_questions_are_read_from_every_shape(written: Callable[[Pa
     assert [row["reason"] for row in rows["reject"].to_pylist() if row] == ["empty"]  # one question is
     head = [("system", ASKED)] if "system" in columns else []
     expected = Counter(
-        (*head, *((one["role"], normalise(one["content"])) for one in chat)) for chat in chats() if chat[0]["content"]
+        (*head, *((one["role"], normalize(one["content"])) for one in chat)) for chat in chats() if chat[0]["content"]
     )
     read = Counter(
         tuple((one["role"], one["content"]) for one in chat) for chat in rows["messages"].to_pylist() if chat

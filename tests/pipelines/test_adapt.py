@@ -192,7 +192,7 @@ def test_a_second_run_reuses_every_stage_and_registers_nothing_new(adapted: Adap
     again, lines = said(adapt_config(output_of(adapted), tiny_base))
     stages = [line.split()[0] for line in lines.splitlines()]
     assert stages == [
-        "ingest", "quarantine", "gather", "tokenise", "adapter-sw", "scores-sw", "adapter-ta", "scores-ta",
+        "ingest", "quarantine", "gather", "tokenize", "adapter-sw", "scores-sw", "adapter-ta", "scores-ta",
     ]  # fmt: skip
     assert all(line.endswith("reused") for line in lines.splitlines())
     assert tree_bytes(output_of(adapted) / "registry") == before

@@ -72,7 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain_recipe(data: Path, output: Path) -> dict[str, Any]:
     def corpus(part: str, **more: str) -> dict[str, Any]:
         texts = [{"column": "text", "lang_column": "lang"}]
-        return {"path": str(data / f"{part}.jsonl"), "key": ["id"], "texts": texts, "licence": "CC0-1.0", **more}
+        return {"path": str(data / f"{part}.jsonl"), "key": ["id"], "texts": texts, "license": "CC0-1.0", **more}
 
     return {
         "name": "tiny",
@@ -261,7 +261,7 @@ def save_teacher(folder: Path, scale: float = 1.0) -> Path:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = save_teacher(tmp_path_factory.mktemp("teacher") / "model")
-    return {"model": str(folder), "name": "topic words", "licence": "CC0-1.0"}
+    return {"model": str(folder), "name": "topic words", "license": "CC0-1.0"}
 
 
 @pytest.mark.release
@@ -315,7 +315,7 @@ def fingerprint(recipe: EncoderRecipe) -> str:
         "training.scale=19", "training.token_dropout=0.2", "training.start_scale=1", "training.noise=0.1",
         "training.workers=2", "training.threads=2", "exclude_languages=[ja]", "corpora.invented.weight=2",
         "corpora.invented.key=[id, topic, lang]", "training.teacher_weight=2",
-        "training.teachers=[{model: hashing, name: h, licence: none}]",
+        "training.teachers=[{model: hashing, name: h, license: none}]",
     ],
 )  # fmt: skip
 def test_the_work_folder_is_another_for_whatever_changes_the_vectors(data: Path, tmp_path: Path, change: str) -> None:
@@ -447,7 +447,7 @@ def test_teachers_stand_side_by_side_each_with_the_mean_over_its_languages(
     data: Path, tmp_path: Path, teacher: dict[str, str]
 ) -> None:
     plain = plain_recipe(data, tmp_path)
-    other = {"model": "hashing", "name": "n-grams", "licence": "none", "languages": ["zh", "kor"]}
+    other = {"model": "hashing", "name": "n-grams", "license": "none", "languages": ["zh", "kor"]}
     recipe = load_recipe({**plain, "training": {**plain["training"], "teachers": [teacher, other]}})
     texts, _ = pipeline._training_texts(recipe)
     found = pipeline._taught(texts, recipe.training, tmp_path, Display(Console(file=io.StringIO())))

