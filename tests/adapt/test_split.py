@@ -122,8 +122,8 @@ def test_held_out_usage_is_what_the_certificate_measures_on(corpus: dict[str, An
 
 
 def test_a_shard_whose_usage_is_all_known_gives_an_empty_table(tmp_path: Path, corpus: dict[str, Any]) -> None:
-    usage = artifact(str(tmp_path), "usage", {"fraction": 0})
-    receipt = usage._usage_shard("00000", corpus["documents"], Holdout(7, 1e-9), usage)
+    out = artifact(str(tmp_path), "usage", {"fraction": 0})
+    receipt = usage._usage_shard("00000", corpus["documents"], Holdout(7, 1e-9), out)
     assert (receipt.rows, receipt.summary) == (0, {"documents": {}})
 
 

@@ -296,7 +296,7 @@ def test_contaminated_rows_are_filtered_counted_and_shown_with_any_number_of_tas
     check_usable(manifests[0], IngestConfig(max_bad_fraction=0), ["pool", "usage"])
     assert sum(table.num_rows for table in rejects.read_all(rejects.manifest().receipts)) == 5
     run = CurationRun(f"{root}/runs/clean")
-    write_ingest(run.path, work, manifests[1])
+    write_ingest(run, work, manifests[1])
     assert run.ingested["contaminated"] == {"bench:test.jsonl": 3, "quiz:quiz.jsonl": 2}
     assert run.ingested["evaluations"]["bench"]["too_short"] == 1
     assert run.ingested["evaluations"]["quiz"]["blank"] == 0

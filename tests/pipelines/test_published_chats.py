@@ -107,7 +107,7 @@ def test_what_is_noted_of_documents_is_added_up_and_shown_by_source(tmp_path: Pa
     manifest = documents.commit(documents.write(key, empty, {**rows, "notes": said}) for key, said in notes.items())
     run = CurationRun(f"{tmp_path}/runs/chats")
     planned = SimpleNamespace(evaluations=None, sizes={}, listings={}, layouts=None)
-    publish.write_ingest(run.path, planned, manifest)  # type: ignore[arg-type]
+    publish.write_ingest(run, planned, manifest)  # type: ignore[arg-type]
     assert run.ingested["notes"] == {"pool": {note: 3}, "usage": {"the row has no tools": 1200}}
     shown = io.StringIO()
     print_rows(run, Console(file=shown, width=120))
