@@ -64,6 +64,13 @@ def test_lines_are_short_outside_of_tables_and_blocks(page: Path) -> None:
     assert not [line for line in lines if len(line) > 100 and not line.lstrip().startswith("|")]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_functions_and_classes_that_pages_name_are_there(page: Path) -> None:
+    for file, name in re.findall(r"`([\w/]+\.py): (\w+)`", page.read_text(encoding="utf-8")):
+        code = (ROOT / "compass_ray" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^\s*(?:def|class) {name}\b", code, re.MULTILINE), f"{file}: {name}"
+
+
 def test_every_page_has_one_title() -> None:
     outside = {page.name: FENCE.sub("", page.read_text(encoding="utf-8")) for page in [*PAGES, *RESULTS]}
     titles = {name: re.findall(r"^# .+", text, re.MULTILINE) for name, text in outside.items()}

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compass_ray import storage
 from compass_ray.configbase import AS_TYPED, EXECUTION, Config, OneOf
-from compass_ray.ingest.formats import DELIMITED, FORMATS
+from compass_ray.ingest.formats import FORMATS, is_delimited
 from compass_ray.ingest.ngrams import Lengths
 from compass_ray.ingest.templates import fields_of, is_template
 from compass_ray.languages import WIKIPEDIA, canonical_language, language_refusal
@@ -198,7 +198,7 @@ class FilesConfig(Config):
 
     @model_validator(mode="after")
     def _sound_dialect(self) -> FilesConfig:
-        if self.format not in {AUTO, *DELIMITED} and (given := self.dialect_fields):
+        if not is_delimited(self.format) and (given := self.dialect_fields):
             raise ValueError(f"{given[0]}: csv and tsv have one, and format is {self.format}; remove it")
         given = [name for name in self.dialect_fields if len(str(getattr(self, name))) == 1]
         if len({getattr(self, name) for name in given}) < len(given):

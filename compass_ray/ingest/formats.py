@@ -60,8 +60,6 @@ FORMATS: dict[str, FileFormat] = {
 }
 """What ``format`` may say beside ``auto``. A further format is a row here and the reader that the row names."""
 
-DELIMITED = frozenset(name for name, kind in FORMATS.items() if kind.delimited)
-_BY_SUFFIX = {suffix: name for name, kind in FORMATS.items() for suffix in kind.suffixes}
 
 COMPRESSIONS = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd", ".lz4")
 _PART = re.compile(r"part[-_]|\d+_\d+$", re.IGNORECASE)
@@ -74,6 +72,11 @@ _ADVICE = {
     ".avro": "write Avro and ORC as Parquet",
 }
 _LIKE = {".md": (".markdown",), ".tar": (".tgz", ".zip", ".7z", ".rar"), ".avro": (".orc",)}
+
+
+def is_delimited(name: str) -> bool:
+    """Tell whether files of a format have a dialect; those of ``auto`` may."""
+    return name == "auto" or FORMATS[name].delimited
 
 
 def compression_of(url: str) -> str:
@@ -98,7 +101,7 @@ def format_of(field: str, declared: str, url: str) -> str:
     """
     if declared != "auto":
         return declared
-    found = _BY_SUFFIX.get(suffix_of(url))
+    found = _by_suffix().get(suffix_of(url))
     if found is None:
         raise ConfigError(
             f"{field}: cannot tell the format of {storage.public(url)} from its name; expected {expected()}, or set "
@@ -114,7 +117,7 @@ def format_of(field: str, declared: str, url: str) -> str:
 
 def expected() -> str:
     """List the suffixes that tell a format, for errors."""
-    return f"{', '.join(_BY_SUFFIX)} ({', '.join(COMPRESSIONS)} or not)"
+    return f"{', '.join(_by_suffix())} ({', '.join(COMPRESSIONS)} or not)"
 
 
 def in_folder(name: str, declared: str) -> bool:
@@ -127,7 +130,7 @@ def in_folder(name: str, declared: str) -> bool:
     suffix = suffix_of(name)
     if declared != "auto" and not FORMATS[declared].suffixes:
         return suffix == ".txt" or _is_part(name, suffix)
-    found = _BY_SUFFIX.get(suffix)
+    found = _by_suffix().get(suffix)
     if declared == "auto":
         return found is not None and FORMATS[found].data_in_folders and _readable(found, name)
     return (found == declared and _readable(declared, name)) or _is_part(name, suffix)
@@ -146,9 +149,13 @@ def advice(names: Collection[str], field: str) -> list[str]:
     ]
     if any(_is_part(name, suffix_of(name)) for name in names):
         found.append(f"set {field} to what the files without a suffix are")
-    if others := sorted(suffixes & {one for one, name in _BY_SUFFIX.items() if FORMATS[name].data_in_folders}):
+    if others := sorted(suffixes & {one for one, name in _by_suffix().items() if FORMATS[name].data_in_folders}):
         found.append(f"name the files by a glob (**/*{others[0]}) or correct {field}")
     return found
+
+
+def _by_suffix() -> dict[str, str]:
+    return {suffix: name for name, kind in FORMATS.items() for suffix in kind.suffixes}
 
 
 def _is_text(url: str) -> bool:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.ingest.config import Limits, SourceConfig
 from compass_ray.ingest.files import InputFile
-from compass_ray.ingest.formats import DELIMITED
+from compass_ray.ingest.formats import is_delimited
 from compass_ray.ingest.readers import Unreadable
 from compass_ray.ingest.readers.delimited import layout_of
 from compass_ray.runtime.stage import Session, map_keys
@@ -41,7 +41,7 @@ def plan_layouts(
     sources: Mapping[str, SourceConfig], files: Mapping[str, list[InputFile]], output: str
 ) -> Layouts | None:
     """Name what will be looked at; no file is read. None without delimited files."""
-    delimited = {name: [file for file in members if file.format in DELIMITED] for name, members in files.items()}
+    delimited = {name: [file for file in members if is_delimited(file.format)] for name, members in files.items()}
     delimited = {name: members for name, members in delimited.items() if members}
     columns = {name: sources[name].wanted_columns for name in delimited}
     described = {
@@ -71,7 +71,7 @@ def layouts(files: Sequence[InputFile], columns: Sequence[str]) -> dict[str, dic
     over, and those that cannot be read, which are rejects of the run. Cost: each is opened, and its first 4 MiB are
     read.
     """
-    delimited = [file for file in files if file.format in DELIMITED]
+    delimited = [file for file in files if is_delimited(file.format)]
     found: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         told = pool.map(lambda file: _layout(file, columns), delimited)

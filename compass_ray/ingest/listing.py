@@ -17,7 +17,7 @@ from compass_ray.ingest.choice import Choice, LeftOut
 from compass_ray.ingest.config import FilesConfig
 from compass_ray.ingest.files import InputFile
 from compass_ray.ingest.folders import ABOUT, Folder, read_folder, read_matches
-from compass_ray.ingest.formats import DELIMITED, advice, expected, format_of
+from compass_ray.ingest.formats import advice, expected, format_of, is_delimited
 from compass_ray.ingest.overlap import refuse_linked, refuse_written
 from compass_ray.ingest.paths import Named, find, name_below
 
@@ -88,7 +88,7 @@ def list_source(name: str, source: FilesConfig, section: str = "sources", writte
 
 
 def _refuse_useless_dialect(where: str, source: FilesConfig, formats: set[str]) -> None:
-    if source.dialect_fields and not DELIMITED & formats:
+    if source.dialect_fields and not any(map(is_delimited, formats)):
         raise ConfigError(
             f"{where}.{source.dialect_fields[0]}: csv and tsv have one, and the source has only "
             f"{' and '.join(sorted(formats))} files; remove it, or set format"

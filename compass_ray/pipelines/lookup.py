@@ -23,9 +23,6 @@ from compass_ray.ingest import hashes
 from compass_ray.ingest.cleaning import key_of, normalize
 from compass_ray.ingest.formats import FORMATS
 
-_BY_OFFSET = tuple(name for name, kind in FORMATS.items() if kind.in_ranges)
-"""Formats whose rows are byte offsets of lines."""
-
 _FILES_SHOWN = 10
 _NEEDLE_BYTES = 1_000
 """How much of a text is looked for in the quarantine, which keeps the first 2,000 bytes of a row."""
@@ -136,7 +133,7 @@ def by_line(documents: Artifact, source: str, line: int, uri: str | None = None)
         raise _ambiguous(source, "have lines", files)
     (file,) = files
     kind = _format_of(documents, source, file)
-    if kind not in (None, *_BY_OFFSET):
+    if kind is not None and not FORMATS[kind].in_ranges:
         raise ConfigError(f"source '{source}' ({file}): {kind} files have rows, not lines; give --row, counted from 0")
     parts = storage.in_parallel(partial(_rows_of, documents, source, file), documents.manifest().keys_with_rows)
     offsets = np.unique(np.concatenate([np.asarray(part["row"].drop_null()) for part in parts]))
@@ -206,9 +203,9 @@ def _no_row(documents: Artifact, source: str, row: int, uri: str | None) -> Conf
         return ConfigError(f"no file '{uri}' in source '{source}'; it has {_listed(files)}")
     kinds = {_format_of(documents, source, name) for name in ([uri] if uri else files)}
     advice = []
-    if kinds & {None, *_BY_OFFSET}:
+    if any(kind is None or FORMATS[kind].in_ranges for kind in kinds):
         advice.append(f"rows of JSON lines are byte offsets, give --line {row} for the line number")
-    if kinds - {*_BY_OFFSET}:
+    if any(kind is None or not FORMATS[kind].in_ranges for kind in kinds):
         advice.append("rows of other files are counted from 0")
     return ConfigError(f"no row {row} of source '{source}' ({uri or _listed(files)}); {'; '.join(advice)}")
 
