@@ -4,7 +4,7 @@ Reads are streams that go on where a connection broke, of local files, ``s3://``
 Writes are local or to ``s3://``, and whole: a local file appears by rename, an S3 object by one PUT, so that nothing
 half-written is ever visible. ``replace_if`` writes only over the version that its caller has read: compare-and-swap, by
 a lock on disk and by ``If-Match`` on S3. Credentials and endpoints come from the environment alone
-(``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...). What is retried, and what is guaranteed: ``docs/storage.md``.
+(``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...). What is retried, and what is guaranteed: ``docs/howto/storage.md``.
 """
 
 from __future__ import annotations

@@ -202,7 +202,9 @@ def _notes(
         return [f"no new usage in '{target_lang}'"]
     notes = []
     if any(window.change is not None and window.separation is None for window in judged):
-        notes.append("reference usage has left no vectors, so that clusters alone are compared: see docs/monitor.md")
+        notes.append(
+            "reference usage has left no vectors, so that clusters alone are compared: see docs/howto/monitor.md"
+        )
     small = [window for window in judged if window.verdict == "insufficient"]
     if small:
         notes.append(

@@ -148,7 +148,7 @@ def _exposed(nodes: dict[str, str]) -> Iterator[Check]:
             "exposure",
             "warning",
             f"no token auth, and {beyond[0]} is not a loopback address: who reaches its ports runs code there",
-            "set RAY_AUTH_MODE=token for the cluster and here (docs/clusters.md)",
+            "set RAY_AUTH_MODE=token for the cluster and here (docs/howto/clusters.md)",
         )
 
 

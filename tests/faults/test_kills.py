@@ -1,7 +1,7 @@
 """The kill matrix of curation: real processes get SIGKILL, and the run must have the bytes of an undisturbed one.
 
 A cell is a victim and the stage in which it dies. ``COMPASS_FAULTS_JSON`` names a file for what each cell cost in
-seconds; ``docs/reliability.md`` holds the table. CI runs the cells without the mark ``release``.
+seconds; ``docs/howto/reliability.md`` holds the table. CI runs the cells without the mark ``release``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Real data sets as people keep them: every row is read as another reader reads it, or has a reason why not.
 
-The table of docs/ingest.md, "Real data sets", is of these.
+The table of docs/howto/sources.md, "Real data sets", is of these.
 """
 
 from __future__ import annotations

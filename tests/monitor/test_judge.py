@@ -140,7 +140,7 @@ def test_where_reference_usage_has_left_no_vectors_that_is_said() -> None:
     told = judged_with(None)
     assert (told["verdict"], told["windows"][0]["separation"]) == ("stable", None)
     assert told["notes"] == [
-        "reference usage has left no vectors, so that clusters alone are compared: see docs/monitor.md"
+        "reference usage has left no vectors, so that clusters alone are compared: see docs/howto/monitor.md"
     ]
 
 
