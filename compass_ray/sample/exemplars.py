@@ -7,7 +7,7 @@ not grow with the corpus.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -119,3 +119,13 @@ def _languages_for(cluster: int, target_lang: str, texts: dict[str, dict[int, li
     known = [lang for lang in (target_lang, FALLBACK_LANGUAGE) if lang in sizes]
     enough = [lang for lang in known if sizes[lang] >= _MIN_DOCUMENTS]
     return [*enough, *known, *sorted(sizes, key=lambda lang: (-sizes[lang], lang))]
+
+
+def with_names(gaps: pa.Table, names: Mapping[tuple[str, int], ClusterName]) -> pa.Table:
+    """Fill in labels and exemplars; a cluster without a name is called by its number."""
+    cells = list(zip(gaps["target_lang"].to_pylist(), gaps["cluster"].to_pylist(), strict=True))
+    labels = [names[cell].label if cell in names else f"cluster {cell[1]}" for cell in cells]
+    examples = [names[cell].exemplar if cell in names else None for cell in cells]
+    position = {name: gaps.schema.get_field_index(name) for name in ("label", "exemplar")}
+    gaps = gaps.set_column(position["label"], "label", pa.array(labels, pa.string()))
+    return gaps.set_column(position["exemplar"], "exemplar", pa.array(examples, pa.string())).cast(records.GAP)

@@ -1,14 +1,14 @@
-"""The sampler actor: merges histograms, decides quotas, merges candidates, certifies.
+"""The sampler: merges histograms, decides quotas, merges candidates, certifies.
 
 It is the only place that sees all shards, and what it sees are counts and a few times ``budget`` keys per
-target language. Everything it is sent adds up in any order.
+target language. What comes from shards adds up in any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -40,9 +40,37 @@ class Pass:
     known: dict[str, Any]
 
 
+class Passes(Protocol):
+    """Asks all shards for something, once each; their answers come in any order.
+
+    Tasks answer on a cluster (:class:`compass_ray.sample.stage.RayPasses`), a list of shards in tests.
+    """
+
+    def counts(self) -> Iterator[tuple[pa.Table, pa.Table | None]]:
+        """Yield each shard's histogram and, from some shards, its documents nearest to the centroids."""
+
+    def soft_counts(self, prior: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.int64], SoftCounts]]:
+        """Yield each shard's usage, shared among clusters: of all target languages and of each."""
+
+    def evidence(self, asked: Pass) -> Iterator[dict[str, Any]]:
+        """Yield each shard's part of what the scorer gathers, by target language."""
+
+    def candidates(self, requests: pa.Table, known: Mapping[str, Any]) -> Iterator[pa.Table]:
+        """Yield each shard's best documents for the cells that are asked for; schema CANDIDATE."""
+
+    def decisions(self, undecided: pa.Table) -> Iterator[pa.Table]:
+        """Yield decisions about candidates: target language, position, duplicate_of."""
+
+    def names(self, wanted: pa.Table | None) -> Mapping[tuple[str, int], exemplars.ClusterName]:
+        """Name clusters by the texts of the wanted documents."""
+
+
+SoftCounts = Mapping[str, NDArray[np.int64]]
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What was drawn and passed over, towards what, gaps without labels, histogram, certificates by target language."""
+    """What was drawn and passed over, towards what, the gaps, histogram, and certificates by target language."""
 
     drawn: pa.Table
     suppressed: pa.Table
@@ -53,7 +81,7 @@ class Outcome:
 
 
 class Sampler:
-    """Run as a Ray actor by the sample stage; a plain object otherwise."""
+    """Decides what is drawn. The sample stage runs it as a Ray actor; it is a plain object otherwise."""
 
     def __init__(
         self,
@@ -75,6 +103,38 @@ class Sampler:
         self._known: dict[str, Any] = {}
         self._parts: dict[str, Any] = {}
 
+    def run(self, passes: Passes) -> Outcome:
+        """Do all of the sampling: count, share usage, allocate, draw until nothing is missing, certify.
+
+        Raises
+        ------
+        InfeasibleBudget, EmptyInput, ConfigError
+        """
+        for histogram, nearest in passes.counts():
+            self.add_counts(histogram, nearest)
+        for soft_counts, own in passes.soft_counts(self.cluster_prior()):
+            self.add_soft_counts(soft_counts, own)
+        self.allocate()
+        settled = False
+        while not settled:
+            requests = self.requests()
+            self._gather_evidence(passes)
+            if requests.num_rows:  # quotas that changed may need no more candidates than there are
+                for candidates in passes.candidates(requests, self._known):
+                    self.add_candidates(candidates)
+            if (undecided := self.undecided()).num_rows:
+                for decisions in passes.decisions(undecided):
+                    self.decide(decisions)
+            settled = self.settle()
+        return self.outcome(passes.names(self.label_documents()))
+
+    def _gather_evidence(self, passes: Passes) -> None:
+        """Pass over the shards as often as the scorer asks for, before documents have keys."""
+        while (asked := self.next_pass()) is not None:
+            for part in passes.evidence(asked):
+                self.add_part(part)
+            self.conclude_pass()
+
     def add_counts(self, histogram: pa.Table, nearest: pa.Table | None) -> None:
         """Take one shard's histogram and, from some shards, its documents nearest to the centroids."""
         self._histogram = merge([self._histogram, histogram])
@@ -93,7 +153,7 @@ class Sampler:
             return self._histogram
         return self._histogram.filter(pc.not_equal(self._histogram["role"], "current"))
 
-    def add_soft_counts(self, soft_counts: NDArray[np.int64], own: Mapping[str, NDArray[np.int64]]) -> None:
+    def add_soft_counts(self, soft_counts: NDArray[np.int64], own: SoftCounts) -> None:
         """Take one shard's usage, shared among clusters."""
         self._soft_counts += soft_counts
         for target_lang, part in own.items():
@@ -180,10 +240,6 @@ class Sampler:
                 self._questions()[target_lang], self._known[target_lang], part
             )
 
-    def known(self) -> dict[str, Any]:
-        """Return what gives documents their keys, by target language."""
-        return self._known
-
     def add_candidates(self, candidates: pa.Table) -> None:
         """Take one shard's best documents for the cells that were asked for."""
         for target_lang in pc.unique(candidates["target_lang"]).to_pylist():
@@ -209,8 +265,8 @@ class Sampler:
         settled = [draw.settle() for draw in self._draws.values()]  # every one of them, not up to the first
         return all(settled)
 
-    def outcome(self) -> Outcome:
-        """Collect what has been drawn, and the certificates.
+    def outcome(self, names: Mapping[tuple[str, int], exemplars.ClusterName]) -> Outcome:
+        """Collect what has been drawn, and the certificates; ``names`` are those of clusters.
 
         Raises
         ------
@@ -236,7 +292,7 @@ class Sampler:
             to_table(
                 {target_lang: known for target_lang, known in self._known.items() if isinstance(known, Direction)}
             ),
-            pa.concat_tables(gaps),
+            exemplars.with_names(pa.concat_tables(gaps), names),
             self._histogram,
             certificate,
         )

@@ -1,17 +1,19 @@
 """Sample: assignments -> gaps, certificate and selection.
 
-Passes of tasks over shards: counts to the sampler actor, then usage shared among clusters by them; what the strategy
-wants to know, if anything; candidates to the sampler actor; the vectors of candidates, to pass over near-duplicates;
-and, once it has drawn, the chosen rows out of the document shards. Cost: assignments are read three times and, where
+One actor does it (:meth:`compass_ray.sample.sampler.Sampler.run`), and sends tasks over the shards, which answer to
+it: counts, then usage shared among clusters by them; what the strategy wants to know, if anything; candidates; the
+vectors of candidates, to pass over near-duplicates; texts that name clusters. The driver gets the outcome. Then tasks
+fetch the chosen rows out of the document shards. Cost: assignments are read three times and, where
 documents are drawn towards usage, five times, vectors three times then; vectors of the pool once more where languages
 are compared, and those of candidates where near-duplicates are passed over; documents in shards that name clusters or
-hold chosen rows. The driver sees counts and a few times ``budget`` keys per target language.
+hold chosen rows. The actor holds counts and a few times ``budget`` keys per target language.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ from compass_ray.sample.eligibility import find_near_usage
 from compass_ray.sample.histogram import shard_histogram, shard_spread
 from compass_ray.sample.near_duplicates import Sameness, duplicates
 from compass_ray.sample.reasons import reason
-from compass_ray.sample.sampler import Outcome, Pass, Sampler
+from compass_ray.sample.sampler import Outcome, Pass, Sampler, SoftCounts
 from compass_ray.sample.scorer import Scorer
 from compass_ray.sample.shard import Shard
 from compass_ray.sample.strategies import strategy_of
@@ -45,6 +47,9 @@ from compass_ray.vectors import finite_rows, from_column, unit_rows
 
 VERSION = 12
 GAPS, HISTOGRAMS, DRAW, SUPPRESSED, DIRECTIONS = "gaps", "histograms", "draw", "suppressed", "directions"
+
+_RESTARTS = 2
+"""Of the sampler actor, which then begins anew: tasks answer the same again."""
 
 _COLUMNS = [name for name in records.ASSIGNMENT.names if name != "similarities"]  # which one pass alone needs
 
@@ -141,22 +146,68 @@ def _keys_of(rows: pa.Table) -> list[str]:
 def _sample(inputs: SampleInputs, near_usage: Artifact, config: SampleConfig, out: Artifact) -> Iterator[Receipt]:
     import ray
 
-    remote = ray.remote(num_cpus=0)(Sampler)
-    sameness = sameness_of(config, inputs.copy_similarity)
-    sampler = remote.remote(config, inputs.distance, inputs.seed, sameness=sameness)
-    keys = list(inputs.assignments.manifest().receipts)
-    ray.get([sampler.add_counts.remote(*counts) for counts in map_keys(_count_shard, keys, inputs, near_usage)])
-    common = ray.get(sampler.cluster_prior.remote())
-    ray.get([sampler.add_soft_counts.remote(*part) for part in map_keys(_soft_counts_of_shard, keys, inputs, common)])
-    ray.get(sampler.allocate.remote())
-    _draw(sampler, inputs, near_usage, config, sameness, keys)
-    outcome: Outcome = ray.get(sampler.outcome.remote())
-    gaps = _with_names(outcome.gaps, _named(inputs, ray.get(sampler.label_documents.remote())))
+    passes = RayPasses(inputs, near_usage, config)
+    actor = ray.remote(num_cpus=0, max_restarts=_RESTARTS, max_task_retries=_RESTARTS)(Sampler)
+    sampler = actor.remote(config, inputs.distance, inputs.seed, sameness=passes.sameness)
+    outcome: Outcome = ray.get(sampler.run.remote(passes))
     yield out.write(DRAW, outcome.drawn)
     yield out.write(SUPPRESSED, outcome.suppressed)
     yield out.write(DIRECTIONS, outcome.directions)
     yield out.write(HISTOGRAMS, outcome.histogram)
-    yield out.write(GAPS, gaps, {"certificate": outcome.certificate})
+    yield out.write(GAPS, outcome.gaps, {"certificate": outcome.certificate})
+
+
+class RayPasses:
+    """Passes over all shards as Ray tasks: they answer to the process that asks, which is the sampler's."""
+
+    def __init__(self, inputs: SampleInputs, near_usage: Artifact, config: SampleConfig) -> None:
+        self._inputs, self._near_usage, self._config = inputs, near_usage, config
+        self.sameness = sameness_of(config, inputs.copy_similarity)
+
+    def counts(self) -> Iterator[tuple[pa.Table, pa.Table | None]]:
+        return self._map(_count_shard, self._inputs, self._near_usage)
+
+    def soft_counts(self, prior: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.int64], SoftCounts]]:
+        return self._map(_soft_counts_of_shard, self._inputs, prior)
+
+    def evidence(self, asked: Pass) -> Iterator[dict[str, Any]]:
+        return self._map(_gather, self._inputs, self._near_usage, self._scorer, asked)
+
+    def candidates(self, requests: pa.Table, known: Mapping[str, Any]) -> Iterator[pa.Table]:
+        shared = (self._inputs, self._near_usage, self._config, self._scorer, requests, known)
+        return self._map(_candidates_of_shard, *shared)
+
+    def decisions(self, undecided: pa.Table) -> Iterator[pa.Table]:
+        from compass_ray.runtime.cluster import cluster_cpus, ray_errors
+
+        inputs, across = self._inputs, self.sameness.across
+        parts = len(inputs.target_langs) if across else min(2 * cluster_cpus(), inputs.n_clusters)
+        undecided = undecided.append_column("part", _parts(undecided, self.sameness, parts))
+        shared = (inputs.embeddings, undecided, self._means, self.sameness, self._config.unit)
+        with ray_errors():
+            yield from shuffle(_vectors_of_shard, _keys_of(undecided), _decide, parts, *shared)
+
+    def names(self, wanted: pa.Table | None) -> Mapping[tuple[str, int], exemplars.ClusterName]:
+        if wanted is None:
+            return {}
+        texts = pa.concat_tables(self._map(_texts_of_shard, self._inputs.documents, wanted, keys=_keys_of(wanted)))
+        order = ("cluster", "ascending"), ("lang", "ascending"), ("similarity", "descending"), ("doc_id", "ascending")
+        return exemplars.name_clusters(texts.sort_by([*order]), self._inputs.target_langs, self._inputs.n_clusters)
+
+    @property
+    def _scorer(self) -> Scorer:
+        return strategy_of(self._config.strategy).scorer(self._config)
+
+    @cached_property
+    def _means(self) -> LanguageMeans:
+        return language_means(self._map(_language_sums, self._inputs)) if self.sameness.across else LanguageMeans({})
+
+    def _map(self, function: Callable[..., Any], *shared: Any, keys: list[str] | None = None) -> Iterator[Any]:
+        from compass_ray.runtime.cluster import ray_errors
+
+        with ray_errors():  # here too: what Ray says of a lost task is lost on the way from one process to the next
+            every = list(self._inputs.assignments.manifest().receipts)
+            yield from map_keys(function, every if keys is None else keys, *shared)
 
 
 def _count_shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> tuple[pa.Table, pa.Table | None]:
@@ -191,46 +242,6 @@ def sameness_of(config: SampleConfig, fitted: float | None) -> Sameness:
     if config.max_copies == "off" or copy is None:
         return Sameness(near)
     return Sameness(near, copy, config.max_copies)
-
-
-def _draw(
-    sampler: Any,
-    inputs: SampleInputs,
-    near_usage: Artifact,
-    config: SampleConfig,
-    sameness: Sameness,
-    keys: list[str],
-) -> None:
-    """Look for candidates until every quota is filled. Documents that say again what others say do not count."""
-    import ray
-
-    from compass_ray.runtime.cluster import cluster_cpus
-
-    scorer = strategy_of(config.strategy).scorer(config)
-    means = language_means(map_keys(_language_sums, keys, inputs)) if sameness.across else LanguageMeans({})
-    settled = False
-    while not settled:
-        requests = ray.get(sampler.requests.remote())
-        while (question := ray.get(sampler.next_pass.remote())) is not None:
-            ray.get(
-                [
-                    sampler.add_part.remote(part)
-                    for part in map_keys(_gather, keys, inputs, near_usage, scorer, question)
-                ]
-            )
-            ray.get(sampler.conclude_pass.remote())
-        if requests.num_rows:  # quotas that changed may need no more candidates than there are
-            known = ray.get(sampler.known.remote())
-            found = map_keys(_candidates_of_shard, keys, inputs, near_usage, config, scorer, requests, known)
-            ray.get([sampler.add_candidates.remote(table) for table in found])
-        undecided = ray.get(sampler.undecided.remote())
-        if undecided.num_rows:
-            parts = len(inputs.target_langs) if sameness.across else min(2 * cluster_cpus(), inputs.n_clusters)
-            undecided = undecided.append_column("part", _parts(undecided, sameness, parts))
-            shared = (inputs.embeddings, undecided, means, sameness, config.unit)
-            decisions = shuffle(_vectors_of_shard, _keys_of(undecided), _decide, parts, *shared)
-            ray.get([sampler.decide.remote(table) for table in decisions])
-        settled = ray.get(sampler.settle.remote())
 
 
 def _language_sums(key: str, inputs: SampleInputs) -> Sums:
@@ -326,31 +337,12 @@ def _decide(
     return rows.select(["target_lang", "position"]).append_column("duplicate_of", found)
 
 
-def _named(inputs: SampleInputs, wanted: pa.Table | None) -> dict[tuple[str, int], exemplars.ClusterName]:
-    if wanted is None:
-        return {}
-    parts = list(map_keys(_texts_of_shard, _keys_of(wanted), inputs.documents, wanted))
-    documents = pa.concat_tables(parts).sort_by(
-        [("cluster", "ascending"), ("lang", "ascending"), ("similarity", "descending"), ("doc_id", "ascending")]
-    )
-    return exemplars.name_clusters(documents, inputs.target_langs, inputs.n_clusters)
-
-
 def _texts_of_shard(key: str, documents: Artifact, wanted: pa.Table) -> pa.Table:
     mine = wanted.filter(pc.equal(wanted["shard"], int(key)))
     texts = records.documents_only(documents.read(key, ["doc_id", "text", "reject"]))
     position = pc.index_in(mine["doc_id"], value_set=texts["doc_id"].combine_chunks())
     named = mine.append_column("text", texts["text"].take(position))
     return named.set_column(0, "doc_id", named["doc_id"].cast(pa.binary()))
-
-
-def _with_names(gaps: pa.Table, names: Mapping[tuple[str, int], exemplars.ClusterName]) -> pa.Table:
-    cells = list(zip(gaps["target_lang"].to_pylist(), gaps["cluster"].to_pylist(), strict=True))
-    labels = [names[cell].label if cell in names else f"cluster {cell[1]}" for cell in cells]
-    examples = [names[cell].exemplar if cell in names else None for cell in cells]
-    position = {name: gaps.schema.get_field_index(name) for name in ("label", "exemplar")}
-    gaps = gaps.set_column(position["label"], "label", pa.array(labels, pa.string()))
-    return gaps.set_column(position["exemplar"], "exemplar", pa.array(examples, pa.string())).cast(records.GAP)
 
 
 def _select_shard(

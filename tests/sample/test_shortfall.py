@@ -416,7 +416,7 @@ def test_nothing_near_at_all_is_an_error_that_says_what_to_do() -> None:
     far = sampler_of([(3, "en", 50)], shortfall="stop", transport_reach=0.2)
     assert far.settle()
     with pytest.raises(InfeasibleBudget, match=r"nothing is drawn for sw; widen the pool, or .*shortfall=nearest"):
-        far.outcome()
+        far.outcome({})
     assert far.requests().num_rows == 0
 
 
