@@ -37,7 +37,8 @@ def nearest(x: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDA
         part = slice(start, start + TILE_ROWS)
         products = x[part] @ centroids.T
         labels[part] = products.argmax(axis=1)
-        similarity[part] = np.minimum(products.max(axis=1), 1.0)
+        rows = np.arange(len(products))
+        similarity[part] = np.minimum(products[rows, labels[part]], 1.0)  # a second look for the maximum costs as much
     return labels, similarity
 
 
