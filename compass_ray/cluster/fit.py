@@ -5,7 +5,7 @@ function. Groups hold their rows for the whole fit and are otherwise stateless: 
 process, rebuilt from files, they answer the same. Sums travel in fixed point (see ``shards``), so
 the result has the same bits however shards are grouped.
 
-Seeding, and the first iterations, look at a part of the rows: 256 for each cluster, drawn by their ids. Cost of a pass
+Seeding, and the first iterations, look at a part of the rows: 256 for each cluster, drawn by weight. Cost of a pass
 over all of them: ``2·n·K·d`` FLOP; each group sends K×d integers.
 """
 
@@ -32,6 +32,9 @@ _SAME_POINT = 1e-6
 
 SEEDING_ROWS = 256
 """Rows for each cluster that centers are drawn from and first settle on. More make the objective no better."""
+
+ALL = float("inf")
+"""The rate at which every row is taken: a row's chance is its weight times the rate, at most 1."""
 
 Broadcast = Callable[..., list[Any]]
 """``broadcast(method, *args)`` calls a method of every row group and returns their answers."""
@@ -70,26 +73,30 @@ class RowGroup:
         self._known_centers = 0
         self._parts: dict[tuple[float, int], list[ShardRows]] = {}
 
-    def shape(self) -> tuple[int, int]:
-        """Return how many rows there are, and how wide they are."""
-        return sum(len(member.x) for member in self._members), max((m.x.shape[1] for m in self._members), default=0)
+    def shape(self) -> tuple[int, NDArray[np.int64], int]:
+        """Return how many rows there are, what they weigh (shape (1,), in fixed point), and how wide they are."""
+        rows, width = sum(len(member.x) for member in self._members), 0
+        mass = np.zeros(1, dtype=np.int64)
+        for member in self._members:
+            mass, width = mass + shards.to_fixed(member.weights.sum(keepdims=True)), member.x.shape[1]
+        return rows, mass, width
 
-    def _part(self, share: float, seed: int) -> list[ShardRows]:
-        """Take a share of the rows, by a draw that depends on their ids alone."""
-        if share >= 1.0:
+    def _part(self, rate: float, seed: int) -> list[ShardRows]:
+        """Take a part of the rows, by a draw that depends on ids and weights alone."""
+        if rate == ALL:
             return self._members
-        if (share, seed) not in self._parts:
-            self._parts = {(share, seed): [_drawn(member, share, seed) for member in self._members]}
-        return self._parts[share, seed]
+        if (rate, seed) not in self._parts:
+            self._parts = {(rate, seed): [_drawn(member, rate, seed) for member in self._members]}
+        return self._parts[rate, seed]
 
-    def race(self, centers: NDArray[np.float32], seed: int, share: float = 1.0) -> Point | None:
-        """Find the row of a share of this group's rows that wins the next center's draw.
+    def race(self, centers: NDArray[np.float32], seed: int, rate: float = ALL) -> Point | None:
+        """Find the row of a part of this group's rows that wins the next center's draw.
 
         Each row gets an exponential number divided by ``weight * distance_sq`` to its closest center;
         the smallest over all groups is a draw with probability proportional to the divisor, which is
         the k-means++ rule (Arthur & Vassilvitskii, 2007), without any running total over rows.
         """
-        members = self._part(share, seed)
+        members = self._part(rate, seed)
         self._measure(members, centers)
         best: Point | None = None
         for member, closest in zip(members, self._closest, strict=True):
@@ -114,14 +121,14 @@ class RowGroup:
         self._known_centers = len(centers)
 
     def step(
-        self, centroids: NDArray[np.float32], seed: int = 0, share: float = 1.0
+        self, centroids: NDArray[np.float32], seed: int = 0, rate: float = ALL
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Compute sums, mass and inertia of a share of this group's rows.
+        """Compute sums, mass and inertia of a part of this group's rows.
 
         Shapes are (K, d), (K,) and (1,), in fixed point.
         """
         total: tuple[NDArray[np.int64], ...] | None = None
-        for member in self._part(share, seed):
+        for member in self._part(rate, seed):
             labels, similarity = self._nearest(member.x, centroids)
             sums, mass = kernels.partial_sums(member.x, member.weights, labels, len(centroids))
             inertia = np.array([kernels.weighted_inertia(similarity, member.weights)])
@@ -132,12 +139,12 @@ class RowGroup:
             return np.zeros(centroids.shape, dtype=np.int64), zero, zero[:1]
         return total[0], total[1], total[2]
 
-    def farthest(self, centroids: NDArray[np.float32], count: int, seed: int = 0, share: float = 1.0) -> list[Point]:
+    def farthest(self, centroids: NDArray[np.float32], count: int, seed: int = 0, rate: float = ALL) -> list[Point]:
         """Find the rows least similar to their nearest centroid, the least similar first.
         They are different rows, at most ``count``.
         """
         found: list[Point] = []
-        for member in self._part(share, seed):
+        for member in self._part(rate, seed):
             _, similarity = self._nearest(member.x, centroids)
             keys = similarity.astype(np.float64)
             order = _ordered(member, keys)
@@ -146,9 +153,11 @@ class RowGroup:
         return _different(found)[:count]
 
 
-def _drawn(member: ShardRows, share: float, seed: int) -> ShardRows:
-    kept = seeding.uniform(member.ids, seed, "seeding-rows") < share
-    return ShardRows(member.ids[kept], member.x[kept], member.weights[kept])
+def _drawn(member: ShardRows, rate: float, seed: int) -> ShardRows:
+    """Draw rows by chances in proportion to their weights, at most 1; what is drawn stands for what is not."""
+    chances = np.minimum(1.0, rate * member.weights)
+    kept = seeding.uniform(member.ids, seed, "seeding-rows") < chances
+    return ShardRows(member.ids[kept], member.x[kept], member.weights[kept] / chances[kept])
 
 
 def _ordered(member: ShardRows, keys: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -181,15 +190,15 @@ def _first(best: Point | None, others: list[Point]) -> Point | None:
 
 
 def draw_centers(
-    broadcast: Broadcast, n_clusters: int, n_features: int, seed: int, share: float = 1.0
+    broadcast: Broadcast, n_clusters: int, n_features: int, seed: int, rate: float = ALL
 ) -> NDArray[np.float32]:
-    """Draw weighted k-means++ centers out of a share of the rows, one round after another.
+    """Draw weighted k-means++ centers out of a part of the rows, one round after another.
 
     They are as many as asked for, or as there are distinct rows.
     """
     centers = np.empty((0, n_features), dtype=np.float32)
     while len(centers) < n_clusters:
-        winner = min((point for point in broadcast("race", centers, seed, share) if point), key=_order, default=None)
+        winner = min((point for point in broadcast("race", centers, seed, rate) if point), key=_order, default=None)
         if winner is None:
             break
         centers = np.vstack([centers, winner[2][None]])
@@ -207,29 +216,30 @@ def kmeans(broadcast: Broadcast, n_clusters: int, seed: int, *, max_iterations: 
     TooFewSamples
         If there are fewer distinct rows than clusters.
     """
-    counts, widths = zip(*broadcast("shape"), strict=True)
-    share = min(1.0, SEEDING_ROWS * n_clusters / max(1, sum(counts)))
-    centroids = seed_centroids(broadcast, n_clusters, max(widths), seed, share)
-    if share < 1.0:
-        given: Any = {"max_iterations": max_iterations, "tol": tol, "seed": seed, "share": share}
+    counts, masses, widths = zip(*broadcast("shape"), strict=True)
+    wanted, mass = SEEDING_ROWS * n_clusters, float(shards.from_fixed(np.sum(masses, axis=0))[0])
+    rate = ALL if sum(counts) <= wanted else wanted / mass
+    centroids = seed_centroids(broadcast, n_clusters, max(widths), seed, rate)
+    if rate != ALL:
+        given: Any = {"max_iterations": max_iterations, "tol": tol, "seed": seed, "rate": rate}
         centroids, tol = lloyd(broadcast, centroids, **given).centroids, _LOOSER * tol
     return lloyd(broadcast, centroids, max_iterations=max_iterations, tol=tol)
 
 
 def seed_centroids(
-    broadcast: Broadcast, n_clusters: int, n_features: int, seed: int, share: float = 1.0
+    broadcast: Broadcast, n_clusters: int, n_features: int, seed: int, rate: float = ALL
 ) -> NDArray[np.float32]:
     """Seed centroids by weighted k-means++: K rounds, one message per group and round.
 
-    Where a share of the rows has too few different ones, all are drawn from.
+    Where a part of the rows has too few different ones, all are drawn from.
 
     Raises
     ------
     TooFewSamples
         If there are fewer distinct rows than clusters.
     """
-    centers = draw_centers(broadcast, n_clusters, n_features, seed, share)
-    if len(centers) < n_clusters and share < 1.0:
+    centers = draw_centers(broadcast, n_clusters, n_features, seed, rate)
+    if len(centers) < n_clusters and rate != ALL:
         centers = draw_centers(broadcast, n_clusters, n_features, seed)
     if len(centers) < n_clusters:
         raise TooFewSamples(
@@ -246,16 +256,16 @@ def lloyd(
     max_iterations: int,
     tol: float,
     seed: int = 0,
-    share: float = 1.0,
+    rate: float = ALL,
 ) -> KMeansResult:
-    """Run Lloyd's iterations over a share of the rows until the inertia changes by less than ``tol`` of itself.
+    """Run Lloyd's iterations over a part of the rows until the inertia changes by less than ``tol`` of itself.
 
     They start from given centroids. Empty clusters move to the rows farthest from any centroid.
     """
     history: list[float] = []
     lengths = np.zeros(len(centroids))
     for _ in range(max_iterations):
-        answers = broadcast("step", centroids, seed, share)
+        answers = broadcast("step", centroids, seed, rate)
         sums, mass, inertia = (shards.from_fixed(sum(parts[1:], parts[0])) for parts in zip(*answers, strict=True))
         history.append(float(inertia[0]))
         empty = np.flatnonzero(mass == 0)
@@ -264,7 +274,7 @@ def lloyd(
             return KMeansResult(centroids, lengths, history, converged=True)
         moved, lengths = kernels.new_centroids(sums, centroids), np.linalg.norm(sums, axis=1)
         if len(empty):
-            answers = broadcast("farthest", centroids, len(empty), seed, share)
+            answers = broadcast("farthest", centroids, len(empty), seed, rate)
             offers = _different([point for points in answers for point in points])
             for cluster, point in zip(empty, offers, strict=False):
                 moved[cluster] = point[2]
