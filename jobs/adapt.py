@@ -7,28 +7,17 @@ checkpoint.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 
-from compass_ray import CompassError, load_config, train_adapters
-from compass_ray.interrupts import resumable
+from compass_ray import load_config, train_adapters
+from compass_ray.cli.driver import CONFIG, run_job
+from compass_ray.cli.report import print_json
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Train one adapter for each language.")
-    parser.add_argument("config", help="YAML config: a file of the working dir, or s3://")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides")
-    arguments = parser.parse_args()
-    try:
-        with resumable():
-            run = train_adapters(load_config(arguments.config, arguments.overrides))
-    except CompassError as exc:
-        sys.stderr.write(f"error: {exc}\n")
-        return exc.exit_code
+    run = run_job("Train one adapter for each language.", load_config, train_adapters, CONFIG)
     record = run.record
-    body = {"path": run.path, "registry": record["registry"], "languages": record["languages"]}
-    sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")
+    print_json({"path": run.path, "registry": record["registry"], "languages": record["languages"]})
     return 0
 
 

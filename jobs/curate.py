@@ -6,26 +6,16 @@ the error tree. Submit the same job again after a failure: it goes on from the l
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 
-from compass_ray import CompassError, curate, load_config
-from compass_ray.interrupts import resumable
+from compass_ray import curate, load_config
+from compass_ray.cli.driver import CONFIG, run_job
+from compass_ray.cli.report import print_json
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Select pool documents for every target language.")
-    parser.add_argument("config", help="YAML config: a file of the working dir, or s3://")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides")
-    arguments = parser.parse_args()
-    try:
-        with resumable():
-            run = curate(load_config(arguments.config, arguments.overrides))
-    except CompassError as exc:
-        sys.stderr.write(f"error: {exc}\n")
-        return exc.exit_code
-    sys.stdout.write(json.dumps({"path": run.path, "certificate": run.certificate}, ensure_ascii=False) + "\n")
+    run = run_job("Select pool documents for every target language.", load_config, curate, CONFIG)
+    print_json({"path": run.path, "certificate": run.certificate})
     return 0
 
 

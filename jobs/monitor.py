@@ -7,26 +7,16 @@ tree: what a scheduler needs to start an update.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 
-from compass_ray import CompassError, load_config, monitor_usage
-from compass_ray.interrupts import resumable
+from compass_ray import load_config, monitor_usage
+from compass_ray.cli.driver import CONFIG, run_job
+from compass_ray.cli.report import print_json
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Say whether usage has drifted.")
-    parser.add_argument("config", help="YAML config: a file of the working dir, or s3://")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides")
-    arguments = parser.parse_args()
-    try:
-        with resumable():
-            run = monitor_usage(load_config(arguments.config, arguments.overrides))
-    except CompassError as exc:
-        sys.stderr.write(f"error: {exc}\n")
-        return exc.exit_code
-    sys.stdout.write(json.dumps({"path": run.path, "verdicts": run.verdicts}, ensure_ascii=False) + "\n")
+    run = run_job("Say whether usage has drifted.", load_config, monitor_usage, CONFIG)
+    print_json({"path": run.path, "verdicts": run.verdicts})
     return run.exit_code
 
 

@@ -7,26 +7,16 @@ an interruption: it goes on from the last checkpoint.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 
-from compass_ray import CompassError
-from compass_ray.interrupts import resumable
+from compass_ray.cli.driver import Argument, run_job
 from compass_ray.pipelines.pretrain import load_base_recipe, pretrain
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Train a small base model from scratch.")
-    parser.add_argument("recipe", help="YAML recipe, such as docs/examples/tiny_base.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides")
-    arguments = parser.parse_args()
-    try:
-        with resumable():
-            folder, score = pretrain(load_base_recipe(arguments.recipe, arguments.overrides))
-    except CompassError as exc:
-        sys.stderr.write(f"error: {exc}\n")
-        return exc.exit_code
+    recipe = Argument("recipe", "YAML recipe, such as docs/examples/tiny_base.yaml")
+    folder, score = run_job("Train a small base model from scratch.", load_base_recipe, pretrain, recipe)
     sys.stdout.write(json.dumps({"path": str(folder), "heldout": None if score is None else score.to_json()}) + "\n")
     return 0
 
