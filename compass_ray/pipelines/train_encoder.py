@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,23 +17,20 @@ from pydantic import Field, field_validator, model_validator
 from compass_ray.config import read_config
 from compass_ray.configbase import EXECUTION, Config, LocalFolder, identity
 from compass_ray.embed import load_encoder
-from compass_ray.embed.config import EmbedConfig
 from compass_ray.embed.evaluation import ParallelScores, parallel_scores
-from compass_ray.embed.stage import encoder_identity
 from compass_ray.embed.training import card
 from compass_ray.embed.training.bags import TokenBags, make_bags
-from compass_ray.embed.training.config import EncoderTraining, Forms, Teacher
+from compass_ray.embed.training.config import EncoderTraining, Forms
 from compass_ray.embed.training.erasure import forms_of, without_forms
+from compass_ray.embed.training.fingerprint import fingerprint
+from compass_ray.embed.training.teachers import languages_of, revision_of, teacher_vectors
 from compass_ray.errors import ConfigError, EmptyInput, ResourcesMissing
 from compass_ray.ingest.parallel import ParallelCorpus, read_parallel
 from compass_ray.languages import canonical_language
 from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.threads import set_threads
-from compass_ray.vectors import scaled_rows
 
-VERSION = 2
-_TEACHER_BATCH = 64
 _PACKAGES = ("anyascii", "sentencepiece", "google.protobuf", "tensorboardX")
 _RESERVED = ("parts", "work-")
 
@@ -220,15 +215,11 @@ def _check_teachers(config: EncoderTraining, languages: Sequence[str]) -> None:
     for teacher in config.teachers:
         if not teacher.languages:
             _check_pivot("corpora", languages, config.pivot)
-        elif not _known_by(teacher, config) & {*map(canonical_language, languages)}:
+        elif not languages_of(teacher, config) & {*map(canonical_language, languages)}:
             raise ConfigError(
                 f"training.teachers: no text of corpora is in a language of {teacher.name} "
                 f"({', '.join(teacher.languages)}); found {', '.join(sorted(languages))}"
             )
-
-
-def _known_by(teacher: Teacher, config: EncoderTraining) -> set[str | None]:
-    return {*map(canonical_language, teacher.languages or [config.pivot])} - {None}
 
 
 def _check_pivot(where: str, languages: Sequence[str], pivot: str) -> None:
@@ -242,20 +233,7 @@ def _check_pivot(where: str, languages: Sequence[str], pivot: str) -> None:
 def _fingerprint(recipe: EncoderRecipe, texts: pa.Table) -> str:
     """Hash all that decides the trained table, and what is done with it after."""
     weights = {name: corpus.weight for name, corpus in recipe.corpora.items()}
-    return _digest([identity(recipe.training), weights, [*map(_revision, recipe.training.teachers)]], texts)
-
-
-def _revision(teacher: Teacher) -> str:
-    return encoder_identity(EmbedConfig(model=teacher.model, revision=teacher.revision))["revision"]
-
-
-def _digest(settings: Any, texts: pa.Table) -> str:
-    versions = {name: version(name) for name in ("anyascii", "sentencepiece", "tokenizers", "torch", "numpy")}
-    total = hashlib.blake2b(json.dumps([VERSION, versions, settings], sort_keys=True).encode(), digest_size=8)
-    for name in ("corpus", "group", "lang", "text"):
-        for value in texts[name].to_pylist():
-            total.update(f"{value}\0".encode())
-    return total.hexdigest()
+    return fingerprint([identity(recipe.training), weights, [*map(revision_of, recipe.training.teachers)]], texts)
 
 
 def _tokenized(
@@ -268,7 +246,7 @@ def _tokenized(
 
     favour = np.where(np.isin(texts["lang"].to_pylist(), config.favoured), config.favour, 1)
     fields = ("favoured", "favour", "vocab_size", "max_piece_length", "tokenizer_corpora")
-    saved = parts / f"tokenizer-{_digest({name: getattr(config, name) for name in fields}, texts)}.json"
+    saved = parts / f"tokenizer-{fingerprint({name: getattr(config, name) for name in fields}, texts)}.json"
     strings = texts["text"].to_pylist()
     if saved.exists():
         tokenizer = Tokenizer.from_file(str(saved))
@@ -302,7 +280,7 @@ def _trained(
 
     config = recipe.training
     set_threads(config.threads)
-    teacher = _taught(texts, config, parts, display)
+    teacher = teacher_vectors(texts, config, parts, display)
     projection = None
     if teacher is not None:
         if config.dim > teacher.shape[1]:
@@ -343,51 +321,6 @@ def _formed_texts(recipe: EncoderRecipe, texts: pa.Table) -> tuple[list[str], ND
             f"{asked.min_texts} of them; give another corpus, lang or pattern"
         )
     return strings, forms
-
-
-def _taught(texts: pa.Table, config: EncoderTraining, parts: Path, display: Display) -> NDArray[np.float32] | None:
-    """Compute vectors of all groups, those of several teachers side by side.
-    Each teacher's are as long as the others'.
-    """
-    found = [_teacher_vectors(texts, teacher, config, parts, display) for teacher in config.teachers]
-    if len(found) < 2:
-        return found[0] if found else None
-    return np.concatenate([scaled_rows(vectors) for vectors in found], axis=1)
-
-
-def _teacher_vectors(
-    texts: pa.Table, teacher: Teacher, config: EncoderTraining, parts: Path, display: Display
-) -> NDArray[np.float32]:
-    """Compute centred vectors of all groups, each the mean over the teacher's languages.
-    They are zero where it has none of them.
-    """
-    languages = _known_by(teacher, config)
-    saved = parts / f"teacher-{_digest([sorted(map(str, languages)), _revision(teacher)], texts)}.npy"
-    if saved.exists():
-        return np.asarray(np.load(saved, allow_pickle=False))
-    sides = {
-        (group, tag): text
-        for group, lang, text in zip(*(texts[name].to_pylist() for name in ("group", "lang", "text")), strict=True)
-        if (tag := canonical_language(lang)) in languages
-    }
-    encoder = load_encoder(teacher.model, revision=teacher.revision)
-    ordered = sorted(sides, key=lambda side: len(sides[side]))
-    vectors = np.zeros((texts["group"].to_numpy().max() + 1, encoder.dim), dtype=np.float32)
-    counts = np.zeros((len(vectors), 1), dtype=np.float32)
-    with display.stage("teacher", total=len(ordered), unit="sentences") as bar:
-        for start in range(0, len(ordered), _TEACHER_BATCH):
-            part = ordered[start : start + _TEACHER_BATCH]
-            groups = np.array([group for group, _ in part])
-            np.add.at(vectors, groups, encoder.encode([sides[side] for side in part]))
-            np.add.at(counts, groups, 1)
-            bar.advance(len(part))
-    known = counts[:, 0] > 0
-    vectors[known] /= counts[known]
-    vectors[known] -= vectors[known].mean(axis=0)
-    with Path(f"{saved}.partial").open("wb") as stream:
-        np.save(stream, vectors, allow_pickle=False)
-    Path(f"{saved}.partial").rename(saved)
-    return vectors
 
 
 def _described(recipe: EncoderRecipe, counted: list[dict[str, Any]]) -> list[card.CorpusRow]:

@@ -28,6 +28,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from compass_ray.embed import load_encoder
 from compass_ray.embed.evaluation import ParallelScores
+from compass_ray.embed.training.teachers import teacher_vectors
 from compass_ray.errors import CompassError, ConfigError, EmptyInput
 from compass_ray.pipelines import train_encoder as pipeline
 from compass_ray.pipelines.train_encoder import EncoderRecipe, load_recipe, score_encoder, train_encoder
@@ -450,7 +451,7 @@ def test_teachers_stand_side_by_side_each_with_the_mean_over_its_languages(
     other = {"model": "hashing", "name": "n-grams", "license": "none", "languages": ["zh", "kor"]}
     recipe = load_recipe({**plain, "training": {**plain["training"], "teachers": [teacher, other]}})
     texts, _ = pipeline._training_texts(recipe)
-    found = pipeline._taught(texts, recipe.training, tmp_path, Display(Console(file=io.StringIO())))
+    found = teacher_vectors(texts, recipe.training, tmp_path, Display(Console(file=io.StringIO())))
     assert found is not None
     assert found.shape == (60, 8 + 512)
     for part in (found[:, :8], found[:, 8:]):
