@@ -30,7 +30,7 @@ _MADE = "<!-- Made by docs/generate.py from the code; do not edit. -->\n"
 def commands() -> str:
     """List all commands with their arguments and options, and all exit codes."""
     lines = [_MADE, "# Commands\n"]
-    for words, command in _walk(typer.main.get_command(app), []):
+    for words, command in walk(typer.main.get_command(app), []):
         lines += [f"## {' '.join(words)}\n", *textwrap.wrap(_sentence(command.help), 100), ""]
         rows = [
             f"| `{_spelling(param)}` | {_sentence(param.help)} |" for param in command.params if param.name != "help"
@@ -48,23 +48,31 @@ def config() -> str:
         "A field without a default must be given. `compass-ray config show FILE` prints a config",
     ]
     lines += ["with all defaults, `compass-ray config schema` the JSON schema with all ranges.\n"]
-    sections = {name: info for name, info in RunConfig.model_fields.items() if _models(info.annotation)}
+    sections = {name: info for name, info in RunConfig.model_fields.items() if models(info.annotation)}
     lines += _table("field", "default", "what")
     lines += [_field(name, info) for name, info in RunConfig.model_fields.items() if name not in sections]
     for name, info in sections.items():
         said = [f"{_sentence(info.description)}\n"] if info.description else []
         lines += [f"\n## {name}\n", *said, *_table("field", "default", "what")]
-        prefix = f"{name}.{_step(info)}"
-        lines += [row for model in _models(info.annotation) for row in _rows(model, prefix)]
+        prefix = f"{name}.{step(info)}"
+        lines += [row for model in models(info.annotation) for row in _rows(model, prefix)]
     return "\n".join([*lines, ""])
 
 
-def _walk(command: Any, words: list[str]) -> Iterator[tuple[list[str], Any]]:
+def walk(command: Any, words: list[str]) -> Iterator[tuple[list[str], Any]]:
+    """Yield a command, or all commands below a group, each with the words that call it.
+
+    Parameters
+    ----------
+    command : click.Command or click.Group
+    words : list of str
+        Those that call it, without the program's name.
+    """
     if not hasattr(command, "commands"):
         yield ["compass-ray", *words], command
         return
     for name, inner in command.commands.items():
-        yield from _walk(inner, [*words, name])
+        yield from walk(inner, [*words, name])
 
 
 def _spelling(param: Any) -> str:
@@ -90,17 +98,18 @@ def _rows(model: type[Config], prefix: str) -> Iterator[str]:
     """Yield the fields of a model and of those inside it. Those of files come once, where they come first."""
     for name, info in model.model_fields.items():
         label = prefix + (info.alias or name)
-        inner = _models(info.annotation)
+        inner = models(info.annotation)
         if not inner or info.description:
             yield _field(label, info)
         for one in inner:
             if issubclass(one, FilesConfig):
                 yield f"| `{label}.NAME` | | What a source has of files, columns and rows: see sources |"
             else:
-                yield from _rows(one, f"{label}.{_step(info)}")
+                yield from _rows(one, f"{label}.{step(info)}")
 
 
-def _step(info: Any) -> str:
+def step(info: Any) -> str:
+    """Write what stands in a dotted name between a field and those inside it: a name of the user's, or nothing."""
     return "NAME." if get_origin(info.annotation) is dict else ""
 
 
@@ -130,7 +139,8 @@ def _allowed(info: Any) -> str:
     return f"One of {', '.join(f'`{value}`' for value in values)}" if values else ""
 
 
-def _models(annotation: Any) -> list[type[Config]]:
+def models(annotation: Any) -> list[type[Config]]:
+    """List the models of a config that a type is made of."""
     return [part for part in _parts(annotation) if isinstance(part, type) and issubclass(part, Config)]
 
 

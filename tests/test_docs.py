@@ -94,10 +94,10 @@ def fits(model: type[Config], given: Mapping[str, Any]) -> bool:
 
 
 def _value_fits(info: Any, value: Any) -> bool:
-    inner = made_by()._models(info.annotation)
+    inner = made_by().models(info.annotation)
     if not inner or not isinstance(value, Mapping):
         return True
-    values = value.values() if made_by()._step(info) else [value]
+    values = value.values() if made_by().step(info) else [value]
     return all(any(fits(one, some) for one in inner) for some in values if isinstance(some, Mapping))
 
 
@@ -145,7 +145,7 @@ def test_commands_that_are_shown_exist_with_their_options() -> None:
 def test_every_command_is_told_of_in_a_page_that_people_wrote() -> None:
     written = "\n".join(text for name, text in TEXT.items() if name not in ("commands.md", "config.md"))
     plain = re.sub(r"[`|]", " ", written)
-    commands = [" ".join(words) for words, _ in made_by()._walk(typer.main.get_command(app), [])]
+    commands = [" ".join(words) for words, _ in made_by().walk(typer.main.get_command(app), [])]
     assert not [name for name in commands if name not in plain]
 
 
