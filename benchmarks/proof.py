@@ -146,7 +146,7 @@ def _config(work: Work, target: Target, arm: str, seed: int, budget: int) -> dic
         "seed": seed,
         "sources": {
             "pool": source("pool", "pool"),
-            "usage": source("target", "usage"),
+            "usage": source("usage", "usage"),
             "current": source("current", "current"),
         },
         "holdout_fraction": 0.0,  # the held-out usage is ours, and no run sees it
