@@ -10,7 +10,7 @@ from compass_ray.artifacts import Artifact
 from compass_ray.centering import LanguageMeans
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.cluster.device import Device, nearest_on
-from compass_ray.cluster.fit import KMeansResult, RowGroup, kmeans
+from compass_ray.cluster.fit import KMeansResult, RowGroup, lloyd, seed_centroids
 from compass_ray.cluster.sampling import FITTED_BY, Design, fitting_rows
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
@@ -52,7 +52,8 @@ def fit_on_actors(
         answers: list[Any] = ray.get([actor.call.remote(method, *given) for actor in actors])
         return answers
 
-    fit = kmeans(broadcast, n_clusters, design.seed, max_iterations=config.max_iterations, tol=config.tol)
+    initial = seed_centroids(broadcast, n_clusters, broadcast("n_features")[0], design.seed)
+    fit = lloyd(broadcast, initial, max_iterations=config.max_iterations, tol=config.tol)
     for actor in actors:
         ray.kill(actor)
     return fit

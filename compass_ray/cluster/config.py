@@ -57,12 +57,7 @@ class ClusterConfig(Config):
         default="fit", description="'fit', or the folder of a codebook artifact to use as it is"
     )
     max_iterations: int = Field(default=100, ge=1, description="Lloyd passes, at most")
-    tol: float = Field(
-        default=1e-4,
-        ge=0,
-        description="Stop when the objective changes by less than this fraction; ten times that over all rows, where a "
-        "part of them has settled before",
-    )
+    tol: float = Field(default=1e-4, ge=0, description="Stop when the objective changes by less than this fraction")
     fit_rows: int = Field(
         default=1_000_000,
         ge=100,

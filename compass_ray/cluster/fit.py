@@ -5,8 +5,7 @@ function. Groups hold their rows for the whole fit and are otherwise stateless: 
 process, rebuilt from files, they answer the same. Sums travel in fixed point (see ``shards``), so
 the result has the same bits however shards are grouped.
 
-Seeding, and the first iterations, look at a part of the rows: 256 for each cluster, drawn by weight. Cost of a pass
-over all of them: ``2·n·K·d`` FLOP; each group sends K×d integers.
+Cost per iteration: one pass over the rows, ``2·n·K·d`` FLOP; each group sends K×d integers.
 """
 
 from __future__ import annotations
@@ -24,17 +23,8 @@ from compass_ray.cluster.device import Nearest
 from compass_ray.errors import TooFewSamples
 from compass_ray.vectors import distinct_rows
 
-_LOOSER = 10.0
-"""How much coarser the tolerance is over all rows, where a part of them has settled before."""
-
 _SAME_POINT = 1e-6
 """Squared distance below which two rows are one: float32 products of equal rows miss 1 by as much."""
-
-SEEDING_ROWS = 256
-"""Rows for each cluster that centers are drawn from and first settle on. More make the objective no better."""
-
-ALL = float("inf")
-"""The rate at which every row is taken: a row's chance is its weight times the rate, at most 1."""
 
 Broadcast = Callable[..., list[Any]]
 """``broadcast(method, *args)`` calls a method of every row group and returns their answers."""
@@ -71,35 +61,21 @@ class RowGroup:
         self._members, self._nearest = list(members), nearest
         self._closest: list[NDArray[np.float32]] = []
         self._known_centers = 0
-        self._parts: dict[tuple[float, int], list[ShardRows]] = {}
 
-    def shape(self) -> tuple[int, NDArray[np.int64], int]:
-        """Return how many rows there are, what they weigh (shape (1,), in fixed point), and how wide they are."""
-        rows, width = sum(len(member.x) for member in self._members), 0
-        mass = np.zeros(1, dtype=np.int64)
-        for member in self._members:
-            mass, width = mass + shards.to_fixed(member.weights.sum(keepdims=True)), member.x.shape[1]
-        return rows, mass, width
+    def n_features(self) -> int:
+        """Return the width of the rows."""
+        return int(self._members[0].x.shape[1])
 
-    def _part(self, rate: float, seed: int) -> list[ShardRows]:
-        """Take a part of the rows, by a draw that depends on ids and weights alone."""
-        if rate == ALL:
-            return self._members
-        if (rate, seed) not in self._parts:
-            self._parts = {(rate, seed): [_drawn(member, rate, seed) for member in self._members]}
-        return self._parts[rate, seed]
-
-    def race(self, centers: NDArray[np.float32], seed: int, rate: float = ALL) -> Point | None:
-        """Find the row of a part of this group's rows that wins the next center's draw.
+    def race(self, centers: NDArray[np.float32], seed: int) -> Point | None:
+        """Find the row of this group that wins the next center's draw.
 
         Each row gets an exponential number divided by ``weight * distance_sq`` to its closest center;
         the smallest over all groups is a draw with probability proportional to the divisor, which is
         the k-means++ rule (Arthur & Vassilvitskii, 2007), without any running total over rows.
         """
-        members = self._part(rate, seed)
-        self._measure(members, centers)
+        self._measure(centers)
         best: Point | None = None
-        for member, closest in zip(members, self._closest, strict=True):
+        for member, closest in zip(self._members, self._closest, strict=True):
             distance_sq = 2.0 - 2.0 * closest.astype(np.float64) if len(centers) else np.ones(len(closest))
             distance_sq[distance_sq < _SAME_POINT] = 0.0
             noise = seeding.exponential(member.ids, seed, f"center-{len(centers)}")
@@ -108,27 +84,22 @@ class RowGroup:
             best = _first(best, _points(member, keys, _ordered(member, keys)[:1]))
         return best
 
-    def _measure(self, members: Sequence[ShardRows], centers: NDArray[np.float32]) -> None:
+    def _measure(self, centers: NDArray[np.float32]) -> None:
         """Bring similarities to the closest center up to date, one center at a time.
         A rebuilt group then repeats exactly the products of the one that was lost.
         """
         if not self._closest or self._known_centers > len(centers):
-            self._closest = [np.full(len(member.x), -1.0, dtype=np.float32) for member in members]
+            self._closest = [np.full(len(member.x), -1.0, dtype=np.float32) for member in self._members]
             self._known_centers = 0
         for center in centers[self._known_centers :]:
-            for member, closest in zip(members, self._closest, strict=True):
+            for member, closest in zip(self._members, self._closest, strict=True):
                 np.maximum(closest, kernels.nearest(member.x, center[None])[1], out=closest)
         self._known_centers = len(centers)
 
-    def step(
-        self, centroids: NDArray[np.float32], seed: int = 0, rate: float = ALL
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Compute sums, mass and inertia of a part of this group's rows.
-
-        Shapes are (K, d), (K,) and (1,), in fixed point.
-        """
+    def step(self, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Compute sums, mass and inertia of this group's rows. Shapes are (K, d), (K,) and (1,), in fixed point."""
         total: tuple[NDArray[np.int64], ...] | None = None
-        for member in self._part(rate, seed):
+        for member in self._members:
             labels, similarity = self._nearest(member.x, centroids)
             sums, mass = kernels.partial_sums(member.x, member.weights, labels, len(centroids))
             inertia = np.array([kernels.weighted_inertia(similarity, member.weights)])
@@ -139,25 +110,18 @@ class RowGroup:
             return np.zeros(centroids.shape, dtype=np.int64), zero, zero[:1]
         return total[0], total[1], total[2]
 
-    def farthest(self, centroids: NDArray[np.float32], count: int, seed: int = 0, rate: float = ALL) -> list[Point]:
+    def farthest(self, centroids: NDArray[np.float32], count: int) -> list[Point]:
         """Find the rows least similar to their nearest centroid, the least similar first.
         They are different rows, at most ``count``.
         """
         found: list[Point] = []
-        for member in self._part(rate, seed):
+        for member in self._members:
             _, similarity = self._nearest(member.x, centroids)
             keys = similarity.astype(np.float64)
             order = _ordered(member, keys)
             first = np.sort(distinct_rows(member.x[order])[0])[:count]  # of equal rows the one that comes first
             found += _points(member, keys, order[first])
         return _different(found)[:count]
-
-
-def _drawn(member: ShardRows, rate: float, seed: int) -> ShardRows:
-    """Draw rows by chances in proportion to their weights, at most 1; what is drawn stands for what is not."""
-    chances = np.minimum(1.0, rate * member.weights)
-    kept = seeding.uniform(member.ids, seed, "seeding-rows") < chances
-    return ShardRows(member.ids[kept], member.x[kept], member.weights[kept] / chances[kept])
 
 
 def _ordered(member: ShardRows, keys: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -189,58 +153,28 @@ def _first(best: Point | None, others: list[Point]) -> Point | None:
     return min(candidates, key=_order, default=None)
 
 
-def draw_centers(
-    broadcast: Broadcast, n_clusters: int, n_features: int, seed: int, rate: float = ALL
-) -> NDArray[np.float32]:
-    """Draw weighted k-means++ centers out of a part of the rows, one round after another.
-
+def draw_centers(broadcast: Broadcast, n_clusters: int, n_features: int, seed: int) -> NDArray[np.float32]:
+    """Draw weighted k-means++ centers, one round after another.
     They are as many as asked for, or as there are distinct rows.
     """
     centers = np.empty((0, n_features), dtype=np.float32)
     while len(centers) < n_clusters:
-        winner = min((point for point in broadcast("race", centers, seed, rate) if point), key=_order, default=None)
+        winner = min((point for point in broadcast("race", centers, seed) if point), key=_order, default=None)
         if winner is None:
             break
         centers = np.vstack([centers, winner[2][None]])
     return centers
 
 
-def kmeans(broadcast: Broadcast, n_clusters: int, seed: int, *, max_iterations: int, tol: float) -> KMeansResult:
-    """Seed centroids and fit them: first to a part of the rows until that settles, then to all.
-
-    Over all of them it is enough to settle to ten times ``tol``: what is left then comes in many small steps, which on
-    400,000 rows in 256 clusters took six times as many passes for a tenth of a percent.
-
-    Raises
-    ------
-    TooFewSamples
-        If there are fewer distinct rows than clusters.
-    """
-    counts, masses, widths = zip(*broadcast("shape"), strict=True)
-    wanted, mass = SEEDING_ROWS * n_clusters, float(shards.from_fixed(np.sum(masses, axis=0))[0])
-    rate = ALL if sum(counts) <= wanted else wanted / mass
-    centroids = seed_centroids(broadcast, n_clusters, max(widths), seed, rate)
-    if rate != ALL:
-        given: Any = {"max_iterations": max_iterations, "tol": tol, "seed": seed, "rate": rate}
-        centroids, tol = lloyd(broadcast, centroids, **given).centroids, _LOOSER * tol
-    return lloyd(broadcast, centroids, max_iterations=max_iterations, tol=tol)
-
-
-def seed_centroids(
-    broadcast: Broadcast, n_clusters: int, n_features: int, seed: int, rate: float = ALL
-) -> NDArray[np.float32]:
+def seed_centroids(broadcast: Broadcast, n_clusters: int, n_features: int, seed: int) -> NDArray[np.float32]:
     """Seed centroids by weighted k-means++: K rounds, one message per group and round.
 
-    Where a part of the rows has too few different ones, all are drawn from.
-
     Raises
     ------
     TooFewSamples
         If there are fewer distinct rows than clusters.
     """
-    centers = draw_centers(broadcast, n_clusters, n_features, seed, rate)
-    if len(centers) < n_clusters and rate != ALL:
-        centers = draw_centers(broadcast, n_clusters, n_features, seed)
+    centers = draw_centers(broadcast, n_clusters, n_features, seed)
     if len(centers) < n_clusters:
         raise TooFewSamples(
             f"cluster.n_clusters: {n_clusters} clusters need as many distinct documents, but only {len(centers)} "
@@ -249,23 +183,15 @@ def seed_centroids(
     return centers
 
 
-def lloyd(
-    broadcast: Broadcast,
-    centroids: NDArray[np.float32],
-    *,
-    max_iterations: int,
-    tol: float,
-    seed: int = 0,
-    rate: float = ALL,
-) -> KMeansResult:
-    """Run Lloyd's iterations over a part of the rows until the inertia changes by less than ``tol`` of itself.
+def lloyd(broadcast: Broadcast, centroids: NDArray[np.float32], *, max_iterations: int, tol: float) -> KMeansResult:
+    """Run Lloyd's iterations until the inertia changes by less than ``tol`` of itself.
 
     They start from given centroids. Empty clusters move to the rows farthest from any centroid.
     """
     history: list[float] = []
     lengths = np.zeros(len(centroids))
     for _ in range(max_iterations):
-        answers = broadcast("step", centroids, seed, rate)
+        answers = broadcast("step", centroids)
         sums, mass, inertia = (shards.from_fixed(sum(parts[1:], parts[0])) for parts in zip(*answers, strict=True))
         history.append(float(inertia[0]))
         empty = np.flatnonzero(mass == 0)
@@ -274,8 +200,7 @@ def lloyd(
             return KMeansResult(centroids, lengths, history, converged=True)
         moved, lengths = kernels.new_centroids(sums, centroids), np.linalg.norm(sums, axis=1)
         if len(empty):
-            answers = broadcast("farthest", centroids, len(empty), seed, rate)
-            offers = _different([point for points in answers for point in points])
+            offers = _different([p for points in broadcast("farthest", centroids, len(empty)) for p in points])
             for cluster, point in zip(empty, offers, strict=False):
                 moved[cluster] = point[2]
         centroids = moved

@@ -31,7 +31,7 @@ from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 from compass_ray.vectors import finite_rows
 
-VERSION = 9
+VERSION = 8
 SWEEP = "sweep"
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.cluster import KMeans
 
-from compass_ray.cluster import fit, kernels
-from compass_ray.cluster.fit import Broadcast, KMeansResult, RowGroup, ShardRows, kmeans, lloyd, seed_centroids
+from compass_ray.cluster import kernels
+from compass_ray.cluster.fit import Broadcast, KMeansResult, RowGroup, ShardRows, lloyd, seed_centroids
 from compass_ray.errors import TooFewSamples
 from compass_ray.vectors import unit_rows
 
@@ -368,49 +368,3 @@ def test_as_many_clusters_as_distinct_rows_is_no_error() -> None:
     rows = shard_rows(np.eye(4), np.full(4, 0.25))
     centers = seed_centroids(over([RowGroup([rows])]), 4, 4, 0)
     assert sorted(centers.tolist()) == sorted(np.eye(4).tolist())
-
-
-# --- a part of the rows first -------------------------------------------------------------------
-
-
-def fitted(groups: Sequence[RowGroup], n_clusters: int = N_CLUSTERS, seed: int = 0) -> KMeansResult:
-    return kmeans(over(groups), n_clusters, seed, max_iterations=50, tol=1e-6)
-
-
-@pytest.fixture
-def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Centers settle on about a third of the rows first."""
-    monkeypatch.setattr(fit, "SEEDING_ROWS", sum(len(one.x) for one in CORPUS) / 3 / N_CLUSTERS)
-
-
-def test_with_few_rows_a_fit_is_what_it_is_over_all_of_them() -> None:
-    assert_same_bytes(fitted([RowGroup(CORPUS)]), undisturbed())
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(group_of=st.lists(st.integers(0, 4), min_size=N_SHARDS, max_size=N_SHARDS))
-def test_where_a_part_comes_first_any_grouping_gives_the_same_bytes(few_rows: None, group_of: list[int]) -> None:
-    alone = fitted([RowGroup(CORPUS)])
-    assert alone.centroids.tobytes() != undisturbed().centroids.tobytes(), "other rows were drawn"
-    assert_same_bytes(fitted(grouped(CORPUS, group_of)), alone)
-
-
-@pytest.mark.parametrize("call", [1, N_CLUSTERS, N_CLUSTERS + 3, N_CLUSTERS + 12])
-def test_a_group_rebuilt_while_a_part_is_fitted_answers_the_same(few_rows: None, call: int) -> None:
-    broadcast = losing([CORPUS[:3], CORPUS[3:]], lambda n: [1] if n == call else [])
-    found = kmeans(broadcast, N_CLUSTERS, 0, max_iterations=50, tol=1e-6)
-    assert_same_bytes(found, fitted([RowGroup(CORPUS)]))
-
-
-def test_a_part_first_reaches_the_objective_that_all_rows_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    large = corpus(4, rows=900)
-    every = [fitted([RowGroup(large)], seed=seed).inertia[-1] for seed in range(8)]
-    monkeypatch.setattr(fit, "SEEDING_ROWS", 64)
-    part = [fitted([RowGroup(large)], seed=seed) for seed in range(8)]
-    assert np.mean([one.inertia[-1] for one in part]) < 1.01 * np.mean(every)
-    assert np.mean([len(one.inertia) for one in part]) < 12, "few passes over all rows are left"
-
-
-def test_a_part_with_too_few_different_rows_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "SEEDING_ROWS", 0.5)  # fewer rows than clusters
-    assert len(fitted([RowGroup(CORPUS)]).centroids) == N_CLUSTERS
