@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from demo import current_texts, demo_config
+from tiny_base import write_tiny_base
 
-from compass_ray.config import RunConfig, load_config
+from compass_ray.config import RunConfig
 
-DEMO = Path(__file__).parent.parent / "compass_ray" / "demo"
+pytest.register_assert_rewrite("documents")  # what its asserts compare is shown, as in test files
 
 
 @pytest.fixture(scope="session")
@@ -28,14 +29,6 @@ def local_ray() -> Iterator[None]:
     connect(RayConfig(num_cpus=4))
     yield
     ray.shutdown()
-
-
-def demo_config(output: Path | str, *overrides: str) -> RunConfig:
-    """The demo's config in eight shards, with the encoder whose workers start without torch."""
-    from compass_ray.cli.demo import load_demo
-
-    sets = [f"output={output}", "ingest.shard_bytes=65536", "embed.model=hashing", *overrides]
-    return load_config(load_demo(str(DEMO)), sets)
 
 
 @pytest.fixture
@@ -67,20 +60,6 @@ def copied_demo(finished_demo: Any, tmp_path: Path) -> Callable[..., RunConfig]:
     return lambda *overrides: demo_config(tmp_path / "out", *overrides)
 
 
-def tree_bytes(folder: Path | str) -> dict[str, bytes]:
-    """All files below a folder by relative path: what 'the same bytes' means in tests."""
-    root = Path(folder)
-    files = {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
-    assert files, f"{root} holds no file"
-    return files
-
-
-def clean_environment(home: Path, **variables: str) -> dict[str, str]:
-    """The environment of a subprocess that must not see this process's Ray or the user's home."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "HOME": str(home), "HF_HUB_OFFLINE": "1", **variables}
-
-
 @pytest.fixture(scope="module")
 def cluster_variables() -> Iterator[None]:
     """What the nodes of a cluster get from the shell that starts them: this Python, and the checkout as installed."""
@@ -90,66 +69,11 @@ def cluster_variables() -> Iterator[None]:
         yield
 
 
-def write_tiny_base(folder: Path, texts: list[str], seed: int = 0, **size: int) -> Path:
-    """A Qwen2 of a few ten thousand random weights with its tokenizer: loads, trains and saves like a large one."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from compass_ray.adapt.training.pretraining import TinyModel, write_config, write_tokenizer
-
-    shape = TinyModel(
-        **{"vocab_size": 500, "hidden_size": 32, "intermediate_size": 64, "layers": 2, "heads": 4, **size}
-    )
-    write_tokenizer(folder, texts, shape.vocab_size)
-    write_config(folder, shape, shape.vocab_size)
-    torch.manual_seed(seed)
-    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(folder))).save_pretrained(str(folder))
-    return folder
-
-
-def current_texts() -> dict[str, list[str]]:
-    """The demo's current data by language."""
-    found: dict[str, list[str]] = {}
-    for line in (DEMO / "current.jsonl").read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("text"), str) and row.get("lang"):
-            found.setdefault(row["lang"], []).append(row["text"])
-    return found
-
-
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model for tests that train."""
     texts = [text for group in current_texts().values() for text in group]
     return write_tiny_base(tmp_path_factory.mktemp("base") / "tiny", texts)
-
-
-def adapt_config(output: Path | str, base: Path | str, *overrides: str) -> RunConfig:
-    """A config that trains adapters of Swahili and Tamil on the demo's current data, in seconds."""
-    raw = {
-        "name": "adapted",
-        "output": str(output),
-        "sources": {
-            "current": {
-                "role": "current",
-                "path": str(DEMO / "current.jsonl"),
-                "columns": {"text": "text", "lang": "lang"},
-            }
-        },
-        "ingest": {"max_bad_fraction": 0.02},
-        "adapt": {
-            "base": str(base),
-            "languages": ["sw", "ta"],
-            "max_length": 64,
-            "lora": {"rank": 4, "alpha": 8},
-            "training": {"batch_size": 8, "epochs": 2, "learning_rate": 0.01},
-            "workers": {"parallel_languages": 1, "log_steps": 5, "checkpoint_steps": 5},
-        },
-    }
-    return load_config(raw, list(overrides))
 
 
 @pytest.fixture(scope="session")

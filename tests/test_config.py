@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from configs import GOOD, good
 from pydantic import BaseModel, ValidationError
 
 from compass_ray.cluster.config import ClusterConfig
@@ -15,19 +15,6 @@ from compass_ray.config import RunConfig, check_elsewhere, load_config
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.errors import ConfigError
 from compass_ray.ingest.config import IngestConfig
-
-GOOD: dict[str, Any] = {
-    "output": "out",
-    "sources": {
-        "web": {"role": "pool", "path": "pool/*.jsonl", "columns": {"text": "text", "lang": "lang"}},
-        "asked": {"role": "usage", "path": "usage.csv", "lang": "swh_Latn"},
-    },
-    "sample": {"budget": 100},
-}
-
-
-def good(**sections: Any) -> dict[str, Any]:
-    return {**copy.deepcopy(GOOD), **sections}
 
 
 def message(raw: Any, overrides: tuple[str, ...] = ()) -> str:

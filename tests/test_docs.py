@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from test_identity import models
+from configs import models
 
 from compass_ray.cli import app
 from compass_ray.config import RunConfig

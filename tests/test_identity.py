@@ -5,30 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, get_args
 
 import pytest
+from configs import GOOD, good, models
 from pydantic import BaseModel
-from test_config import GOOD, good
 
 from compass_ray.cluster.config import ClusterConfig
 from compass_ray.config import RunConfig, load_config
 from compass_ray.configbase import EXECUTION, Config, identity
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.ingest.config import IngestConfig, SourceConfig
-
-
-def models(model: type[Config], seen: set[type[Config]] | None = None) -> set[type[Config]]:
-    """A config model and all that its fields hold."""
-    found = set() if seen is None else seen
-
-    def follow(kind: Any) -> None:
-        if isinstance(kind, type) and issubclass(kind, Config) and kind not in found:
-            models(kind, found)
-        for argument in get_args(kind):
-            follow(argument)
-
-    found.add(model)
-    for info in model.model_fields.values():
-        follow(info.annotation)
-    return found
 
 
 def leaves(config: BaseModel, prefix: str = "") -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_examples import LLAMA, PHI, QWEN, STYLES, make_tokenizer, styled, talk, trained_text
+from chat_templates import LLAMA, PHI, QWEN, STYLES, make_tokenizer, styled, talk, trained_text
 from transformers import PreTrainedTokenizerFast
 
 from compass_ray import records

@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
+from training_data import chat, document, made, tokenized
 
 from compass_ray import records
-from compass_ray.adapt import data, split
+from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.adapt.tokenizer import TokenizerSource
 from compass_ray.artifacts import Artifact, artifact
-
-
-def _id(*parts: object) -> bytes:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
-
-
-def document(
-    role: str, target_lang: str | None, text: str, messages: list[dict[str, str]] | None = None
-) -> dict[str, Any]:
-    lang = target_lang or "en"
-    content = _id(text, messages)
-    return {
-        "doc_id": _id(role, target_lang, content),
-        "content_id": _id(text),
-        "role": role,
-        "target_lang": target_lang,
-        "lang": lang,
-        "text": text,
-        "messages": messages,
-        "reject": None,
-    }
-
-
-def chat(question: str, answer: str | None) -> list[dict[str, str]]:
-    turns = [{"role": "user", "content": question}]
-    return turns + ([{"role": "assistant", "content": answer}] if answer else [])
-
-
-def made(folder: Path, stage: str, shards: dict[str, pa.Table]) -> Artifact:
-    target = artifact(str(folder), stage, {"made": "by a test", "stage": stage})
-    target.commit([target.write(key, table) for key, table in shards.items()])
-    return target
 
 
 @pytest.fixture
@@ -74,23 +41,6 @@ def gathered(tmp_path: Path) -> Artifact:
     target = artifact(str(tmp_path), "gather", {"made": "by a test"})
     target.commit(
         data._gather_shard(key, documents, selection, True, None, None, frozenset(), target) for key in shards
-    )
-    return target
-
-
-def tokenized(
-    gathered: Artifact, base: Path, *languages: str, usage: Artifact | None = None, **fields: Any
-) -> Artifact:
-    """The artifact that :func:`data.tokenize` makes, without Ray."""
-    config = AdaptConfig(base=str(base), **{"max_length": 64, "heldout_fraction": 0.2, **fields})
-    source = TokenizerSource(config, None)
-    drawing = 0, config.heldout_fraction, config.heldout_documents
-    held = data._union(split.heldout_contents(lang, gathered, *drawing) for lang in data.languages_of(gathered))
-    target = artifact(gathered.url.rsplit("/cache/", 1)[0], "tokenize", {"languages": languages, **fields})
-    target.commit(
-        receipt
-        for lang in languages
-        for receipt in data._tokenize_language(lang, gathered, usage, held, source, 0, target)
     )
     return target
 

@@ -11,15 +11,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_data import _id, chat, document, made, tokenized
+from training_data import ASKED, HOLDOUT, chat, document, id_of, made, tokenized, written
 
 from compass_ray import records
 from compass_ray.adapt import data, split, usage
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.artifacts import Artifact, artifact
 from compass_ray.holdout import Holdout, heldout_mask
-
-HOLDOUT = Holdout(seed=7, fraction=0.5)
 
 
 @given(
@@ -28,7 +26,7 @@ HOLDOUT = Holdout(seed=7, fraction=0.5)
 def test_equal_content_is_on_one_side_and_no_more_is_held_out_than_allowed(
     contents: list[int], fraction: float, most: int
 ) -> None:
-    ids = np.frombuffer(b"".join(_id(content) for content in contents), dtype=np.uint8).reshape(-1, 16)
+    ids = np.frombuffer(b"".join(id_of(content) for content in contents), dtype=np.uint8).reshape(-1, 16)
     held = split.heldout_mask(ids, 3, fraction, most)
     sides: dict[int, set[bool]] = {}
     for content, side in zip(contents, held.tolist(), strict=True):
@@ -72,40 +70,15 @@ def test_what_one_language_holds_out_no_language_trains_on(contents: dict[str, l
                 (scored if out else trained).add(content)
     assert not scored & trained
     assert scored == set(held.to_pylist())
-    assert not {_id(f"text {content}") for content in range(0, 61, 7)} & (scored | trained)
+    assert not {id_of(f"text {content}") for content in range(0, 61, 7)} & (scored | trained)
 
 
 # --- usage --------------------------------------------------------------------------------------
 
 
-ASKED = [f"swali la mkulima namba {number} kuhusu mahindi" for number in range(12)]
-
-
 @pytest.fixture
 def corpus(tmp_path: Path) -> dict[str, Any]:
     return written(tmp_path, ASKED)
-
-
-def written(folder: Path, asked: list[str], *, repeated: bool = True, answered: bool = False) -> dict[str, Any]:
-    """Ingested documents of two languages, and what is gathered of them beside their held-out usage.
-
-    With ``repeated`` the current data of both languages hold all that was asked.
-    """
-    rows = [
-        document("usage", "sw", text, chat(text, f"jibu la {text}") if answered and number % 2 else None)
-        for number, text in enumerate(asked)
-    ]
-    rows += [document("usage", "ta", f"தமிழ் கேள்வி {number}") for number in range(6)]
-    for lang in ("sw", "ta"):
-        rows += [document("current", lang, f"shared text number {number}") for number in range(40)]
-        rows += [document("current", lang, f"of {lang} alone, number {number}") for number in range(30)]
-        rows += [document("current", lang, text) for text in (asked if repeated else ())]
-    documents = made(folder, "ingest", {"00000": pa.Table.from_pylist(rows, schema=records.INGESTED)})
-    held = artifact(str(folder), "usage", {"made": "by a test"})
-    held.commit([usage._usage_shard("00000", documents, HOLDOUT, held)])
-    gathered = artifact(str(folder), "gather", {"made": "by a test"})
-    gathered.commit([data._gather_shard("00000", documents, None, True, held, None, frozenset(), gathered)])
-    return {"documents": documents, "usage": held, "gathered": gathered}
 
 
 def contents(tokens: Artifact, lang: str, part: str) -> set[bytes]:

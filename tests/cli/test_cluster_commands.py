@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from clusters import RAY, Cluster, cluster_of
-from conftest import DEMO, clean_environment
+from demo import DEMO
+from processes import clean_environment
 
 SHOW = """
 import sys

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import DEMO, clean_environment, demo_config
+from demo import DEMO, demo_config
+from processes import clean_environment
 
 
 def _command(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

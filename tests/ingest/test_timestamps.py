@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from documents import documents, only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources import ingested, write
-from test_documents import documents, only
 
 from compass_ray.ingest.timestamps import NotATime, parse_timestamp, timestamps
 from compass_ray.monitor.windows import window_starts

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from documents import documents, only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sources import ingested, write
-from test_documents import documents, only
 
 from compass_ray.ingest.config import SourceConfig
 from compass_ray.ingest.where import Allowed

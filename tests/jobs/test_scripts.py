@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import clean_environment
+from processes import clean_environment
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = sorted((ROOT / "jobs").glob("*.py"))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 from clusters import RAY, Cluster, cluster_of
-from conftest import demo_config, tree_bytes
+from demo import demo_config
+from trees import tree_bytes
 
 from compass_ray import CurationRun
 

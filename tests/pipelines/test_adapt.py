@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import DEMO, adapt_config, tree_bytes
+from demo import DEMO
 from rich.console import Console
+from tiny_base import adapt_config
+from trees import tree_bytes
 
 from compass_ray import AdaptedRun, train_adapters
 from compass_ray.errors import AdaptationError, ConfigError, ResourcesMissing

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import demo_config, tree_bytes
+from demo import demo_config
+from trees import tree_bytes
 
 from compass_ray import CurationRun, RunConfig, curate
 from compass_ray.artifacts import Artifact, _read_manifest, open_artifact

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import DEMO, tree_bytes
+from demo import DEMO
+from trees import tree_bytes
 
 from compass_ray import CurationRun, RunConfig, curate, records
 from compass_ray.artifacts import _read_manifest

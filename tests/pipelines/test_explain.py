@@ -13,7 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import DEMO, clean_environment, demo_config
+from demo import DEMO, demo_config
+from processes import clean_environment
 
 from compass_ray import CurationRun, curate
 from compass_ray.artifacts import Artifact, open_artifact

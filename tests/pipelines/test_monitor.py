@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEMO, demo_config
+from demo import DEMO, demo_config
 
 from compass_ray import CurationRun, MonitoredRun, curate, load_config, monitor_usage, train_adapters
 from compass_ray.errors import ArtifactMissing, ConfigError, DataError, FingerprintMismatch, IncomparableReference

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from conftest import DEMO, demo_config
+from demo import DEMO, demo_config
 
 from compass_ray import CurationRun, curate
 from compass_ray.artifacts import open_artifact

@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import DEMO, tree_bytes
+from demo import DEMO
+from trees import tree_bytes
 
 from compass_ray.adapt.scores import Score
 from compass_ray.errors import ConfigError

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import DEMO, adapt_config, demo_config, tree_bytes
+from demo import DEMO, demo_config
 from faulty_proxy import FaultyProxy, Rule
 from object_store import SECRETS, Bucket
+from tiny_base import adapt_config
+from trees import tree_bytes
 
 from compass_ray import CurationRun, train_adapters
 from compass_ray.artifacts import from_parquet

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import DEMO
+from demo import DEMO
 
 from compass_ray import CurationRun, RunConfig, curate
 from compass_ray.artifacts import open_artifact

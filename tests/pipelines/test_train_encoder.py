@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import clean_environment, tree_bytes
+from processes import clean_environment
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from trees import tree_bytes
 
 from compass_ray.embed import load_encoder
 from compass_ray.embed.evaluation import ParallelScores

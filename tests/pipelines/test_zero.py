@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import adapt_config
 from numpy.typing import NDArray
+from tiny_base import adapt_config
 
 from compass_ray import train_adapters
 

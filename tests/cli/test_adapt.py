@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import adapt_config, clean_environment, demo_config
+from demo import demo_config
+from processes import clean_environment
+from tiny_base import adapt_config
 
 
 def run(home: Path, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pyarrow as pa
+from documents import documents, only
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_documents import documents, only
 
 from compass_ray.ingest.cleaning import clean, key_of, normalize
 from compass_ray.letters import seen

@@ -15,7 +15,7 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import clean_environment
+from processes import clean_environment
 
 from compass_ray.remote import s3
 

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import clean_environment
-from processes import members, title
+from processes import clean_environment, members, title
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "cluster_configs" / "local"
 RAY = str(Path(sys.executable).with_name("ray"))
 

@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from conftest import clean_environment
 
 from compass_ray import RunConfig
 from compass_ray.runtime.memory import process_tree
+
+
+def clean_environment(home: Path, **variables: str) -> dict[str, str]:
+    """The environment of a subprocess that must not see this process's Ray or the user's home."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**kept, "HOME": str(home), "HF_HUB_OFFLINE": "1", **variables}
 
 
 class Run:

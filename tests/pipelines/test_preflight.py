@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import demo_config
+from demo import demo_config
 
 from compass_ray.config import RunConfig
 from compass_ray.embed.encoder import Input

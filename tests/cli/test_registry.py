@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import clean_environment
+from processes import clean_environment
 from safetensors.numpy import save
 
 from compass_ray.cli import main

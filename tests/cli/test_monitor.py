@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import demo_config
+from demo import demo_config
 from typer.testing import CliRunner
 
 from compass_ray import CurationRun

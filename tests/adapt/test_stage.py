@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from test_data import tokenized
-from test_split import ASKED, written
+from training_data import ASKED, tokenized, written
 
 from compass_ray import records
 from compass_ray.adapt import data, stage
