@@ -113,9 +113,9 @@ def print_rejected_run(config: RunConfig) -> None:
 
 
 def _gap_table(target_lang: str, gaps: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"Largest gaps of {language_name(target_lang)} ({target_lang})", title_justify="left")
-    table.add_column("cluster", max_width=44, overflow="ellipsis", no_wrap=True)
-    for heading in ("usage", "95 % interval", "current", "gap", "asked", "available", "selected", "unmet"):
+    table = Table(title=f"Largest deficits of {language_name(target_lang)} ({target_lang})", title_justify="left")
+    table.add_column("cluster", max_width=34, overflow="ellipsis", no_wrap=True)
+    for heading in ("usage", "95 % interval", "current", "deficit", "asked", "capacity", "drawn", "unmet"):
         table.add_column(heading, justify="right", no_wrap=True)
     for gap in gaps[:_GAPS_SHOWN]:
         table.add_row(

@@ -30,7 +30,7 @@ def test_the_demo_ends_with_gaps_certificate_and_adapters_and_reuses_all_the_sec
     short = ("--set", "adapt.training.epochs=1")
     first = _command(tmp_path, "demo", "--output", "here", *short)
     assert first.returncode == 0, first.stderr
-    assert "Largest gaps of Swahili (sw)" in first.stdout
+    assert "Largest deficits of Swahili (sw)" in first.stdout
     assert "Certificate: distance of training data" in first.stdout
     assert f"run: {tmp_path}/here/runs/demo" in first.stdout
     assert "Adapters on base: held-out text" in first.stdout
