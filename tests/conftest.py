@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from demo import current_texts, demo_config
+from hypothesis import settings
 from tiny_base import write_tiny_base
 
 from compass_ray.config import RunConfig
 
+settings.register_profile("without a clock", deadline=None)  # a busy machine fails no test
+settings.load_profile("without a clock")
 pytest.register_assert_rewrite("documents")  # what its asserts compare is shown, as in test files
 
 
