@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from compass_ray.version import __version__
+
 if TYPE_CHECKING:
     from compass_ray.config import RunConfig, load_config
     from compass_ray.errors import CompassError
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from compass_ray.pipelines.monitor import monitor_usage
     from compass_ray.pipelines.monitored import MonitoredRun
     from compass_ray.pipelines.run import CurationRun
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AdaptedRun",

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from compass_ray.embed.config import EmbedConfig
-from compass_ray.embed.kinds import KINDS, encoder_from
+from compass_ray.embed.kinds import encoder_from
 from compass_ray.embed.stage import encoder_identity
+from compass_ray.embed.traits import ENCODERS
 from compass_ray.ingest.config import SourceConfig
 from compass_ray.ingest.files import read_units
 from compass_ray.ingest.formats import FORMATS
@@ -32,7 +33,7 @@ Add = Callable[[str], None]
 @pytest.fixture
 def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
     """Do what a section of the page shows: write its module, and run what adds the row."""
-    for table in (TRAITS, FORMATS, KINDS):
+    for table in (TRAITS, FORMATS, ENCODERS):
         for name in ("smallest", "srt", "letters"):
             monkeypatch.setitem(table, name, None)  # so that what the page adds is taken away again
             del table[name]

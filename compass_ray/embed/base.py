@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.embed.config import NO_BASE
-from compass_ray.embed.encoder import Input, Tokenized, ids_of
+from compass_ray.embed.config import NO_BASE, EmbedConfig
+from compass_ray.embed.encoder import Encoder, Input, Tokenized, ids_of
+from compass_ray.embed.kinds import Kind
 from compass_ray.errors import ConfigError
 from compass_ray.models import find_model, folder_revision
 from compass_ray.vectors import unit_rows
@@ -182,3 +183,22 @@ def _load(folder: Path, dtype: str, device: str) -> Any:
             f"remote code ({exc})"
         ) from exc
     return model.base_model.to(device).eval()
+
+
+class Base(Kind):
+    """Hidden states of a causal language model."""
+
+    def folder(self, config: EmbedConfig, *, fetch: bool = True) -> Path:
+        return base_folder(config.base, config.revision, fetch=fetch)
+
+    def revision(self, config: EmbedConfig) -> str:
+        return base_revision(self.folder(config), config.max_tokens)
+
+    def load(self, config: EmbedConfig) -> Encoder:
+        return BaseEncoder(
+            self.folder(config),
+            max_tokens=config.max_tokens,
+            prompt=self.prompt(config),
+            dtype=config.dtype,
+            device=config.device,
+        )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from compass_ray.configbase import EXECUTION, Config
-from compass_ray.embed.kinds import kind_of
+from compass_ray.embed.traits import traits_of
 
 NO_BASE = "'base' needs a base model; give embed.base (and embed.revision, for a hub id), or adapt.base"
 
@@ -58,7 +58,7 @@ class EmbedConfig(Config):
 
     @model_validator(mode="after")
     def _only_what_the_model_reads(self) -> EmbedConfig:
-        given = [name for name in kind_of(self.model).unread if getattr(self, name) is not None]
+        given = [name for name in traits_of(self.model).unread if getattr(self, name) is not None]
         if "base" in given:
             raise ValueError("base: read only where model is 'base'; set model: base, or remove it")
         if given:

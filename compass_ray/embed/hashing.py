@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from compass_ray.embed.encoder import Input, Tokenized
+from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.encoder import Encoder, Input, Tokenized
+from compass_ray.embed.kinds import Kind
 from compass_ray.vectors import unit_rows
 
 
@@ -45,3 +47,13 @@ class HashingEncoder:
 
     def encode_exactly(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         return self.encode(inputs)
+
+
+class Hashing(Kind):
+    """Hashed character n-grams, without a model."""
+
+    def revision(self, config: EmbedConfig) -> str:
+        return HashingEncoder.revision
+
+    def load(self, config: EmbedConfig) -> Encoder:
+        return HashingEncoder(self.prompt(config))

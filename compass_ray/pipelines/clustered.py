@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 from compass_ray import paths, storage
-from compass_ray.artifacts import Artifact
 from compass_ray.cluster.codebook import read_codebook
-from compass_ray.cluster.device import Device, device_for
+from compass_ray.cluster.device import device_for
 from compass_ray.cluster.stage import CodebookSpec, assign, fit_codebook, frozen_codebook
 from compass_ray.config import RunConfig
 from compass_ray.embed.meaning import Meaning
 from compass_ray.embed.stage import embed, fit_meaning, vector_space
 from compass_ray.errors import DataError
 from compass_ray.ingest import stage as ingestion
-from compass_ray.ingest.stage import IngestPlan
 from compass_ray.pipelines import publish
+from compass_ray.pipelines.planned import Clustered, Plan
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.stage import Session
 from compass_ray.sample.stage import SampleInputs
 from compass_ray.sample.transport import centroid_distances
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a config will work on, known before any work is done."""
-
-    run: CurationRun
-    ingest: IngestPlan
-    space: Mapping[str, str]
-    frozen: Artifact | None  # a codebook that the config names
-    device: Device  # where centroids are compared
-
-
-@dataclass(frozen=True)
-class Clustered:
-    """The artifacts up to assignments, and what sampling reads of them."""
-
-    quarantined: Artifact
-    embeddings: Artifact
-    codebook: Artifact
-    copies: Meaning | None  # how translations are told, where that was fitted
-    inputs: SampleInputs
 
 
 def plan(config: RunConfig) -> Plan:

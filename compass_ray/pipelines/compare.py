@@ -16,7 +16,8 @@ from compass_ray.config import RunConfig
 from compass_ray.errors import ConfigError
 from compass_ray.pipelines.clustered import cluster_documents, plan
 from compass_ray.runtime.progress import Display
-from compass_ray.runtime.stage import StageRecord, session
+from compass_ray.runtime.stage import session
+from compass_ray.runtime.stage_record import StageRecord
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.stage import DRAW, certificate, sample
 from compass_ray.sample.traits import TRAITS

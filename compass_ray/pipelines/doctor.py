@@ -16,6 +16,7 @@ from compass_ray.cluster.device import device_for
 from compass_ray.config import RunConfig, load_config
 from compass_ray.embed.config import EmbedConfig
 from compass_ray.embed.kinds import kind_of
+from compass_ray.embed.traits import traits_of
 from compass_ray.errors import CompassError, ResourcesMissing
 from compass_ray.ingest.config import EVALUATIONS, FilesConfig
 from compass_ray.ingest.files import InputFile
@@ -93,8 +94,7 @@ def _faiss(config: RunConfig | None, gpus: Callable[[], float] | None) -> Iterat
 
 
 def _encoder(config: EmbedConfig) -> Iterator[Check]:
-    kind = kind_of(config.model)
-    return _model("encoder", partial(kind.folder, config), kind.weights)
+    return _model("encoder", partial(kind_of(config.model).folder, config), traits_of(config.model).weights)
 
 
 def _model(name: str, find: Callable[..., Path | None], weights: str = "*.safetensors") -> Iterator[Check]:

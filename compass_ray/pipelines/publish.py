@@ -10,13 +10,12 @@ import platform
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import compass_ray
 from compass_ray import records, storage
 from compass_ray.artifacts import Artifact, Manifest, canonical_json, digest
 from compass_ray.cluster.codebook import KEY
@@ -33,13 +32,12 @@ from compass_ray.ingest.stage import (
     row_counts,
 )
 from compass_ray.languages import language_mix, language_name
+from compass_ray.pipelines.planned import Clustered, Plan
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.pipelines.run_folder import RunFolder
 from compass_ray.runtime.stage import Session
 from compass_ray.sample.stage import DRAW, GAPS, HISTOGRAMS, certificate
-
-if TYPE_CHECKING:
-    from compass_ray.pipelines.clustered import Clustered, Plan
+from compass_ray.version import __version__
 
 ROWS_PER_FILE = 100_000
 _VERSIONED = (
@@ -69,7 +67,7 @@ def fingerprint(body: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str | None]:
     """List the versions of what a run's outcome may depend on."""
-    return {name: _version(name) for name in _VERSIONED} | {"compass_ray": compass_ray.__version__}
+    return {name: _version(name) for name in _VERSIONED} | {"compass_ray": __version__}
 
 
 def write_quarantine(run: RunFolder, quarantined: Artifact) -> None:
@@ -242,7 +240,7 @@ def _card(rows: dict[str, int], languages: Mapping[str, Mapping[str, int]], conf
     )
     return (
         f"---\nconfigs:\n{configs}---\n\n# Selection of run `{config.name}`\n\n"
-        f"Chosen by compass_ray {compass_ray.__version__}, strategy `{strategy}`, seed {config.seed}. "
+        f"Chosen by compass_ray {__version__}, strategy `{strategy}`, seed {config.seed}. "
         "Every row says in `reason` why it is here; `gaps.parquet` and `certificate.json` beside this folder hold "
         "the numbers. The texts keep the licences of their sources.\n\n"
         f"| target language | language | documents | of which |\n|---|---|---|---|\n{lines}\n"

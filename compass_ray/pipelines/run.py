@@ -10,7 +10,7 @@ import pyarrow as pa
 from compass_ray import paths, storage
 from compass_ray.errors import ConfigError
 from compass_ray.pipelines.run_folder import RunFolder
-from compass_ray.runtime.stage import StageRecord
+from compass_ray.runtime.stage_record import StageRecord
 from compass_ray.runtime.status import Status as Status
 from compass_ray.runtime.status import read_status
 

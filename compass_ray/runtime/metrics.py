@@ -7,10 +7,9 @@ every receipt passes through it.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from compass_ray.runtime.stage import StageRecord
+from compass_ray.runtime.stage_record import StageRecord
 
 _TAGS = ("run", "stage")
 

@@ -23,6 +23,7 @@ from compass_ray.runtime.config import RayConfig
 from compass_ray.runtime.log import LOG, log_as_asked
 from compass_ray.runtime.memory import PeakMemory
 from compass_ray.runtime.progress import Display
+from compass_ray.runtime.stage_record import StageRecord
 from compass_ray.runtime.status import StatusFile
 from compass_ray.runtime.waiting import JOINED_MINUTES, LOCAL_MINUTES, Head, Waiting
 
@@ -31,25 +32,6 @@ _BEAT_S = 5.0
 
 _REPEATS = 2
 """How often a stage goes on after the loss of a worker that Ray does not replace."""
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What ``run.json`` says of a stage.
-
-    ``peak_bytes`` is the highest proportional set size of the driver and all that it started, a local Ray among them,
-    and ``driver_peak_bytes`` that of the driver alone; see :mod:`~compass_ray.runtime.memory`.
-    """
-
-    stage: str
-    artifact: str
-    rows: int
-    bytes: int
-    seconds: float
-    reused: bool
-    resumed_keys: int
-    peak_bytes: int
-    driver_peak_bytes: int
 
 
 @dataclass

@@ -12,13 +12,11 @@ import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from compass_ray import storage
 from compass_ray.errors import ArtifactMissing
-
-if TYPE_CHECKING:
-    from compass_ray.runtime.stage import StageRecord
+from compass_ray.runtime.stage_record import StageRecord
 
 SILENT_S = 60.0
 """A driver that has not written for so long has died, or cannot reach its storage."""
