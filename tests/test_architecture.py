@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,11 @@ def later():
         "compass_ray.embed.batching",
     }
     assert set(imported("from .x import y", "embed", is_package=True)) == {"compass_ray.embed.x.y"}
+
+
+def test_no_module_imports_what_imports_it_lazily_or_for_types_either() -> None:
+    order = TopologicalSorter({module: own_imports(module) - {module} for module in MODULES})
+    assert len(list(order.static_order())) == len(MODULES)  # raises where there is a cycle, and names it
 
 
 def test_the_scanner_reads_the_whole_package() -> None:
