@@ -31,6 +31,9 @@ from compass_ray.sample.target_draw import TargetDraw
 from compass_ray.sample.usage_contrast import Direction, to_table
 from compass_ray.usage_shares import cluster_weights
 
+SoftCounts = Mapping[str, NDArray[np.int64]]
+"""By target language; shapes (n_clusters,), in units of ``SOFT_COUNT_UNIT``."""
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -63,9 +66,6 @@ class Passes(Protocol):
 
     def names(self, wanted: pa.Table | None) -> Mapping[tuple[str, int], exemplars.ClusterName]:
         """Name clusters by the texts of the wanted documents."""
-
-
-SoftCounts = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
