@@ -40,7 +40,7 @@ from compass_ray.divergence import jsd
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.monitor.drift import novelty, shift
 from compass_ray.monitor.separation import separation
-from compass_ray.monitor.vectors import FORMER, NEW
+from compass_ray.monitor.vectors import NEW, REFERENCE
 
 SIZES = ((285, 285), (1000, 285), (1000, 1000), (5000, 1000))
 SHIFTS = (0.0, 0.05, 0.15, 0.4)
@@ -162,7 +162,7 @@ def judged(case: Case, seed: int) -> Iterator[dict[str, Any]]:
         window = _histogram(*kernels.nearest(rows, fit.centroids), threshold)
         found, new = shift(left_out, window, rng), novelty(left_out, window)
         level = DEFAULTS.false_discovery_rate / 2  # of two tests
-        apart = separation(case.reference[:FORMER], rows[:NEW], rng)
+        apart = separation(case.reference[:REFERENCE], rows[:NEW], rng)
         moved = found.low >= DEFAULTS.min_divergence
         tests = [(found.p_value, moved), (new.p_value, new.low >= DEFAULTS.min_novelty)]
         with_vectors = [*tests, (apart.p_value, apart.low >= DEFAULTS.min_auc)]

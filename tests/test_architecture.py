@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -151,6 +152,15 @@ def later():
 def test_no_module_imports_what_imports_it_lazily_or_for_types_either() -> None:
     order = TopologicalSorter({module: own_imports(module) - {module} for module in MODULES})
     assert len(list(order.static_order())) == len(MODULES)  # raises where there is a cycle, and names it
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "jobs", "docs"])
+def test_what_scripts_import_of_the_package_is_there(folder: str) -> None:
+    for path in sorted((ROOT.parent / folder).rglob("*.py")):
+        for name in imported(path.read_text(encoding="utf-8")):
+            if name.startswith(f"{PACKAGE}.") and name.removeprefix(f"{PACKAGE}.") not in MODULES:
+                module, _, found = name.rpartition(".")
+                assert hasattr(importlib.import_module(module), found), f"{path.name}: {name}"
 
 
 def test_the_scanner_reads_the_whole_package() -> None:

@@ -25,7 +25,7 @@ class Turns:
     """What is known of one target language."""
 
     usage: Usage
-    per_target: int = 0  # how many neighbours of each usage document have been gathered
+    per_usage: int = 0  # how many neighbours of each usage document have been gathered
     order: NDArray[np.uint8] | None = None  # ids (n, 16) in the order in which they were taken
     exhausted: bool = False  # the lists hold all the pool
 
@@ -65,7 +65,7 @@ class RoundRobin(Scorer):
             return Turns(part)
         neighbours, k = part
         order = round_robin(neighbours, question.depth)
-        return replace(known, per_target=k, order=order, exhausted=k >= question.problem.cluster_capacity.sum())
+        return replace(known, per_usage=k, order=order, exhausted=k >= question.problem.cluster_capacity.sum())
 
     def keys(self, shard: Shard, positions: Positions, target_lang: str, known: Any) -> Keys:
         """Compute minus the turn, from 0; -inf for documents that nobody took."""
@@ -78,7 +78,7 @@ def _wanted(question: Question, known: Turns) -> int:
     First that is twice an even share of the turns, then twice what did not suffice.
     """
     share = -(-question.depth // max(1, len(known.usage[0])))
-    return min(int(question.problem.cluster_capacity.sum()), max(2 * known.per_target, 2 * share, 16))
+    return min(int(question.problem.cluster_capacity.sum()), max(2 * known.per_usage, 2 * share, 16))
 
 
 def _scorer(config: SampleConfig) -> Scorer:
