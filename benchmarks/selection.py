@@ -69,7 +69,7 @@ def unseen_usage(
     """Train rows about the missing topics by target language: documents in each cluster, outliers last."""
     usage, current = config.sources["usage"], config.sources["current"]
     source = usage.model_copy(update={"path": current.path})
-    planned = ingestion.plan({"unseen": source}, config.ingest, config.ingest.view, session.output)
+    planned = ingestion.plan({"unseen": source}, config.ingest, session.output)
     ingestion.ingest(planned, config.ingest, session)
     assigned = assign(embed(planned.artifact, config.embed, session), clustered.codebook, session, device)
     n_clusters = clustered.inputs.n_clusters

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from compass_ray.embed.config import EmbedConfig
@@ -41,8 +41,7 @@ class Kind:
 
 def kind_of(model: str) -> Kind:
     """Load the kind of encoder that ``embed.model`` names."""
-    module, _, name = traits_of(model).kind.partition(":")
-    found: type[Kind] = getattr(import_module(module), name)
+    found: type[Kind] = resolve_name(traits_of(model).kind)
     return found()
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray import records, shards
+from compass_ray import paths, records, shards
 from compass_ray.artifacts import Artifact, Manifest, Receipt, artifact
 from compass_ray.configbase import identity
 from compass_ray.errors import DataError, EmptyInput, TooManyBadRows
@@ -78,7 +78,7 @@ class EvaluationPlan:
     artifact: Artifact
 
 
-def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, output: str) -> IngestPlan:
+def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, output: str) -> IngestPlan:
     """List and fingerprint all inputs; no row is read.
 
     Raises
@@ -86,11 +86,11 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
     EmptyInput, ConfigError, DataError
         As :func:`~compass_ray.ingest.listing.list_source`: all is listed before anything is hashed.
     """
-    written = [f"{output}/cache"]
+    written = [paths.cache_path(output)]
     listings = {name: list_source(name, source, written=written) for name, source in sources.items()}
     looked = config.decontaminate.evaluations if config.decontaminate else {}
     evaluated = {name: list_source(name, given, EVALUATIONS, written) for name, given in looked.items()}
-    cache = HashCache(f"{output}/cache/inputs.json")
+    cache = HashCache(paths.cache_path(output, "inputs.json"))
     files = {name: cache.with_content(listing.files) for name, listing in listings.items()}
     listings |= {f"evaluation {name}": listing for name, listing in evaluated.items()}
     weight = sum(file.weight for members in files.values() for file in members)
@@ -99,7 +99,13 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
         name: {**identity(source), "files": [[file.uri, file.format, file.content] for file in files[name]]}
         for name, source in sources.items()
     }
-    body = {"version": VERSION, "sources": described, "view": view, "n_shards": n_shards, "limits": [*config.limits]}
+    body = {
+        "version": VERSION,
+        "sources": described,
+        "view": config.view,
+        "n_shards": n_shards,
+        "limits": [*config.limits],
+    }
     layouts, evaluations = plan_layouts(sources, files, output), None
     if config.decontaminate is not None:
         compared = {name: cache.with_content(listing.files) for name, listing in evaluated.items()}
@@ -107,10 +113,10 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, view: View, 
         body["evaluations"] = evaluations.artifact.fingerprint
     if config.minhash is None:
         target = artifact(output, "ingest", body)
-        return IngestPlan(sources, listings, files, view, n_shards, target, layouts, evaluations)
+        return IngestPlan(sources, listings, files, config.view, n_shards, target, layouts, evaluations)
     near = plan_near_duplicates(config.minhash, artifact(output, "read", body), n_shards, output)
     target = artifact(output, "ingest", {"version": VERSION, "minhash": near.found.fingerprint})
-    return IngestPlan(sources, listings, files, view, n_shards, target, layouts, evaluations, near)
+    return IngestPlan(sources, listings, files, config.view, n_shards, target, layouts, evaluations, near)
 
 
 def _plan_evaluations(

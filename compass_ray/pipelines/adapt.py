@@ -209,7 +209,7 @@ def training_data(config: RunConfig, section: AdaptConfig, session: Session) -> 
             )
         holdout = Holdout(sampled.identity["seed"], sampled.identity["holdout_fraction"])
         return TrainingData(documents, holdout, selection, run, sampled.identity["config"]["with_current"])
-    plan = ingestion.plan(config.sources, config.ingest, config.ingest.view, session.output)
+    plan = ingestion.plan(config.sources, config.ingest, session.output)
     manifest = ingestion.ingest(plan, config.ingest, session)
     quarantined = ingestion.quarantine(plan.artifact, session)
     folder = run_of(config)

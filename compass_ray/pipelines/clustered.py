@@ -30,7 +30,7 @@ def plan(config: RunConfig) -> Plan:
     space = vector_space(config.embed, config.ingest.view)
     frozen = frozen_codebook(config.cluster, space)
     device = device_for(config.cluster.device, lambda: _cluster_gpus(config))
-    ingest = ingestion.plan(config.sources, config.ingest, config.ingest.view, output)
+    ingest = ingestion.plan(config.sources, config.ingest, output)
     return Plan(CurationRun(paths.runs_path(output, config.name)), ingest, space, frozen, device)
 
 

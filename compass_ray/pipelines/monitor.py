@@ -65,7 +65,7 @@ def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> Mon
     device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
 
     ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
-    plan = ingestion.plan(section.usage, ingest, config.ingest.view, session.output)
+    plan = ingestion.plan(section.usage, ingest, session.output)
     manifest = ingestion.ingest(plan, ingest, session)
     publish.write_quarantine(run, ingestion.quarantine(plan.artifact, session))
     publish.write_ingest(run, plan, manifest)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig, TrainingConfig, WorkersConfig
@@ -54,6 +54,13 @@ class BaseRecipe(Config):
     workers: Annotated[WorkersConfig, EXECUTION] = WorkersConfig()
     ray: Annotated[RayConfig, EXECUTION] = RayConfig()
 
+    @field_validator("ingest")
+    @classmethod
+    def _whole_conversations(cls, value: IngestConfig) -> IngestConfig:
+        if "view" in value.model_fields_set:
+            raise ValueError("view: a base model is trained on whole conversations; remove it")
+        return value
+
 
 def load_base_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> BaseRecipe:
     """Read and check a recipe; as :func:`compass_ray.load_config`."""
@@ -95,7 +102,7 @@ def _pretrain(recipe: BaseRecipe, final: Path, session: Session) -> Score | None
 
     session.connect()
     group_count(recipe.workers, 1)
-    plan = ingestion.plan(recipe.sources, recipe.ingest, "full", session.output)
+    plan = ingestion.plan(recipe.sources, recipe.ingest.model_copy(update={"view": "full"}), session.output)
     manifest = ingestion.ingest(plan, recipe.ingest, session)
     ingestion.check_usable(manifest, recipe.ingest, (), plan.sizes)
     excluded = _excluded(recipe, {lang for _, _, lang in ingestion.document_counts(manifest)})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from compass_ray import paths, storage
+from compass_ray.artifacts import Artifact, open_artifact
 from compass_ray.errors import ConfigError
 from compass_ray.pipelines.run_folder import RunFolder
 from compass_ray.runtime.stage_record import StageRecord
@@ -71,6 +72,17 @@ class CurationRun(RunFolder):
     def certificate(self) -> dict[str, Any]:
         """Divergence from held-out usage before, after and at random, by target language."""
         return self.read_json("certificate.json")
+
+    def artifacts(self, *stages: str) -> list[Artifact]:
+        """Open the outputs of some stages, in the cache beside the run's folder.
+
+        Raises
+        ------
+        ArtifactMissing
+            If the run has not finished, or one of them is no longer there.
+        """
+        made, output = self.record["stages"], paths.output_of(self.path)
+        return [open_artifact(paths.cache_path(output, made[stage]["artifact"])) for stage in stages]
 
     @property
     def languages(self) -> list[str]:

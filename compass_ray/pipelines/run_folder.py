@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from compass_ray import paths, storage
-from compass_ray.artifacts import Artifact, canonical_json, from_parquet, open_artifact, to_parquet
+from compass_ray import storage
+from compass_ray.artifacts import canonical_json, from_parquet, to_parquet
 from compass_ray.errors import ArtifactMissing, ConfigError
 
 
@@ -45,17 +45,6 @@ class RunFolder:
     def exists(self) -> bool:
         """Tell whether the record is there: a command that failed early has not come so far."""
         return storage.exists(storage.join(self.path, self.RECORD))
-
-    def artifacts(self, *stages: str) -> list[Artifact]:
-        """Open the outputs of some stages, in the cache beside the run's folder.
-
-        Raises
-        ------
-        ArtifactMissing
-            If the run has not finished, or one of them is no longer there.
-        """
-        made, output = self.record["stages"], paths.output_of(self.path)
-        return [open_artifact(paths.cache_path(output, made[stage]["artifact"])) for stage in stages]
 
     def read_bytes(self, name: str) -> bytes:
         """Read a file.
@@ -102,9 +91,10 @@ class RunFolder:
         ConfigError
             If the folder holds what was made from another config or other data.
         """
-        if not self.exists():
+        try:
+            there = self.record["identity"]
+        except ArtifactMissing:
             return
-        there = self.record["identity"]
         if there != identity:
             raise ConfigError(
                 f"name: {self.path} holds {self.HOLDS} of another config or other data (identity {there}, now "

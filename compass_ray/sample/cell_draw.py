@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import records
-from compass_ray.sample.draw import QUOTA, Cells, Unit, by_key, fill_tokens, keep_best
+from compass_ray.sample.draw import QUOTA, Cells, Unit, by_key, fill_tokens, keep_best, sizes
 from compass_ray.sample.near_duplicates import Sameness, group_codes
 
 _MERGE_ROWS = 1 << 18
@@ -192,9 +192,8 @@ class CellDraw:
         """Count the documents or tokens of each cell."""
         cell = cells.of(rows)
         inside = cell >= 0
-        amount = rows["tokens"].to_numpy() if self._unit == "tokens" else np.ones(len(cell), dtype=np.int64)
         sums = np.zeros(len(cells.limits), dtype=np.int64)
-        np.add.at(sums, cell[inside], amount[inside])
+        np.add.at(sums, cell[inside], sizes(rows, self._unit)[inside])
         return sums
 
     def _deep(self, quota: int) -> int:

@@ -23,6 +23,12 @@ QUOTA = pa.schema([("target_lang", pa.string()), ("cluster", pa.int32()), ("lang
 Unit = Literal["documents", "tokens"]
 
 
+def sizes(rows: pa.Table, unit: Unit) -> NDArray[np.int64]:
+    """Count each row in the unit of a budget: its tokens, or one. Shape (n,)."""
+    found: NDArray[np.int64] = rows["tokens"].to_numpy() if unit == "tokens" else np.ones(rows.num_rows, dtype=np.int64)
+    return found
+
+
 def quota_table(target_lang: str, languages: Sequence[str], quotas: NDArray[np.int64]) -> pa.Table:
     """List the cells with a quota above zero.
 

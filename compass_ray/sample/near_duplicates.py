@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.centering import LanguageMeans
-from compass_ray.sample.draw import Unit
+from compass_ray.sample.draw import Unit, sizes
 
 TILE_ROWS = 256
 _BORDERLINE = 1e-5
@@ -114,7 +114,7 @@ def duplicates(
     lang = rows["lang"].combine_chunks().dictionary_encode().indices.to_numpy()
     order, cell, room = (rows[name].to_numpy() for name in ("order", "cell", "room"))
     kept = np.asarray(rows["kept"])
-    size = rows["tokens"].to_numpy() if unit == "tokens" else np.ones(len(cell), dtype=np.int64)
+    size = sizes(rows, unit)
     group = group_codes(rows, sameness)
     ranked = np.lexsort((order, group))
     centred = means.subtracted(x, rows["lang"].to_pylist()) if sameness.across else x

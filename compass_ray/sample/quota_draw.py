@@ -15,7 +15,7 @@ from compass_ray.errors import InfeasibleBudget
 from compass_ray.sample.allocation import Counts, proportional_quotas
 from compass_ray.sample.cell_draw import Cell, CellDraw
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.draw import in_rank_order, quota_table, sum_in_run
+from compass_ray.sample.draw import in_rank_order, quota_table, sizes, sum_in_run
 from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.problem import Problem
 from compass_ray.sample.strategies.clusters import moves_behind
@@ -155,7 +155,7 @@ class QuotaDraw:
             return pa.nulls(rows.num_rows, pa.int32())
         moves, cluster = self.moves, rows["cluster"].to_numpy()
         order = in_rank_order(rows)
-        amount = rows["tokens"].to_numpy() if self._config.unit == "tokens" else np.ones(len(cluster), dtype=np.int64)
+        amount = sizes(rows, self._config.unit)
         before = np.zeros(len(cluster), dtype=np.int64)
         before[order] = sum_in_run(cluster[order], amount[order]) - amount[order]
         own = self.served

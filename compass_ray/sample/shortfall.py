@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray.languages import language_name
 from compass_ray.sample.config import SampleConfig
+from compass_ray.sample.draw import sizes
 from compass_ray.sample.reasons import amount, likeness, times
 from compass_ray.sample.target_draw import TargetDraw
 
@@ -76,10 +76,9 @@ def _language_notes(draw: TargetDraw, rows: pa.Table, config: SampleConfig) -> l
     notes = []
     if config.has_cluster_quotas and config.language_prior != "none" and target_lang not in pool:
         notes.append(f"the pool holds no {language_name(target_lang)} documents: all rows are of other languages")
-    amount = rows["tokens"] if config.unit == "tokens" else pa.chunked_array([np.ones(rows.num_rows, dtype=np.int64)])
     for lang in dict.fromkeys([target_lang, *config.named_languages]):
         wanted = int(config.floor_of(lang, target_lang) * (config.amount or 0) + 1e-9)
-        drawn = int(pc.sum(amount.filter(pc.equal(rows["lang"], lang))).as_py() or 0)
+        drawn = int(sizes(rows.filter(pc.equal(rows["lang"], lang)), config.unit).sum())
         if drawn < wanted:
             notes.append(
                 f"min_language_fraction asks for {wanted:,} {config.unit} of {language_name(lang)}, and {drawn:,} were "
@@ -110,5 +109,4 @@ def _budget_notes(draw: TargetDraw, rows: pa.Table, config: SampleConfig) -> lis
 
 def unused_budget(rows: pa.Table, config: SampleConfig) -> int:
     """Compute how much of the budget the drawn rows leave, in its unit. It is 0 where there is no budget."""
-    drawn = int(pc.sum(rows["tokens"]).as_py() or 0) if config.unit == "tokens" else rows.num_rows
-    return 0 if config.amount is None else config.amount - drawn
+    return 0 if config.amount is None else config.amount - int(sizes(rows, config.unit).sum())

@@ -199,6 +199,10 @@ class RayPasses:
         return strategy_of(self._config.strategy).scorer(self._config)
 
     @cached_property
+    def _keys(self) -> list[str]:
+        return list(self._inputs.assignments.manifest().receipts)
+
+    @cached_property
     def _means(self) -> LanguageMeans:
         return language_means(self._map(_language_sums, self._inputs)) if self.sameness.across else LanguageMeans({})
 
@@ -206,8 +210,7 @@ class RayPasses:
         from compass_ray.runtime.cluster import ray_errors
 
         with ray_errors():  # here too: what Ray says of a lost task is lost on the way from one process to the next
-            every = list(self._inputs.assignments.manifest().receipts)
-            yield from map_keys(function, every if keys is None else keys, *shared)
+            yield from map_keys(function, self._keys if keys is None else keys, *shared)
 
 
 def _count_shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> tuple[pa.Table, pa.Table | None]:

@@ -21,7 +21,7 @@ from compass_ray import records
 from compass_ray.sample.allocation import Counts, proportional_quotas
 from compass_ray.sample.cell_draw import CellDraw
 from compass_ray.sample.config import SampleConfig
-from compass_ray.sample.draw import ranks
+from compass_ray.sample.draw import ranks, sizes
 from compass_ray.sample.gaps import Shares
 from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.nearness import language_tiers
@@ -188,16 +188,16 @@ class TargetDraw:
     @property
     def repeats(self) -> int:
         """How much of the budget own-language rows fill by being trained on again, in its unit; 0 where it is full."""
-        config, rows = self._config, self._drawn_so_far()
+        config = self._config
         if not config.own_before_others or config.amount is None:
             return 0
-        own = self._amount(rows.filter(pc.equal(rows["lang"], self._problem.target_lang)))
+        own = self._own_amount(self._drawn_so_far())
         again = min(config.own_language_epochs * own, self._most_own) - own
-        return max(0, min(again, config.amount - self._amount(rows)))
+        return max(0, min(again, self._room))
 
     def _after_own(self, others: NDArray[np.bool_], aside: int) -> QuotaDraw | None:
         """Draw from other languages what is set aside for them, or what repeated own rows leave of the budget."""
-        room = (self._config.amount or 0) - self._amount(self._drawn_so_far())
+        room = self._room
         return self._by_quotas(others, room=max(min(aside, room), room - self.repeats))
 
     def _by_quotas(self, among: NDArray[np.bool_], aside: int = 0, room: int | None = None) -> QuotaDraw | None:
@@ -225,14 +225,14 @@ class TargetDraw:
 
     def _fill(self, aside: int = 0) -> FillDraw | None:
         """Draw own-language rows from wherever they lie, if the budget has room."""
-        config, target_lang = self._config, self._problem.target_lang
-        if config.amount is None:
+        if self._config.amount is None:
             return None
-        rows = self._drawn_so_far()
-        drawn, own = self._amount(rows), self._amount(rows.filter(pc.equal(rows["lang"], target_lang)))
+        own = self._own_amount(self._drawn_so_far())
         left = int(self._problem.capacity[:, self._problem.own].sum()) - own
-        amount = min(config.amount - aside - drawn, self._most_own - own, left)
-        return FillDraw(self._new_cells(nearest=True), target_lang, amount, self._sameness) if amount > 0 else None
+        amount = min(self._room - aside, self._most_own - own, left)
+        if amount <= 0:
+            return None
+        return FillDraw(self._new_cells(nearest=True), self._problem.target_lang, amount, self._sameness)
 
     @property
     def _most_own(self) -> int:
@@ -245,11 +245,11 @@ class TargetDraw:
 
         Where that is more than there is room for, it is of what they can be given.
         """
-        balance, amount = self.balance(), self._config.amount
-        if balance is None or amount is None:
+        balance = self.balance()
+        if balance is None or self._config.amount is None:
             return None
         left = balance.unmet
-        room = amount - self._amount(self._drawn_so_far()) if room is None else room
+        room = self._room if room is None else room
         if room < left.sum():
             left = servable(left, problem, self._config)
         return proportional_quotas(left.astype(np.float64), left, min(room, int(left.sum())))
@@ -271,4 +271,12 @@ class TargetDraw:
 
     def _amount(self, rows: pa.Table) -> int:
         """Count the rows in documents or tokens."""
-        return rows.num_rows if self._config.unit == "documents" else int(pc.sum(rows["tokens"]).as_py() or 0)
+        return int(sizes(rows, self._config.unit).sum())
+
+    def _own_amount(self, rows: pa.Table) -> int:
+        return self._amount(rows.filter(pc.equal(rows["lang"], self._problem.target_lang)))
+
+    @property
+    def _room(self) -> int:
+        """What is left of the budget, in its unit."""
+        return (self._config.amount or 0) - self._amount(self._drawn_so_far())

@@ -236,7 +236,7 @@ def planned(root: Path, on: bool = True, range_bytes: int = 1 << 20, **given: An
     }
     section = {"evaluations": {"bench": {"path": f"{root}/bench"}, "quiz": {"path": f"{root}/quiz.jsonl"}}, **given}
     config = IngestConfig(shard_bytes=1 << 12, range_bytes=range_bytes, decontaminate=section if on else None)
-    return plan(sources, config, "prompt", str(root / f"out{range_bytes}"))
+    return plan(sources, config, str(root / f"out{range_bytes}"))
 
 
 @pytest.fixture

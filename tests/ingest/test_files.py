@@ -232,7 +232,7 @@ def planned(
     root: Path, output: Path | None = None, view: Any = "prompt", shard_bytes: int = 1 << 10, **given: Any
 ) -> IngestPlan:
     sources = {"src": SourceConfig(**{"role": "pool", "path": f"{root}/**/*.jsonl", "lang": "en", **given})}
-    return plan(sources, IngestConfig(shard_bytes=shard_bytes), view, str(output or root / "out"))
+    return plan(sources, IngestConfig(shard_bytes=shard_bytes, view=view), str(output or root / "out"))
 
 
 def test_the_fingerprint_follows_content_names_and_meaning(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_execution_fields_do_not_enter_the_fingerprint(tmp_path: Path) -> None:
     root = tree(tmp_path / "in", "a.jsonl")
     source = {"src": SourceConfig(role="pool", path=f"{root}/*.jsonl", lang="en")}
     small, large = (
-        plan(source, IngestConfig(range_bytes=size), "prompt", str(tmp_path / "out")).artifact.fingerprint
+        plan(source, IngestConfig(range_bytes=size), str(tmp_path / "out")).artifact.fingerprint
         for size in (1 << 10, 1 << 20)
     )
     assert small == large

@@ -342,7 +342,7 @@ def test_all_hostile_files_together_leave_a_finished_ingest(local_ray: None, tmp
         if hostile.documents:
             expected[f"s{number}", "document"] = hostile.documents
     config = IngestConfig(max_row_bytes=SMALL.row_bytes, max_file_bytes=SMALL.file_bytes)
-    planned = plan(sources, config, "prompt", str(tmp_path / "out"))
+    planned = plan(sources, config, str(tmp_path / "out"))
     with session(str(tmp_path / "out"), RayConfig(), None, "hostile") as opened:
         counts = row_counts(ingest(planned, config, opened))
     assert {key: counts.get(key) for key in expected} == expected

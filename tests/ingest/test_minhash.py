@@ -184,7 +184,7 @@ def planned(root: Path, shard_bytes: int = 1 << 10, **given: Any) -> IngestPlan:
         "web": SourceConfig(role="pool", path=f"{root}/pool.jsonl", columns={"text": "text", "lang": "lang"}),
         "usage": SourceConfig(role="usage", path=f"{root}/usage.jsonl", lang="en"),
     }
-    return plan(sources, IngestConfig(shard_bytes=shard_bytes, **given), "prompt", str(root / f"out{shard_bytes}"))
+    return plan(sources, IngestConfig(shard_bytes=shard_bytes, **given), str(root / f"out{shard_bytes}"))
 
 
 @pytest.fixture

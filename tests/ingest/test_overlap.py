@@ -115,7 +115,7 @@ def test_a_link_inside_a_source_that_leads_to_the_cache_is_refused(here: Path, p
     (here / "data/old").symlink_to(here / "out/cache")
     source = SourceConfig(role="pool", path=path, lang="sw")
     with pytest.raises(ConfigError, match=r"^sources\.s\.path: \S+/data/old/ingest-0 takes in \S+/out/cache, which"):
-        plan({"s": source}, IngestConfig(), "prompt", str(here / "out"))
+        plan({"s": source}, IngestConfig(), str(here / "out"))
     assert not (here / "out/cache/inputs.json").exists()
 
 

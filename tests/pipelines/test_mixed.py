@@ -45,7 +45,7 @@ def test_every_row_of_six_corpora_is_accounted_for(
 ) -> None:
     monkeypatch.setenv("COMPASS_DATA", str(DATA))
     config = load_config(str(ROOT / "docs/examples/mixed.yaml"), [f"output={tmp_path}"])
-    planned = plan(config.sources, config.ingest, config.ingest.view, str(tmp_path))
+    planned = plan(config.sources, config.ingest, str(tmp_path))
     with session(str(tmp_path), config.ray, None, "mixed") as opened:
         manifest = ingest(planned, config.ingest, opened)
     counts = row_counts(manifest)

@@ -81,3 +81,8 @@ def test_a_language_to_exclude_that_no_source_has_is_refused_before_training(tmp
     with pytest.raises(ConfigError, match=r"exclude_languages: wo not in the sources; found .*\bsw\b"):
         pretrain(recipe(tmp_path, "exclude_languages=[ta, wo]"))
     assert not list(tmp_path.glob("work-*"))
+
+
+def test_a_view_is_refused_where_conversations_are_read_whole(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ingest: Value error, view: a base model is trained on whole conversations"):
+        recipe(tmp_path, "ingest.view=prompt")

@@ -6,7 +6,7 @@ A reader yields batches of bounded size, so memory does not grow with the file. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib import import_module
+from pkgutil import resolve_name
 
 from compass_ray.ingest.files import ReadUnit
 from compass_ray.ingest.formats import FORMATS
@@ -19,8 +19,7 @@ Reader = Callable[[ReadUnit, list[str], Limits], Iterator[RawBatch]]
 
 def reader_of(name: str) -> Reader:
     """Load what reads a format."""
-    module, _, function = FORMATS[name].reader.partition(":")
-    found: Reader = getattr(import_module(module), function)
+    found: Reader = resolve_name(FORMATS[name].reader)
     return found
 
 

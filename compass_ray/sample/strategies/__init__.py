@@ -5,7 +5,7 @@ Which there are stands in ``sample/traits.py``.
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 
 from compass_ray.sample.strategies.base import Strategy
 from compass_ray.sample.traits import TRAITS
@@ -13,5 +13,5 @@ from compass_ray.sample.traits import TRAITS
 
 def strategy_of(name: str) -> Strategy:
     """Load a strategy by the name that ``sample.strategy`` has."""
-    found: Strategy = import_module(TRAITS[name].module).STRATEGY
+    found: Strategy = resolve_name(f"{TRAITS[name].module}:STRATEGY")
     return found

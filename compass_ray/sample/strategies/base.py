@@ -25,10 +25,13 @@ Quotas = Callable[[Problem, Shares, SampleConfig], NDArray[np.int64]]
 MakeScorer = Callable[[SampleConfig], Scorer]
 
 
-def _draw(config: SampleConfig) -> Scorer:
-    """Draw documents of a cell towards usage under cluster quotas, else all with the same chance."""
-    if not config.has_cluster_quotas:
-        return Scorer()
+def _alike(config: SampleConfig) -> Scorer:
+    """Draw all documents of a cell with the same chance."""
+    return Scorer()
+
+
+def _towards_usage(config: SampleConfig) -> Scorer:
+    """Draw documents of a cell by their odds to be of usage."""
     return UsageContrast(config.temperature, nearness=config.on_shortfall == "own_language")
 
 
@@ -37,7 +40,7 @@ class Strategy:
     """A rule for quotas, and what decides inside a cell."""
 
     quotas: Quotas
-    scorer: MakeScorer = _draw
+    scorer: MakeScorer = _alike
     allocate: Callable[[Problem, Shares], Allocate] | None = None  # of those with cluster quotas
 
     def asked(self, problem: Problem, shares: Shares, config: SampleConfig) -> Counts | None:
@@ -54,7 +57,7 @@ def by_cluster(allocate: Callable[[Problem, Shares], Allocate]) -> Strategy:
     def quotas(problem: Problem, shares: Shares, config: SampleConfig) -> NDArray[np.int64]:
         return by_cluster_and_language(allocate(problem, shares), problem, config)
 
-    return Strategy(quotas, allocate=allocate)
+    return Strategy(quotas, _towards_usage, allocate)
 
 
 def by_language(weights: Callable[[Problem, SampleConfig], NDArray[np.float64]]) -> Strategy:
@@ -68,7 +71,7 @@ def by_language(weights: Callable[[Problem, SampleConfig], NDArray[np.float64]])
     return Strategy(quotas)
 
 
-def best_of_pool(scorer: MakeScorer) -> Strategy:
+def best_of_pool(scorer: MakeScorer = _alike) -> Strategy:
     """Make a strategy that draws the documents with the highest keys of the whole pool."""
 
     def quotas(problem: Problem, shares: Shares, config: SampleConfig) -> NDArray[np.int64]:
