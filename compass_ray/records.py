@@ -323,6 +323,41 @@ SCORE = pa.schema(
 """Held-out scores of an adapter and of its base without it: usage, the mixture, then every other language's mixture."""
 
 
+PROBE = pa.schema(
+    [
+        ("measures", pa.string()),  # what it is a sample of: one of PROBES
+        ("target_lang", pa.string()),  # whose adapter is measured on it
+        ("lang", pa.string()),
+        ("doc_id", ID),
+        ("content_id", ID),
+        ("cluster", pa.int32()),  # of the codebook; n_clusters = the outlier bin; null where nobody asked
+        ("block", pa.string()),  # what it came with: equal ones are not independent; null = independent
+        ("text", pa.string()),
+        ("messages", MESSAGES),
+        ("tools", pa.string()),
+    ]
+)
+"""Documents that adapters are compared on, one by one; nothing trains on them."""
+
+PROBES = ("new_usage", "former_usage", "other")
+"""new_usage = held-out usage that an update was made for, former_usage = held-out usage that the champion was made for,
+other = texts that an adapter must not unlearn, such as English.
+"""
+
+LOSS = pa.schema(
+    [
+        ("adapter", pa.string()),  # a version, or "base"
+        *((name, PROBE.field(name).type) for name in ("measures", "target_lang", "lang", "doc_id", "content_id")),
+        ("cluster", pa.int32()),
+        ("block", pa.string()),
+        ("nats", pa.float64()),  # sum over the predicted tokens
+        ("tokens", pa.int64()),  # predicted
+        ("bytes", pa.int64()),  # UTF-8, of what they spell
+    ]
+)
+"""How well an adapter predicts a document: one row for each adapter and document that has a token to predict."""
+
+
 def ids_to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint8]:
     """View a column of 16-byte ids as an array. The shape is (n, 16), uint8."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
