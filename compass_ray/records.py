@@ -141,7 +141,8 @@ NEAR_USAGE = pa.schema(
 HISTOGRAM = pa.schema(
     [
         ("target_lang", pa.string()),
-        # pool | current | usage | heldout, and of the pool what a target language may not have: ineligible | near_usage
+        # pool | current | usage | heldout; of the pool what a target language may not have: ineligible | near_usage;
+        # where an adapter is updated, the usage that it was made for: former
         ("role", pa.string()),
         ("lang", pa.string()),
         ("cluster", pa.int32()),  # n_clusters = the outlier bin
@@ -283,6 +284,16 @@ REPLAY = pa.schema(
     [("doc_id", ID), ("lang", pa.string()), ("text", pa.string()), ("messages", MESSAGES), ("tools", pa.string())]
 )
 """Training documents kept with an adapter version, for later updates."""
+
+TRAINED = pa.schema(
+    [
+        ("content_id", ID),
+        ("lang", pa.string()),
+        ("cluster", pa.int32()),  # n_clusters = the outlier bin
+        ("tokens", pa.int32()),
+    ]
+)
+"""What an adapter was trained on: distinct documents, of which the next update draws none again."""
 
 CURVE = pa.schema(
     [

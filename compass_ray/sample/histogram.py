@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,9 @@ def pool_mask(assignments: pa.Table) -> NDArray[np.bool_]:
     return inside
 
 
-def eligible_mask(assignments: pa.Table, near_usage: pa.Table, target_lang: str) -> NDArray[np.bool_]:
+def eligible_mask(
+    assignments: pa.Table, near_usage: pa.Table, target_lang: str, trained: pa.Array | None = None
+) -> NDArray[np.bool_]:
     """Mark the pool rows of a shard that may be drawn for a target language.
 
     Outliers may not; nor may a row that would be trained on twice, or leak usage into training: one whose content
@@ -41,12 +43,15 @@ def eligible_mask(assignments: pa.Table, near_usage: pa.Table, target_lang: str)
     assignments : Table of schema ASSIGNMENT
     near_usage : Table of schema NEAR_USAGE
         Of the same shard.
+    trained : Array of ids, optional
+        Contents that the target language's adapter was trained on before.
     """
-    return pool_mask(assignments) & ~_repeats(assignments, target_lang) & ~_near(assignments, near_usage, target_lang)
+    repeats = _repeats(assignments, target_lang, trained)
+    return pool_mask(assignments) & ~repeats & ~_near(assignments, near_usage, target_lang)
 
 
-def _repeats(assignments: pa.Table, target_lang: str) -> NDArray[np.bool_]:
-    """Mark rows with the content of usage or of the target language's current rows.
+def _repeats(assignments: pa.Table, target_lang: str, trained: pa.Array | None) -> NDArray[np.bool_]:
+    """Mark rows with the content of usage, of the target language's current rows, or of what was trained on before.
     Equal content is always in one shard.
     """
     role = assignments["role"]
@@ -55,7 +60,10 @@ def _repeats(assignments: pa.Table, target_lang: str) -> NDArray[np.bool_]:
         pc.and_(pc.equal(role, "current"), pc.fill_null(pc.equal(assignments["target_lang"], target_lang), False)),
     )
     known = pc.unique(assignments["content_id"].filter(seen))
-    return np.asarray(pc.is_in(assignments["content_id"], value_set=known))
+    mask = pc.is_in(assignments["content_id"], value_set=known)
+    if trained is not None:
+        mask = pc.or_(mask, pc.is_in(assignments["content_id"], value_set=trained))
+    return np.asarray(mask)
 
 
 def _near(assignments: pa.Table, near_usage: pa.Table, target_lang: str) -> NDArray[np.bool_]:
@@ -71,6 +79,7 @@ def shard_histogram(
     n_clusters: int,
     seed: int,
     holdout_fraction: float,
+    trained: Mapping[str, pa.Array] | None = None,
 ) -> pa.Table:
     """Count one shard.
 
@@ -79,6 +88,8 @@ def shard_histogram(
     assignments : Table of schema ASSIGNMENT
     near_usage : Table of schema NEAR_USAGE
         Of the same shard.
+    trained : mapping of target language to Array of ids, optional
+        Contents that adapters were trained on before.
 
     Returns
     -------
@@ -103,7 +114,7 @@ def shard_histogram(
     inside = pool_mask(assignments)
     parts = [rows]
     for target_lang in target_langs:
-        repeats = _repeats(assignments, target_lang)
+        repeats = _repeats(assignments, target_lang, (trained or {}).get(target_lang))
         near = _near(assignments, near_usage, target_lang) & ~repeats
         for role, mask in (("ineligible", repeats), ("near_usage", near)):
             barred = rows.filter(pa.array(inside & mask))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from compass_ray.usage_shares import Observed, effective_number
 
+_USAGE = ("usage", "former")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -102,7 +104,7 @@ def build_problems(
         Between centroids; see :func:`compass_ray.sample.transport.centroid_distances`.
     """
     n_clusters = len(distance)
-    usage = _where(histogram, role="usage")
+    usage = histogram.filter(pc.is_in(histogram["role"], pa.array(_USAGE)))
     heldout = _where(histogram, role="heldout")
     target_langs = sorted({*usage["target_lang"].to_pylist(), *heldout["target_lang"].to_pylist()})
     pool = _where(histogram, role="pool")

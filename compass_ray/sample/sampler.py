@@ -22,6 +22,7 @@ from compass_ray.sample.certificate import HeldOut, certify
 from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.gaps import gap_table, shares_of
 from compass_ray.sample.histogram import SOFT_COUNT_UNIT, merge
+from compass_ray.sample.history import History
 from compass_ray.sample.near_duplicates import Sameness
 from compass_ray.sample.problem import Problem, build_problems, near_usage_count, role_counts
 from compass_ray.sample.scorer import Question
@@ -90,9 +91,10 @@ class Sampler:
         seed: int,
         *,
         sameness: Sameness,
+        history: History | None = None,
     ) -> None:
         self._config, self._distance, self._seed = config, distance, seed
-        self._n_clusters, self._sameness = len(distance), sameness
+        self._n_clusters, self._sameness, self._history = len(distance), sameness, history
         self._scorer = strategy_of(config.strategy).scorer(config)
         self._histogram = records.HISTOGRAM.empty_table()
         self._soft_counts = np.zeros(self._n_clusters, dtype=np.int64)
@@ -112,8 +114,10 @@ class Sampler:
         """
         for histogram, nearest in passes.counts():
             self.add_counts(histogram, nearest)
+        self._add_history()
         for soft_counts, own in passes.soft_counts(self.cluster_prior()):
             self.add_soft_counts(soft_counts, own)
+        self._add_former_usage()
         self.allocate()
         settled = False
         while not settled:
@@ -141,6 +145,18 @@ class Sampler:
         if nearest is not None:
             parts = [nearest] if self._nearest is None else [self._nearest, nearest]
             self._nearest = exemplars.keep_nearest(parts)
+
+    def _add_history(self) -> None:
+        """Count what adapters that are updated were made for and trained on."""
+        if self._history is not None:
+            self._histogram = merge([self._histogram, self._history.rows(self._histogram)])
+
+    def _add_former_usage(self) -> None:
+        """Add former usage to the soft counts, each document to its cluster: how near it lies to others is not kept."""
+        former = {} if self._history is None else self._history.former_counts(self._histogram, self._n_clusters)
+        for target_lang, counts in former.items():
+            units = np.rint(counts / SOFT_COUNT_UNIT).astype(np.int64)
+            self.add_soft_counts(units, {target_lang: units})
 
     def cluster_prior(self) -> NDArray[np.float64]:
         """Compute how common clusters are, shape (n_clusters,). By that usage is shared among them."""
@@ -187,6 +203,8 @@ class Sampler:
         }
         soft_counts = self._soft_counts.astype(np.float64) * SOFT_COUNT_UNIT
         for problem in build_problems(self._trained_on(), soft_counts, own, self._distance):
+            if self._history is not None and problem.target_lang not in self._history.trained:
+                continue  # others' usage tells what usage is like; their adapters stay
             self._config.check_floor(problem.target_lang)
             if not problem.usage[:-1].any():
                 raise EmptyInput(

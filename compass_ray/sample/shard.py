@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -31,12 +32,15 @@ class Shard:
     embeddings: Artifact
     seed: int
     holdout_fraction: float
+    trained: Mapping[str, pa.Array] = field(default_factory=dict)
+    """By target language, contents that its adapter was trained on before."""
     memo: dict[str, Any] = field(default_factory=dict, compare=False)
     """What one target language's work found out and the next one's need not compute again."""
 
     def pool(self, target_lang: str) -> Positions:
         """Find the pool documents that may be drawn for a target language."""
-        return np.flatnonzero(eligible_mask(self.assignments, self.near_usage, target_lang))
+        trained = self.trained.get(target_lang)
+        return np.flatnonzero(eligible_mask(self.assignments, self.near_usage, target_lang, trained))
 
     def inside_pool(self) -> Positions:
         """Find the pool documents that are no outliers. Whether a target language may have them does not matter."""

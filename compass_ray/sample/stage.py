@@ -34,6 +34,7 @@ from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.draw import Unit
 from compass_ray.sample.eligibility import find_near_usage
 from compass_ray.sample.histogram import shard_histogram, shard_spread
+from compass_ray.sample.history import History
 from compass_ray.sample.near_duplicates import Sameness, duplicates
 from compass_ray.sample.reasons import reason
 from compass_ray.sample.sampler import Outcome, Pass, Sampler, SoftCounts
@@ -47,6 +48,7 @@ from compass_ray.vectors import finite_rows, from_column, unit_rows
 
 VERSION = 12
 GAPS, HISTOGRAMS, DRAW, SUPPRESSED, DIRECTIONS = "gaps", "histograms", "draw", "suppressed", "directions"
+TRAINED = "trained"
 
 _RESTARTS = 2
 """Of the sampler actor, which then begins anew: tasks answer the same again."""
@@ -66,11 +68,18 @@ class SampleInputs:
     seed: int
     holdout_fraction: float
     copy_similarity: float | None  # cosine above which texts of two languages say the same, where it was fitted
+    history: History | None = None  # of adapters that are updated
 
     @property
     def n_clusters(self) -> int:
         """Clusters of the codebook."""
         return len(self.distance)
+
+    @property
+    def trained(self) -> dict[str, pa.Array]:
+        """Contents that adapters were trained on before, by target language."""
+        history = self.history
+        return {} if history is None else {lang: history.contents(lang) for lang in history.trained}
 
 
 def sample(inputs: SampleInputs, config: SampleConfig, session: Session) -> Artifact:
@@ -93,10 +102,12 @@ def sample(inputs: SampleInputs, config: SampleConfig, session: Session) -> Arti
     }
     if config.language_features is not None:
         body["language_features"] = uriel.fingerprint(config.language_features)
+    keys = [DRAW, SUPPRESSED, DIRECTIONS, GAPS, HISTOGRAMS]
+    if inputs.history is not None:
+        body["history"] = inputs.history.fingerprint()
+        keys.append(TRAINED)
     out = artifact(session.output, "sample", body)
-    session.complete(
-        out, [DRAW, SUPPRESSED, DIRECTIONS, GAPS, HISTOGRAMS], lambda missing: _sample(inputs, near_usage, config, out)
-    )
+    session.complete(out, keys, lambda missing: _sample(inputs, near_usage, config, out))
     return out
 
 
@@ -136,7 +147,15 @@ def drawing_of(sampled: Artifact, seed: int) -> Drawing:
         )
     config = SampleConfig.model_validate(sampled.identity["config"])
     drawn, suppressed, gaps, directions = (sampled.read(name) for name in (DRAW, SUPPRESSED, GAPS, DIRECTIONS))
-    return Drawing(drawn, suppressed, gaps, from_table(directions), config, seed)
+    trained = sampled.read(TRAINED) if TRAINED in sampled.manifest().receipts else None
+    return Drawing(drawn, suppressed, gaps, from_table(directions), config, seed, trained)
+
+
+def _trained_table(trained: Mapping[str, pa.Array]) -> pa.Table:
+    """List what adapters were trained on before: target language and content."""
+    langs = [lang for lang, ids in sorted(trained.items()) for _ in range(len(ids))]
+    contents = pa.chunked_array([ids for _, ids in sorted(trained.items())], records.ID)
+    return pa.table({"target_lang": pa.array(langs, pa.string()), "content_id": contents})
 
 
 def _keys_of(rows: pa.Table) -> list[str]:
@@ -148,13 +167,15 @@ def _sample(inputs: SampleInputs, near_usage: Artifact, config: SampleConfig, ou
 
     passes = RayPasses(inputs, near_usage, config)
     actor = ray.remote(num_cpus=0, max_restarts=_RESTARTS, max_task_retries=_RESTARTS)(Sampler)
-    sampler = actor.remote(config, inputs.distance, inputs.seed, sameness=passes.sameness)
+    sampler = actor.remote(config, inputs.distance, inputs.seed, sameness=passes.sameness, history=inputs.history)
     outcome: Outcome = ray.get(sampler.run.remote(passes))
     yield out.write(DRAW, outcome.drawn)
     yield out.write(SUPPRESSED, outcome.suppressed)
     yield out.write(DIRECTIONS, outcome.directions)
     yield out.write(HISTOGRAMS, outcome.histogram)
     yield out.write(GAPS, outcome.gaps, {"certificate": outcome.certificate})
+    if inputs.history is not None:
+        yield out.write(TRAINED, _trained_table(inputs.trained))
 
 
 class RayPasses:
@@ -222,6 +243,7 @@ def _count_shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> tuple[
         inputs.n_clusters,
         inputs.seed,
         inputs.holdout_fraction,
+        inputs.trained,
     )
     if int(key) >= exemplars.SHARDS:
         return histogram, None
@@ -263,6 +285,7 @@ def _shard(key: str, inputs: SampleInputs, near_usage: Artifact) -> Shard:
         inputs.embeddings,
         inputs.seed,
         inputs.holdout_fraction,
+        inputs.trained,
     )
 
 

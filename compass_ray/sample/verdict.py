@@ -42,6 +42,7 @@ class Drawing:
     directions: Mapping[str, Direction]  # by target language; of draws towards usage only
     config: SampleConfig
     seed: int
+    trained: pa.Table | None = None  # target language and content of what adapters that are updated were trained on
 
     @property
     def target_langs(self) -> list[str]:
@@ -84,6 +85,7 @@ def verdict(
         return SelectionVerdict(target_lang, True, reason(gap, asking, row["rank"], of.config))
     why = (
         _repeats(same_content, target_lang)
+        or _was_trained_on(assignment, target_lang, of)
         or _nearly_repeats_usage(near_usage, target_lang, of)
         or _outlies(assignment, threshold)
         or _nearly_repeats(assignment, target_lang, of)
@@ -100,6 +102,15 @@ def _repeats(same_content: pa.Table, target_lang: str) -> str | None:
         if row["role"] == "current" and row["target_lang"] == target_lang:
             return "not eligible: the same text is in the target language's current data and is trained on anyway"
     return None
+
+
+def _was_trained_on(assignment: Mapping[str, Any], target_lang: str, of: Drawing) -> str | None:
+    if of.trained is None:
+        return None
+    mine = of.trained.filter(pc.equal(of.trained["target_lang"], target_lang))
+    if not pc.any(pc.equal(mine["content_id"], assignment["content_id"])).as_py():
+        return None
+    return "not eligible: the adapter that is updated was trained on the same text before"
 
 
 def _nearly_repeats_usage(near_usage: pa.Table, target_lang: str, of: Drawing) -> str | None:
