@@ -283,7 +283,25 @@ EXAMPLE = pa.schema(
 REPLAY = pa.schema(
     [("doc_id", ID), ("lang", pa.string()), ("text", pa.string()), ("messages", MESSAGES), ("tools", pa.string())]
 )
-"""Training documents kept with an adapter version, for later updates."""
+"""Training documents of one training that are kept for later updates."""
+
+BUFFER = pa.schema([*REPLAY, pa.field("cluster", pa.int32())])
+"""The replay buffer of an adapter version: rows of all that it and its champions were trained on, and where they lie in
+the codebook; n_clusters = the outlier bin, null where there is none.
+"""
+
+PLACE = pa.schema(
+    [
+        ("target_lang", pa.string()),
+        ("part", pa.string()),  # train = its adapter is trained on it, usage = its held-out usage
+        ("doc_id", ID),
+        ("content_id", ID),
+        ("lang", pa.string()),
+        ("cluster", pa.int32()),  # n_clusters = the outlier bin
+        ("tokens", pa.int32()),  # as the encoder counts them
+    ]
+)
+"""Where in the codebook a document of an adapter lies."""
 
 TRAINED = pa.schema(
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,15 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from compass_ray import paths, records, storage
 from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig
 from compass_ray.adapt.tokenizer import TokenizerSource, base_folder, template_files
 from compass_ray.adapt.usage import heldout_usage
-from compass_ray.artifacts import Artifact, digest, open_artifact, to_parquet
+from compass_ray.artifacts import Artifact, digest
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
 from compass_ray.errors import AdaptationError, CompassError, ConfigError, DataError, ResourcesMissing
@@ -28,8 +24,8 @@ from compass_ray.models import BaseRef, weights_hash
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.adapted import AdaptedRun
 from compass_ray.pipelines.curate import curate_in
+from compass_ray.pipelines.reference import origin_of
 from compass_ray.pipelines.run import CurationRun, run_of
-from compass_ray.pipelines.usage_vectors import VECTORS, usage_vectors
 from compass_ray.registry.lineage import Lineage
 from compass_ray.registry.store import Registry
 from compass_ray.runtime.progress import Display
@@ -109,9 +105,6 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
         _check_room(section, session)
     trained_on = training_data(config, section, session)
     usage = _heldout_usage(trained_on, session)
-    # vectors tell of texts: a registry that keeps none of these keeps none of those
-    keeps_text = config.registry.store_text != "ids"
-    vectors = usage_vectors(trained_on.run, session) if trained_on.run is not None and keeps_text else None
     gathered = data.gather(
         trained_on.documents, trained_on.selection, session, current=trained_on.with_current, usage=usage
     )
@@ -121,13 +114,15 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     run_identity = _identity(section, base, gathered, source, config.seed)
     run.refuse_other_identity(run_identity)
     adapted, failed = stage.train(tokens, languages, settings, folder, session)
+    keeps_text = config.registry.store_text != "ids"
+    origin = origin_of(tokens, usage, trained_on.run, languages, session, keeps_text=keeps_text)
 
     registry = Registry(registry_url(config))
     lines = {}
     for lang, one in adapted.items():
         spoken = templates if data.counts_of(tokens, lang)["chats"] else {}
         lineage = _lineage(config, section, base, one, trained_on, tokens, spoken)
-        files = {**one.files(), **spoken, **reference_files(config, trained_on, tokens, vectors, lang)}
+        files = {**one.files(), **spoken, **origin.files(lang)}
         version = _register(registry, lineage, files)
         lines[lang] = {"version": version, "scores": lineage.scores, "documents": lineage.documents}
         run.write_table(f"adapt/{lang}/curve.parquet", one.curve())
@@ -223,38 +218,6 @@ def _heldout_usage(trained_on: TrainingData, session: Session) -> Artifact | Non
     documents = trained_on.documents
     keys = ingestion.shards_with(documents.manifest(), "usage")
     return heldout_usage(documents, keys, trained_on.holdout, session)
-
-
-def reference_files(
-    config: RunConfig, trained_on: TrainingData, tokens: Artifact, vectors: Artifact | None, lang: str
-) -> dict[str, bytes]:
-    """Gather the files that later updates compare with.
-
-    These are held-out ids, replay rows, and what a curation run knows of usage.
-    """
-    documents = tokens.read(data.key_of(lang, data.DOCUMENTS), ["doc_id", "part"])
-    heldout = [part == data.HELDOUT for part in documents["part"].to_pylist()]
-    replay = tokens.read(data.key_of(lang, data.REPLAY))
-    if config.registry.store_text == "ids":
-        replay = replay.select(["doc_id", "lang"])
-    files = {
-        "reference/heldout.parquet": to_parquet(documents.filter(pa.array(heldout, pa.bool_())).select(["doc_id"])),
-        "reference/replay.parquet": to_parquet(replay),
-    }
-    if trained_on.run is not None:
-        record = trained_on.run.record
-        codebook = open_artifact(record["codebook"])
-        files |= {f"reference/{key}.parquet": codebook.read_bytes(key) for key in codebook.manifest().receipts}
-        files["reference/codebook.json"] = storage.read_bytes(storage.join(codebook.url, "manifest.json"))
-        files["reference/encoder.json"] = json.dumps(record["encoder"], sort_keys=True, indent=1).encode()
-        files["reference/histograms.parquet"] = to_parquet(trained_on.run.histograms)
-        if vectors is not None and lang in vectors.manifest().keys_with_rows:
-            files[VECTORS] = vectors.read_bytes(lang)
-        if config.registry.store_text != "ids":  # names of clusters are words of usage
-            gaps = trained_on.run.gaps
-            mine = gaps.filter(pc.equal(gaps["target_lang"], lang)).select(["target_lang", "cluster", "label"])
-            files["reference/labels.parquet"] = to_parquet(mine)
-    return files
 
 
 def _section(config: RunConfig) -> AdaptConfig:

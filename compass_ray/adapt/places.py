@@ -1,0 +1,103 @@
+"""Where in the codebook lie the documents that adapters are trained on, and those that nothing trains on.
+
+An update counts by cluster what its champion was trained on, and the gate weighs former usage by it. Cost:
+keys of all assignment shards are read once; the driver holds the ids of what was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import records
+from compass_ray.adapt.data import DOCUMENTS, TRAIN, key_of
+from compass_ray.artifacts import Artifact, Receipt, artifact
+from compass_ray.runtime.stage import Session, map_keys
+
+VERSION = 1
+
+
+def place(
+    assignments: Artifact,
+    n_clusters: int,
+    tokens: Artifact,
+    languages: Sequence[str],
+    usage: Artifact | None,
+    session: Session,
+) -> Artifact:
+    """Find the clusters of training documents and of held-out usage; schema ``records.PLACE``, a key for each shard.
+
+    Parameters
+    ----------
+    assignments : Artifact
+        Of the run that the documents are from.
+    n_clusters : int
+        Of its codebook.
+    tokens : Artifact
+        Of :func:`compass_ray.adapt.data.tokenize`, for these languages at least.
+    usage : Artifact, optional
+        Of :func:`compass_ray.adapt.usage.heldout_usage`.
+    """
+    body = {
+        "version": VERSION,
+        "assignments": assignments.fingerprint,
+        "tokens": tokens.fingerprint,
+        "languages": sorted(languages),
+        "usage": None if usage is None else usage.fingerprint,
+    }
+    target = artifact(session.output, "place", body)
+    trained = pa.concat_tables([_trained(tokens, lang) for lang in sorted(languages)])
+    session.complete(
+        target,
+        list(assignments.manifest().receipts),
+        lambda missing: map_keys(_place_shard, missing, assignments, n_clusters, trained, usage, target),
+    )
+    return target
+
+
+def placed(places: Artifact, target_lang: str, part: str) -> pa.Table:
+    """Read one target language's places of a part, ``train`` or ``usage``, by id; schema ``records.PLACE``."""
+    parts = places.read_all(places.manifest().keys_with_rows)
+    table = pa.concat_tables([records.PLACE.empty_table(), *parts])
+    mine = pc.and_(pc.equal(table["target_lang"], target_lang), pc.equal(table["part"], part))
+    rows = table.filter(mine)
+    return rows.take(pc.sort_indices(rows["doc_id"].cast(pa.binary())))
+
+
+def _trained(tokens: Artifact, lang: str) -> pa.Table:
+    documents = tokens.read(key_of(lang, DOCUMENTS), ["doc_id", "part"])
+    ids = pc.unique(documents.filter(pc.equal(documents["part"], TRAIN))["doc_id"])
+    return _of(lang, TRAIN, ids)
+
+
+def _of(lang: str, part: str, ids: pa.Array) -> pa.Table:
+    return pa.table({"target_lang": [lang] * len(ids), "part": [part] * len(ids), "doc_id": ids}, schema=_WANTED)
+
+
+_WANTED = pa.schema([records.PLACE.field(name) for name in ("target_lang", "part", "doc_id")])
+
+
+def _place_shard(
+    key: str, assignments: Artifact, n_clusters: int, trained: pa.Table, usage: Artifact | None, target: Artifact
+) -> Receipt:
+    wanted = [trained]
+    if usage is not None and key in usage.manifest().receipts:
+        rows = usage.read(key, ["target_lang", "doc_id"])
+        wanted += [
+            _of(lang, "usage", pc.unique(rows.filter(pc.equal(rows["target_lang"], lang))["doc_id"]))
+            for lang in pc.unique(rows["target_lang"]).to_pylist()
+        ]
+    return target.write(key, _found(pa.concat_tables(wanted), assignments, key, n_clusters))
+
+
+def _found(wanted: pa.Table, assignments: Artifact, key: str, n_clusters: int) -> pa.Table:
+    rows = assignments.read(key, ["doc_id", "content_id", "lang", "tokens", "cluster", "outlier"])
+    position = pc.index_in(wanted["doc_id"].combine_chunks(), value_set=rows["doc_id"].combine_chunks())
+    here = position.is_valid()
+    mine, rows = wanted.filter(here), rows.take(position.filter(here))
+    columns = {name: mine[name] for name in _WANTED.names}
+    columns |= {name: rows[name] for name in ("content_id", "lang", "tokens")}
+    columns["cluster"] = pc.if_else(rows["outlier"], pa.scalar(n_clusters, pa.int32()), rows["cluster"])
+    return pa.table(columns).select(records.PLACE.names).cast(records.PLACE)
