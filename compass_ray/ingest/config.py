@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AwareDatetime, Field, ValidationInfo, field_validator, model_validator
 
 from compass_ray import storage
 from compass_ray.configbase import AS_TYPED, EXECUTION, Config, OneOf
@@ -255,6 +255,12 @@ class SourceConfig(FilesConfig):
         default=1, ge=1, description="Shorter content is left out; all turns together, as far as it is seen"
     )
     max_characters: int | None = Field(default=None, ge=1, description="Longer content is left out")
+    since: AwareDatetime | None = Field(
+        default=None, description="Rows of before this moment, and those without a timestamp, are left out"
+    )
+    until: AwareDatetime | None = Field(
+        default=None, description="Rows of this moment or later, and those without a timestamp, are left out"
+    )
     target_lang: str | None = Field(
         default=None, description="The target language these rows count for; their own if not given"
     )
@@ -301,6 +307,11 @@ class SourceConfig(FilesConfig):
             raise ValueError(f"name exactly one of columns.lang, lang or lang_pattern; found {ways or 'none'}")
         if self.max_characters is not None and self.max_characters < self.min_characters:
             raise ValueError(f"max_characters {self.max_characters} is below min_characters {self.min_characters}")
+        bounds = [name for name in ("since", "until") if getattr(self, name)]
+        if bounds and not self.columns.timestamp:
+            raise ValueError(f"{bounds[0]} goes by timestamps: name their column (columns.timestamp)")
+        if self.since and self.until and self.since >= self.until:
+            raise ValueError(f"since {self.since} is not before until {self.until}, so that no row is left")
         if self.role == "pool" and self.target_lang:
             raise ValueError("pool rows belong to no target language; remove 'target_lang'")
         return self

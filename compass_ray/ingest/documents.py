@@ -34,6 +34,7 @@ FILTERS = frozenset(
         "empty",
         "too_short",
         "too_long",
+        "outside_dates",
         "language_unknown",
         "contaminated",
     }
@@ -106,6 +107,7 @@ def _judge(
     langs, source_langs = _languages(batch, source, uri, content, verdicts)
     times = _times(batch, source, verdicts)
     _check_length(content, source, verdicts)
+    _check_dates(times, source, verdicts)
     if evaluations is not None and source.role == "pool":
         for row, message in evaluations.find(content.whole()).items():
             verdicts.refuse(row, "contaminated", message)
@@ -184,6 +186,22 @@ def _check_length(content: Content, source: SourceConfig, verdicts: RowRejects) 
             verdicts.refuse(row, "too_long", f"{found:,} characters, above max_characters = {source.max_characters:,}")
         else:
             verdicts.refuse(row, "too_short", f"{found:,} characters, below min_characters = {source.min_characters:,}")
+
+
+def _check_dates(times: pa.Array, source: SourceConfig, verdicts: RowRejects) -> None:
+    since, until = source.since, source.until
+    if since is None and until is None:
+        return
+    inside = times.is_valid()
+    if since is not None:
+        inside = pc.and_(inside, pc.greater_equal(times, pa.scalar(since, times.type)))
+    if until is not None:
+        inside = pc.and_(inside, pc.less(times, pa.scalar(until, times.type)))
+    bounds = " and ".join(f"{name} {value}" for name, value in (("since", since), ("until", until)) if value)
+    for row in np.flatnonzero(~np.asarray(pc.fill_null(inside, False))).tolist():
+        found = times[row].as_py()
+        what = "no timestamp" if found is None else f"dated {found}"
+        verdicts.refuse(row, "outside_dates", f"{what}, and only rows {bounds} are read")
 
 
 def _documents(content: Content, whole: list[pa.Array], name: str, source: SourceConfig, uri: str) -> pa.Table:

@@ -468,3 +468,46 @@ def test_a_prompt_has_the_content_id_of_the_same_question_as_plain_text() -> Non
     chat = only([{"p": "How  deep is it?", "c": "Very."}], columns={"prompt": "p", "completion": "c"})
     assert chat["content_id"] == question["content_id"]
     assert chat["doc_id"] != question["doc_id"]
+
+
+# --- dates --------------------------------------------------------------------------------------
+
+
+def dated(**bounds: str) -> list[tuple[str | None, str | None]]:
+    """Which of four rows stay, and why the others do not."""
+    rows = [
+        {"text": text, "at": at}
+        for text, at in zip("abcd", ("2026-01-31", "2026-02-01", "2026-03-01", None), strict=True)
+    ]
+    fields = {"columns": {"text": "text", "timestamp": "at"}, "lang": "sw", **bounds}
+    return [(row["text"], row["reject"] and row["reject"]["reason"]) for row in documents(rows, **fields)]
+
+
+def test_rows_are_read_from_one_moment_up_to_another_and_the_others_are_counted() -> None:
+    found = dated(since="2026-02-01T00:00:00Z", until="2026-03-01T00:00:00Z")
+    assert [text for text, reason in found if reason is None] == ["b"]
+    assert [reason for _, reason in found if reason] == ["outside_dates"] * 3
+    assert [text for text, reason in dated(since="2026-02-01T00:00:00+02:00") if reason is None] == ["b", "c"]
+    assert [text for text, reason in dated() if reason is None] == ["a", "b", "c", "d"], (
+        "undated rows stay without bounds"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"columns": {"text": "text"}, "since": "2026-02-01T00:00:00Z"},
+            r"since goes by timestamps: name their column",
+        ),
+        (
+            {"since": "2026-02-01T00:00:00Z", "until": "2026-02-01T00:00:00Z"},
+            r"since 2026-02-01 .* is not before until 2026-02-01",
+        ),
+        ({"since": "2026-02-01T00:00:00"}, r"timezone"),
+    ],
+)
+def test_bounds_that_cannot_be_are_refused(fields: dict[str, Any], message: str) -> None:
+    raw = {"role": "usage", "path": "x", "lang": "sw", "columns": {"text": "text", "timestamp": "at"}}
+    with pytest.raises(ValueError, match=message):
+        SourceConfig(**(raw | fields))
