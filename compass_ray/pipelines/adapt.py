@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compass_ray import paths, records, storage
 from compass_ray.adapt import data
 from compass_ray.adapt.config import AdaptConfig
-from compass_ray.adapt.tokenizer import TokenizerSource, base_folder, template_files
+from compass_ray.adapt.tokenizer import TokenizerSource
 from compass_ray.adapt.usage import heldout_usage
 from compass_ray.artifacts import Artifact, digest
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
-from compass_ray.errors import AdaptationError, CompassError, ConfigError, DataError, ResourcesMissing
+from compass_ray.errors import AdaptationError, CompassError, ConfigError, DataError
 from compass_ray.holdout import Holdout
 from compass_ray.ingest import stage as ingestion
-from compass_ray.models import BaseRef, weights_hash
+from compass_ray.models import BaseRef
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.adapted import AdaptedRun
+from compass_ray.pipelines.base_model import BaseModel, adapt_section, check_packages, open_base
 from compass_ray.pipelines.curate import curate_in
 from compass_ray.pipelines.reference import origin_of
 from compass_ray.pipelines.run import CurationRun, run_of
@@ -32,7 +31,8 @@ from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import Session, session
 from compass_ray.version import __version__
 
-_PACKAGES = ("transformers", "peft", "deepspeed")
+if TYPE_CHECKING:
+    from compass_ray.adapt.stage import Adapted
 
 
 @dataclass(frozen=True)
@@ -84,25 +84,11 @@ def train_adapters(config: RunConfig, display: Display | None = None) -> Adapted
 
 def _train(config: RunConfig, session: Session) -> AdaptedRun:
     from compass_ray.adapt import stage
-    from compass_ray.adapt.layers import config_of
-    from compass_ray.adapt.shapes import check_base
-    from compass_ray.adapt.training.track import check_tracker
-    from compass_ray.adapt.training.worker import Settings
 
-    section = _section(config)
-    _check_packages()
-    run = adapted_run(config)
-    check_tracker(section.tracker)
-    folder = base_folder(section)
-    base = BaseRef(section.base if section.revision else folder.name, section.revision, weights_hash(folder))
-    source = TokenizerSource(section, _chat_template(section))
-    tokenizer, named = source.open()
-    pad_token, templates = _pad_token(tokenizer), template_files(named)
-
+    run, base = adapted_run(config), open_base(config)
+    section, source = base.section, base.source
     if not run.exists():  # one that finds all its artifacts builds no model and starts no cluster
-        n_tokens = max(tokenizer.get_vocab().values()) + 1
-        session.display.say(f"adapt: {check_base(config_of(str(folder)), section, n_tokens)}")
-        _check_room(section, session)
+        base.check(session)
     trained_on = training_data(config, section, session)
     usage = _heldout_usage(trained_on, session)
     gathered = data.gather(
@@ -110,26 +96,24 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
     )
     languages = _languages(section, data.languages_of(gathered))
     tokens = data.tokenize(gathered, languages, source, config.seed, session, usage=usage)
-    settings = Settings(section, base, config.seed, pad_token, config.name)
-    run_identity = _identity(section, base, gathered, source, config.seed)
+    run_identity = _identity(section, base.ref, gathered, source, config.seed)
     run.refuse_other_identity(run_identity)
-    adapted, failed = stage.train(tokens, languages, settings, folder, session)
+    adapted, failed = stage.train(tokens, languages, base.settings(config), base.folder, session)
     keeps_text = config.registry.store_text != "ids"
     origin = origin_of(tokens, usage, trained_on.run, languages, session, keeps_text=keeps_text)
 
     registry = Registry(registry_url(config))
     lines = {}
     for lang, one in adapted.items():
-        spoken = templates if data.counts_of(tokens, lang)["chats"] else {}
-        lineage = _lineage(config, section, base, one, trained_on, tokens, spoken)
-        files = {**one.files(), **spoken, **origin.files(lang)}
-        version = _register(registry, lineage, files)
+        spoken = base.templates if data.counts_of(tokens, lang)["chats"] else {}
+        lineage = lineage_of(config, base, one, trained_on.selection, tokens, spoken)
+        version = register(registry, lineage, {**one.files(), **spoken, **origin.files(lang)})
         lines[lang] = {"version": version, "scores": lineage.scores, "documents": lineage.documents}
         run.write_table(f"adapt/{lang}/curve.parquet", one.curve())
         run.write_table(f"adapt/{lang}/scores.parquet", one.score_table())
     body = {
         "identity": run_identity,
-        "base": {"name": base.name, "revision": base.revision, "weights_hash": base.weights_hash, "key": base.key},
+        "base": {**asdict(base.ref), "key": base.ref.key},
         "registry": registry.url,
         "config": config.unexpanded,
         "seed": config.seed,
@@ -165,8 +149,8 @@ def preflight(config: RunConfig, display: Display | None = None) -> list[dict[st
     from compass_ray.adapt.preflight import describe, estimate
     from compass_ray.adapt.shapes import check_base
 
-    _check_packages()
-    section = _section(config)
+    check_packages()
+    section = adapt_section(config)
     base_config = config_of(section.base, section.revision)
     (display or Display()).say(f"adapt: {check_base(base_config, section)}")
     return describe(estimate(base_config, section))
@@ -220,54 +204,6 @@ def _heldout_usage(trained_on: TrainingData, session: Session) -> Artifact | Non
     return heldout_usage(documents, keys, trained_on.holdout, session)
 
 
-def _section(config: RunConfig) -> AdaptConfig:
-    """Read the section and make its paths absolute. Workers run in folders of their own."""
-    section = config.adapt
-    if section is None:
-        raise ConfigError("adapt: this command needs the section; give at least adapt.base")
-    tracker = section.tracker
-    if tracker.uri is not None and "://" not in tracker.uri:
-        tracker = tracker.model_copy(update={"uri": storage.absolute(tracker.uri)})
-    local = Path(section.base).expanduser()
-    base = str(local.absolute()) if local.is_dir() else section.base
-    return section.model_copy(update={"base": base, "tracker": tracker})
-
-
-def _check_packages() -> None:
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ResourcesMissing(f"training needs {', '.join(missing)}: pip install 'compass_ray[train]'")
-
-
-def _check_room(section: AdaptConfig, session: Session) -> None:
-    """Check that the cluster is large enough for one worker group.
-
-    One too small is found out before anything is read.
-    """
-    from compass_ray.adapt.training.trainer import group_count
-
-    session.connect()
-    group_count(section.workers, 1)
-
-
-def _chat_template(section: AdaptConfig) -> str | None:
-    if section.chat_template is None:
-        return None
-    try:
-        return storage.read_bytes(section.chat_template).decode()
-    except (FileNotFoundError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"adapt.chat_template: {section.chat_template} cannot be read as UTF-8 text ({exc})") from exc
-
-
-def _pad_token(tokenizer: Any) -> int:
-    """Choose the token for padding.
-
-    Padding is never predicted and never seen, so any token does where there is none for it.
-    """
-    found = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None]
-    return int(found[0]) if found else 0
-
-
 def _languages(section: AdaptConfig, found: Mapping[str, int]) -> list[str]:
     if not found:
         raise DataError(
@@ -294,36 +230,50 @@ def _identity(section: AdaptConfig, base: BaseRef, gathered: Artifact, source: T
     )
 
 
-def _lineage(
+def lineage_of(
     config: RunConfig,
-    section: AdaptConfig,
-    base: BaseRef,
-    one: Any,
-    trained_on: TrainingData,
+    base: BaseModel,
+    one: Adapted,
+    selection: Artifact | None,
     tokens: Artifact,
     templates: Mapping[str, bytes],
+    parent: str | None = None,
+    update: Mapping[str, Any] | None = None,
 ) -> Lineage:
+    """Write down where a trained adapter comes from.
+
+    Parameters
+    ----------
+    templates : mapping of str to bytes
+        Files of the chat template that its conversations were rendered in, if there were any.
+    parent : str, optional
+        The version that it goes on from.
+    update : mapping, optional
+        How it goes on.
+    """
     scores = one.score_table().drop_columns(["adapter"]).to_pylist()
     counts = data.counts_of(tokens, one.lang)
     documents = {name: counts[name] for name in ("train", "heldout", "dropped", "selected", "truncated")}
     return Lineage(
-        base=base,
+        base=base.ref,
         lang=one.lang,
         version=one.adapter.fingerprint,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code_version=__version__,
-        selection=None if trained_on.selection is None else trained_on.selection.fingerprint,
+        parent=parent,
+        selection=None if selection is None else selection.fingerprint,
         config={
-            "adapt": identity(section),
+            "adapt": identity(base.section),
             "seed": config.seed,
             "chat_template": digest(b"\0".join(templates.values())) if templates else None,
+            **({} if update is None else {"update": dict(update)}),
         },
         scores={"heldout": scores, "training": one.adapter.manifest().receipts["curve"].summary},
         documents={**documents, "heldout_usage": counts["usage"]["heldout"]},
     )
 
 
-def _register(registry: Registry, lineage: Lineage, files: Mapping[str, bytes]) -> str:
+def register(registry: Registry, lineage: Lineage, files: Mapping[str, bytes]) -> str:
     """Add a version unless it is there, and make it the candidate: what was asked for last is what is to be decided on.
 
     A training has one version, made once.

@@ -50,16 +50,17 @@ def monitor_usage(config: RunConfig, display: Display | None = None) -> Monitore
     CompassError
         Any of the tree in ``compass_ray.errors``.
     """
+    with session(storage.absolute(config.output), config.ray, display, config.name, "monitor") as opened:
+        return monitor_in(config, opened)
+
+
+def monitor_in(config: RunConfig, session: Session) -> MonitoredRun:
+    """Monitor in a session that other work goes on in; as :func:`monitor_usage` otherwise."""
+    from compass_ray.runtime.cluster import cluster_gpus
+
     section = config.monitor
     if section is None:
         raise ConfigError("monitor: this command needs the section; give at least monitor.usage")
-    with session(storage.absolute(config.output), config.ray, display, config.name, "monitor") as opened:
-        return _monitor(config, section, opened)
-
-
-def _monitor(config: RunConfig, section: MonitorConfig, session: Session) -> MonitoredRun:
-    from compass_ray.runtime.cluster import cluster_gpus
-
     run = MonitoredRun(paths.runs_path(session.output, config.name, "monitor"))
     known = reference_usage(config, section.reference, session)
     device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
