@@ -90,8 +90,8 @@ def usage_packs(
     rows = _rows_of(usage, lang)
     drawn = heldout_mask(records.ids_to_numpy(rows["content_id"]), seed, 1.0, config.heldout_documents)
     chosen = rows.filter(pa.array(drawn))
-    chats = _takes_chats(tokenizer)
-    made = [_example(tokenizer, row, config.max_length, chats) for row in chosen.to_pylist()]
+    chats = takes_chats(tokenizer)
+    made = [scored_example(tokenizer, row, config.max_length, chats) for row in chosen.to_pylist()]
     examples = [example for example, _ in made if example]
     scored = zip(chosen["lang"].to_pylist(), made, strict=True)
     counts = {
@@ -116,7 +116,7 @@ def _rows_of(usage: Artifact | None, lang: str) -> pa.Table:
     return table.take(pc.sort_indices(table["doc_id"].cast(pa.binary())))
 
 
-def _takes_chats(tokenizer: Any) -> bool:
+def takes_chats(tokenizer: Any) -> bool:
     """Tell whether answers can be told from prompts. A base that trains on plain text alone need not be able to."""
     try:
         check_template(tokenizer, "adapt.chat_template")
@@ -125,7 +125,20 @@ def _takes_chats(tokenizer: Any) -> bool:
     return True
 
 
-def _example(tokenizer: Any, row: Mapping[str, Any], max_length: int, chats: bool) -> tuple[Example | None, str | None]:
+def scored_example(
+    tokenizer: Any, row: Mapping[str, Any], max_length: int, chats: bool
+) -> tuple[Example | None, str | None]:
+    """Make the example that a document is scored as, or say in a word why there is none.
+
+    Answers of an assistant are scored as answers, all else as text.
+
+    Parameters
+    ----------
+    row
+        Its ``text``, ``messages`` and ``tools``.
+    chats : bool
+        What :func:`takes_chats` says of the tokenizer.
+    """
     answered = any(message["role"] == "assistant" for message in row["messages"] or ())
     if answered and not chats:
         return None, "no_chat_template"

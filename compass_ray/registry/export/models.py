@@ -23,8 +23,15 @@ def load_base(folder: Path) -> Any:
         ).eval()
 
 
-def put_adapter(base: Any, folder: Path) -> Any:
-    """Put the adapter in a folder on the base model.
+def put_adapter(base: Any, folder: Path, name: str = "default") -> Any:
+    """Put the adapter in a folder on the base model, or beside others that are on it already.
+
+    Parameters
+    ----------
+    base
+        The base model, or what this function has made of it with another name. It is changed in place.
+    name : str
+        What PEFT calls the adapter; it has no dot, and none of several begins another.
 
     Raises
     ------
@@ -36,8 +43,12 @@ def put_adapter(base: Any, folder: Path) -> Any:
 
         with warnings.catch_warnings():  # peft 0.21 asks transformers 5 by a name of version 4
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-            model = PeftModel.from_pretrained(base, folder).eval()
-        placed = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+            if isinstance(base, PeftModel):
+                base.load_adapter(folder, name)
+                model = base.eval()
+            else:
+                model = PeftModel.from_pretrained(base, folder, adapter_name=name).eval()
+        placed = set(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
     held = set(tensor_shapes((folder / WEIGHTS).read_bytes(), WEIGHTS))
     if placed != held:  # peft only warns of either
         raise IncompatibleAdapter(
