@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "compass_ray"
 PACKAGE = "compass_ray"
 
-STAGES = ("ingest", "embed", "cluster", "sample", "adapt", "registry", "monitor")
+STAGES = ("ingest", "embed", "cluster", "sample", "adapt", "registry", "evaluate", "monitor")
 SHARED = (
     "records",
     "shards",
@@ -50,6 +50,25 @@ LEAVES = (
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
 EXCEPTIONS = {
     ("monitor.config", "ingest.config"),  # new usage is described as sources are
+    # What is measured of an adapter is what it was trained for: the same tokens, targets and loading of the base.
+    *(
+        (f"evaluate.{room}", f"adapt.{kernel}")
+        for room, kernel in (
+            ("losses", "packing"),
+            ("probes", "examples"),
+            ("probes", "packing"),
+            ("probes", "usage"),
+            ("stage", "config"),
+            ("stage", "tokenizer"),
+            ("stage", "training.model"),
+            ("stage", "usage"),
+        )
+    ),
+    # And it is measured as it was registered.
+    ("evaluate.losses", "registry.export.models"),
+    ("evaluate.stage", "registry.contents"),
+    ("evaluate.stage", "registry.lineage"),
+    ("evaluate.stage", "registry.version"),
 }
 WITH_RAY = (
     "runtime",
@@ -64,6 +83,7 @@ WITH_RAY = (
     "sample.eligibility",
     "sample.stage",
     "adapt.training",
+    "evaluate.stage",
 )
 STORE_CLIENTS = {"boto3", "botocore", "smart_open", "google", "azure", "requests"}
 WITH_TORCH = (
@@ -77,6 +97,7 @@ WITH_TORCH = (
     "adapt.preflight",
     "adapt.shapes",
     "registry.export",
+    "evaluate.losses",
     "pipelines.pretrain",
     "runtime",
 )

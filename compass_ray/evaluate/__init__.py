@@ -1,0 +1,1 @@
+"""How well adapters of one base predict documents, one by one."""
