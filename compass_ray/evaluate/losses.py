@@ -51,7 +51,7 @@ class SwitchedModel:
         self._model = base
         self._inside: dict[str, str | None] = {}
         for number, (name, folder) in enumerate(folders.items()):
-            # PEFT finds the weights of an adapter by how their names begin or end, and allows no dot in its name.
+            # Not the name itself: PEFT allows no dot in it, and mixes it up with names of modules that are like it.
             inside = None if folder is None else f"adapter{number:05d}"
             if folder is not None and inside is not None:
                 try:

@@ -31,7 +31,8 @@ def put_adapter(base: Any, folder: Path, name: str = "default") -> Any:
     base
         The base model, or what this function has made of it with another name. It is changed in place.
     name : str
-        What PEFT calls the adapter; it has no dot, and none of several begins another.
+        What PEFT calls the adapter: without a dot, and neither a part of ``lora_`` nor the name of a module. PEFT tells
+        weights of adapters apart by looking for it in their names.
 
     Raises
     ------
