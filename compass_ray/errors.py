@@ -25,6 +25,7 @@
     │   └ AliasMoved                        somebody else moved the alias first
     ├ MonitoringError                   1   new usage cannot be judged
     │   └ IncomparableReference         2   what it is to be compared with does not say what usage was
+    ├ GateRefused                       6   a candidate may not replace the champion by what was measured
     ├ ClusterError                      4   the Ray cluster or an outside service fails us
     │   ├ ResourcesMissing                  CPUs, GPUs, disk space, packages, permissions or a service
     │   └ WorkerLost                        a worker died more often than we retry
@@ -151,6 +152,12 @@ class IncomparableReference(MonitoringError):
     """What usage is to be compared with does not say what usage was."""
 
     exit_code = 2
+
+
+class GateRefused(CompassError):
+    """What was measured does not let a candidate replace the champion."""
+
+    exit_code = 6
 
 
 class ClusterError(CompassError):

@@ -40,6 +40,7 @@ EXIT_CODES = {
     "IncompatibleAdapter": 5,
     "RegistryError": 1,
     "AliasMoved": 1,
+    "GateRefused": 6,
     "ClusterError": 4,
     "ResourcesMissing": 4,
     "WorkerLost": 4,

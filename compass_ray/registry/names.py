@@ -19,6 +19,7 @@ _LANG = re.compile(r"[a-z]{2,8}(-[A-Z][a-z]{3})?")
 _VERSION = re.compile(r"[0-9a-f]{8,40}")
 _PREFIX = re.compile(r"[0-9a-f]{6,40}")
 _REFERENCE = re.compile(r"reference(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){1,4}")
+_ATTACHED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}\.[A-Za-z0-9]{1,20}")
 _FORM = "[BASE/]LANG[@REF], as sw, sw@candidate or Qwen--Qwen2.5-7B-1a2b3c4d/sw@5e6f70"
 
 
@@ -51,6 +52,24 @@ def check_file(name: str) -> str:
         raise RegistryError(
             f"file '{name}': expected {CHAT_TEMPLATE}, {MORE_TEMPLATES}/<name>.jinja, or reference/<name> of letters, "
             "digits, '.', '_' and '-', at most four names deep"
+        )
+    return name
+
+
+def is_attached(name: str) -> bool:
+    """Tell whether a file could be one that is attached to a version.
+
+    Such a name has exactly one dot, so none is that of another one's receipt, ``<name>.json``.
+    """
+    return _ATTACHED.fullmatch(name) is not None
+
+
+def check_attached(name: str) -> str:
+    """Check the name of a file that is attached to a version. RegistryError if it can be none."""
+    if not is_attached(name):
+        raise RegistryError(
+            f"attached file '{name}': expected a name with one dot, as gate-1a2b3c4d.json, of letters, digits, '_' "
+            "and '-'"
         )
     return name
 

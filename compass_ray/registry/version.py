@@ -2,26 +2,31 @@
 
 A file of a version is created and never written over, so neither an interrupted nor a simultaneous writer can tear a
 version that somebody reads. The lineage comes last: without it there is no version.
+
+What is found out later, as the record of a gate, is attached: ``attached/<name>`` beside the files of the version, then
+a receipt with its size and hash. It is written once too, belongs to no lineage, and is not taken along by downloads.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compass_ray import storage
-from compass_ray.artifacts import digest
+from compass_ray.artifacts import canonical_json, digest
 from compass_ray.errors import ArtifactCorrupt, RegistryError
 from compass_ray.models import is_chat_template
 from compass_ray.registry.card import model_card
 from compass_ray.registry.contents import CONFIG, WEIGHTS, check_adapter
 from compass_ray.registry.lineage import Lineage
-from compass_ray.registry.names import check_file
+from compass_ray.registry.names import check_attached, check_file, is_attached
 
 LINEAGE = "lineage.json"
 CARD = "README.md"
+ATTACHED = "attached"
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,99 @@ class AdapterVersion:
             target.write_bytes(self.read(name))
         if names is None:
             (folder / LINEAGE).write_bytes(self.lineage.to_json())
+
+    def attach(self, name: str, data: bytes) -> None:
+        """Add a file to the finished version; attaching the same bytes again does nothing.
+
+        Parameters
+        ----------
+        name : str
+            With one dot, as ``gate-1a2b3c4d.json``.
+
+        Raises
+        ------
+        RegistryError
+            If the name is none, or other bytes are there under it.
+        ArtifactCorrupt
+            If its receipt is something else.
+        """
+        url = storage.join(self.url, ATTACHED, check_attached(name))
+        for where, content in ((url, data), (_receipt_url(url), canonical_json(_entry(data)).encode())):
+            try:
+                storage.replace_if(where, content, None)
+            except storage.Changed as exc:
+                if _bytes_at(where) != content:
+                    raise self._other_bytes(url) from exc
+
+    def attached(self) -> list[str]:
+        """List the names of the attached files, sorted."""
+        folder = storage.join(storage.literal(self.url), ATTACHED, "*")
+        found = {file.url.rsplit("/", 1)[-1] for file in storage.list_files(folder)}
+        return sorted(name for name in found if is_attached(name) and _receipt_url(name) in found)
+
+    def read_attached(self, name: str) -> bytes:
+        """Read an attached file, checked against its receipt.
+
+        Raises
+        ------
+        RegistryError
+            If no such file is attached.
+        ArtifactCorrupt
+            If the file is missing, or holds other bytes than were attached.
+        """
+        url = storage.join(self.url, ATTACHED, check_attached(name))
+        entry = _read_receipt(url)
+        if entry is None:
+            there = ", ".join(self.attached()) or "nothing"
+            raise RegistryError(f"{self}: '{name}' is not attached; there is {there}")
+        data = _bytes_at(url)
+        if data is None:
+            raise ArtifactCorrupt(f"{url}: has a receipt but is missing; {_restore(url)}")
+        if _entry(data) != entry:
+            raise ArtifactCorrupt(
+                f"{url}: expected {entry['bytes']} bytes with hash {entry['hash']}, found {len(data)} bytes with hash "
+                f"{digest(data)}; {_restore(url)}"
+            )
+        return data
+
+    def _other_bytes(self, url: str) -> RegistryError:
+        if _read_receipt(url) is None:
+            return RegistryError(
+                f"{url}: holds other bytes, from an interrupted or simultaneous attachment; if nobody is attaching it, "
+                "remove this file and attach again"
+            )
+        return RegistryError(
+            f"{url}: other bytes are attached under this name; what is attached is never changed, so attach these "
+            "under another name"
+        )
+
+
+def _receipt_url(url: str) -> str:
+    return f"{url}.json"
+
+
+def _restore(url: str) -> str:
+    return f"restore it, or remove it and {_receipt_url(url)} and attach it again"
+
+
+def _bytes_at(url: str) -> bytes | None:
+    try:
+        return storage.read_bytes(url)
+    except FileNotFoundError:
+        return None
+
+
+def _read_receipt(url: str) -> dict[str, int | str] | None:
+    data = _bytes_at(_receipt_url(url))
+    if data is None:
+        return None
+    try:
+        entry = json.loads(data)
+        return {"bytes": int(entry["bytes"]), "hash": str(entry["hash"])}
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ArtifactCorrupt(
+            f"{_receipt_url(url)}: not a receipt ({type(exc).__name__}: {exc}); {_restore(url)}"
+        ) from exc
 
 
 def read_lineage(url: str) -> Lineage | None:
