@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "compass_ray"
 PACKAGE = "compass_ray"
 
-STAGES = ("ingest", "embed", "cluster", "sample", "adapt", "registry", "evaluate", "monitor")
+STAGES = ("ingest", "embed", "cluster", "sample", "adapt", "registry", "evaluate", "gate", "monitor", "update")
 SHARED = (
     "records",
     "shards",
@@ -49,6 +49,7 @@ LEAVES = (
 )
 FOR_CLI = ("cli", "pipelines", "config", "errors", "interrupts", "languages")
 EXCEPTIONS = {
+    ("gate.config", "ingest.config"),  # texts that an adapter must not unlearn, too
     ("monitor.config", "ingest.config"),  # new usage is described as sources are
     # What is measured of an adapter is what it was trained for: the same tokens, targets and loading of the base.
     *(

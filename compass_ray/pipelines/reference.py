@@ -68,6 +68,12 @@ class Reference:
         return restore(output, manifest, {key: self.version.read(f"reference/{key}.parquet") for key in keys})
 
     @property
+    def n_clusters(self) -> int:
+        """Clusters of the codebook."""
+        files = json.loads(self.version.read(CODEBOOK))["files"]
+        return int(next(file["rows"] for file in files if file["key"] == KEY))
+
+    @property
     def histograms(self) -> pa.Table:
         """Usage, what was trained on, and usage before that, by cluster; schema ``records.HISTOGRAM``."""
         return from_parquet(self.version.read(HISTOGRAMS))
