@@ -326,6 +326,16 @@ CURVE = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
+"""The curve of a training that begins with a fresh adapter."""
+
+UPDATE_CURVE = pa.schema(
+    [
+        *CURVE,
+        ("replay_loss", pa.float64()),  # nats a trained token of the replayed packs; null without replay
+        ("penalty", pa.float64()),  # of elastic weight consolidation, before its strength; null without one
+    ]
+)
+"""The curve of a training that begins with an adapter."""
 
 MEASURES = ("usage", "mixture", "other")
 """usage = held-out usage in the adapter's language, mixture = held-out documents of what it was trained on,

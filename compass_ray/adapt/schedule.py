@@ -66,6 +66,25 @@ def _epoch_order(n_packs: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng(child_seed(seed, "epoch", str(epoch))).permutation(n_packs)
 
 
+def drawn(chance: NDArray[np.float64], size: int, seed: int, step: int) -> NDArray[np.int64]:
+    """Draw packs for one update, with replacement. They are the same for any number of workers and after any restart.
+
+    Parameters
+    ----------
+    chance : ndarray of shape (n,), float64
+        Of every pack, up to a factor; not negative, and not all zero.
+    size : int
+        How many are drawn.
+    seed, step : int
+
+    Returns
+    -------
+    ndarray of shape (size,), int64
+    """
+    generator = np.random.default_rng(child_seed(seed, "replay", str(step)))
+    return generator.choice(len(chance), size=size, p=chance / chance.sum())
+
+
 def accumulation_steps(batch_size: int, n_workers: int, micro_batch: int) -> int:
     """Count the micro-batches that each worker passes through the model in one update."""
     return -(-batch_size // (n_workers * micro_batch))

@@ -19,7 +19,7 @@ import pyarrow as pa
 from compass_ray.adapt import data
 from compass_ray.adapt.schedule import Schedule
 from compass_ray.adapt.training.adapter_files import CONFIG, WEIGHTS
-from compass_ray.adapt.training.worker import CURVE, SCORES, Job, Scored, Settings
+from compass_ray.adapt.training.worker import CURVE, SCORES, Job, Scored, Settings, Start
 from compass_ray.artifacts import Artifact, artifact, digest
 from compass_ray.configbase import identity
 from compass_ray.errors import CompassError, NothingTrained
@@ -42,7 +42,7 @@ class Adapted:
         return {name: self.adapter.read_bytes(name) for name in (CONFIG, WEIGHTS)}
 
     def curve(self) -> pa.Table:
-        """Read the curve: one row an update, schema ``records.CURVE``."""
+        """Read the curve: one row an update, schema ``records.CURVE``, or ``UPDATE_CURVE`` of what had a start."""
         return self.adapter.read(CURVE)
 
     def score_table(self) -> pa.Table:
@@ -54,7 +54,12 @@ class Adapted:
 
 
 def train(
-    tokens: Artifact, languages: Sequence[str], settings: Settings, folder: Path, session: Session
+    tokens: Artifact,
+    languages: Sequence[str],
+    settings: Settings,
+    folder: Path,
+    session: Session,
+    starts: Mapping[str, Start] | None = None,
 ) -> tuple[dict[str, Adapted], dict[str, CompassError]]:
     """Train an adapter for every language; one that fails does not stop the others.
 
@@ -65,6 +70,8 @@ def train(
     settings : Settings
     folder : Path
         Of the base model.
+    starts : mapping of str to Start, optional
+        Adapters that trainings begin with, by language; others begin with a fresh one.
 
     Returns
     -------
@@ -80,7 +87,11 @@ def train(
     failed: dict[str, CompassError] = {
         lang: _nothing(lang, counts[lang]) for lang in languages if not counts[lang]["trained_tokens"]
     }
-    jobs = [_job(lang, tokens, languages, settings, folder, session) for lang in languages if lang not in failed]
+    jobs = [
+        _job(lang, tokens, languages, settings, folder, session, (starts or {}).get(lang))
+        for lang in languages
+        if lang not in failed
+    ]
     started = time.monotonic()
     made = {result.url for job in jobs for result in (job.adapter, job.scores) if result.exists()}
     missing = [job for job in jobs if not {job.adapter.url, job.scores.url} <= made]
@@ -107,7 +118,13 @@ def schedule_of(counts: Mapping[str, Any], settings: Settings) -> Schedule:
 
 
 def _job(
-    lang: str, tokens: Artifact, languages: Sequence[str], settings: Settings, folder: Path, session: Session
+    lang: str,
+    tokens: Artifact,
+    languages: Sequence[str],
+    settings: Settings,
+    folder: Path,
+    session: Session,
+    start: Start | None = None,
 ) -> Job:
     config, receipts = settings.config, tokens.manifest().receipts
     body = {
@@ -123,6 +140,8 @@ def _job(
         "dtype": config.dtype if config.dtype == "nf4" else config.compute_dtype,
         "seed": settings.seed,
     }
+    if start is not None:
+        body["start"] = start.identity()
     adapter = artifact(session.output, f"adapter-{lang}", body)
     scored = _scored(lang, tokens, languages)
     measured = [
@@ -134,7 +153,7 @@ def _job(
         f"scores-{lang}",
         {"version": SCORES_VERSION, "adapter": adapter.fingerprint, "scored": measured},
     )
-    return Job(lang, tokens, adapter, scores, scored)
+    return Job(lang, tokens, adapter, scores, scored, start)
 
 
 def _scored(lang: str, tokens: Artifact, languages: Sequence[str]) -> tuple[Scored, ...]:

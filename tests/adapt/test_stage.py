@@ -10,7 +10,7 @@ from training_data import ASKED, tokenized, written
 from compass_ray import records
 from compass_ray.adapt import data, stage
 from compass_ray.adapt.config import AdaptConfig
-from compass_ray.adapt.training.worker import Settings
+from compass_ray.adapt.training.worker import Settings, Start
 from compass_ray.models import BaseRef
 
 
@@ -33,3 +33,18 @@ def test_other_held_out_usage_is_another_score_of_the_same_adapter(tmp_path: Pat
         ("usage", "ta"), ("mixture", "ta"), ("other", "sw"),
     ]  # fmt: skip
     assert tuple(dict.fromkeys(each.measures for each in one["sw"].scored)) == records.MEASURES
+
+
+def test_what_a_training_starts_from_is_part_of_its_identity_if_there_is_any(tmp_path: Path, tiny_base: Path) -> None:
+    corpus = written(tmp_path, ASKED, repeated=False)
+    tokens = tokenized(corpus["gathered"], tiny_base, "sw", usage=corpus["usage"])
+    adapt = Settings(AdaptConfig(base=str(tiny_base)), BaseRef("tiny", None, "0" * 32), 0, 0, "test")
+    session: Any = type("Session", (), {"output": str(tmp_path)})
+    fresh, one, other = (
+        stage._job("sw", tokens, ["sw"], adapt, tiny_base, session, start)
+        for start in (None, Start(b"weights"), Start(b"others"))
+    )
+    assert "start" not in fresh.adapter.identity
+    assert one.adapter.identity["start"] == Start(b"weights").identity()
+    assert len({job.adapter.fingerprint for job in (fresh, one, other)}) == 3
+    assert len({job.scores.fingerprint for job in (fresh, one, other)}) == 3

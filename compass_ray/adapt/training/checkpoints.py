@@ -80,6 +80,7 @@ def train_resumably(
     checkpoint_steps: int,
     *,
     packing: bool = True,
+    start: Tensors | None = None,
 ) -> tuple[ZeroEngine, Tensors, State]:
     """Train from the newest checkpoint, or from the model as it is; to be called on all workers.
 
@@ -96,6 +97,8 @@ def train_resumably(
         Updates between checkpoints.
     packing : bool
         Whether packs hold several documents, which must not see each other.
+    start : dict of Tensor, optional
+        Trained weights that the training begins with. The model has them already, but may have rounded them.
 
     Returns
     -------
@@ -119,6 +122,8 @@ def train_resumably(
         state, best = checkpoint.state, checkpoint.best
         engine.set_weights(checkpoint.weights)
         engine.set_moments(checkpoint.moments, state.step)
+    elif start is not None:
+        engine.set_weights(start)
 
     def save(state: State, weights: Tensors, moments: Tensors, best: Tensors | None) -> None:
         if first:
@@ -157,7 +162,7 @@ def load(url: str) -> Checkpoint:
     data = storage.read_bytes(url)
     try:
         tensors = load_tensors(data)
-        state = State(**json.loads(_metadata(data)["state"]))
+        state = State(**json.loads(metadata_of(data)["state"]))
     except (SafetensorError, KeyError, TypeError, ValueError) as exc:
         raise ArtifactCorrupt(f"{url}: not a checkpoint of a training ({exc}); remove it and run again") from exc
     best = _part(tensors, _BEST)
@@ -169,7 +174,7 @@ def _part(tensors: Mapping[str, torch.Tensor], part: str) -> Tensors:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _metadata(data: bytes) -> dict[str, str]:
+def metadata_of(data: bytes) -> dict[str, str]:
     """Read the free part of a safetensors header. The header is its length in 8 bytes, then JSON."""
     size = int.from_bytes(data[:8], "little")
     metadata: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]

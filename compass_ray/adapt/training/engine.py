@@ -124,6 +124,15 @@ class ZeroEngine:
         """Micro-batches of one update."""
         return int(self._engine.gradient_accumulation_steps())
 
+    @property
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """The parameters that are trained, by name; with ZeRO-3 pieces of them."""
+        return self._names
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """List the shapes of the whole trained parameters."""
+        return {name: tuple(getattr(param, "ds_shape", param.shape)) for name, param in self._names.items()}
+
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Compute the summed loss of one micro-batch on this worker."""
         return self._engine(**batch)
@@ -142,6 +151,39 @@ class ZeroEngine:
         """Read the global norm of the last update's gradients, before clipping."""
         norm = self._engine.get_global_grad_norm()
         return float("nan") if norm is None else float(norm)
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Gather the averaged gradients of an update as whole float32 tensors on the CPU.
+
+        They exist between the backward of an update's last micro-batch and its step. All workers take part, and all get
+        them.
+        """
+        from deepspeed.utils import safe_get_full_grad
+
+        return {name: safe_get_full_grad(param).float().cpu().clone() for name, param in self._names.items()}
+
+    def add_gradients(self, added: Mapping[str, torch.Tensor]) -> None:
+        """Add whole tensors to the averaged gradients of an update, where :meth:`gradients` has them.
+
+        What is added is averaged over nothing, and is part of the norm that clipping sees. It has the precision of the
+        gradients: that of the activations. All workers take part, each with the same tensors.
+        """
+        from deepspeed.utils import safe_get_full_grad, safe_get_local_grad, safe_set_full_grad, safe_set_local_grad
+
+        for name, param in self._names.items():
+            value = added[name].to(self.device)
+            if self._sharded:  # the last piece is longer than what is left of a tensor: DeepSpeed sets no whole one
+                safe_set_local_grad(param, safe_get_local_grad(param) + _piece(param, value))
+            else:
+                safe_set_full_grad(param, safe_get_full_grad(param) + value)
+                self._renew_norm(param)
+
+    def _renew_norm(self, param: nn.Parameter) -> None:
+        """Measure a gradient again that DeepSpeed has measured before, as it does with an offloaded optimizer."""
+        optimizer = self._engine.optimizer
+        if optimizer.cpu_offload and param._hp_mapping is not None:
+            fragment = param._hp_mapping.get_lp_grad_fragment(param._index_in_param_group)
+            optimizer.norm_for_param_grads[optimizer.get_param_id(param)] = fragment.double().norm()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from compass_ray.adapt.config import TrackerConfig, WorkersConfig
 from compass_ray.adapt.flops import ModelSize, peak_flops, step_flops
+from compass_ray.adapt.packing import Packs
 from compass_ray.adapt.training.engine import ZeroEngine
 from compass_ray.adapt.training.loop import Task
 from compass_ray.adapt.training.track import Gauges, Tracker, open_tracker
+
+_SHOWN = ("step", "epoch", "loss", "replay_loss", "penalty", "heldout_loss", "learning_rate", "grad_norm")
 
 
 class Reporter:
@@ -27,7 +31,8 @@ class Reporter:
         self._first = dist.get_rank() == 0
         self._size = model_size(engine.model)
         self._peak = peak_flops(torch.cuda.get_device_name()) if engine.device.type == "cuda" else None
-        self._pairs = np.add.reduceat(task.train.positions.astype(np.int64) + 1, task.train.starts[:-1])
+        self._pairs = _pairs(task.train)
+        self._replay_pairs = None if task.replay is None else _pairs(task.replay.packs)
         self._tracker: Tracker | None = None
         self._since: list[Mapping[str, Any]] = []
         self._gauges = Gauges(task.label) if self._first else None
@@ -54,12 +59,8 @@ class Reporter:
     def _metrics(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         seconds = sum(entry["seconds"] for entry in entries)
         newest = entries[-1]
-        metrics = {
-            name: float(newest[name])
-            for name in ("step", "epoch", "loss", "heldout_loss", "learning_rate", "grad_norm")
-            if name in newest
-        }
-        metrics["tokens_per_s"] = sum(entry["tokens"] for entry in entries) / seconds
+        metrics = {name: float(newest[name]) for name in _SHOWN if name in newest}
+        metrics["tokens_per_s"] = sum(entry["tokens"] + self._replayed(entry)[0] for entry in entries) / seconds
         metrics["memory_bytes"] = float(peak_memory())
         if self._peak is not None:
             flops = sum(self._flops(entry) for entry in entries)
@@ -68,11 +69,29 @@ class Reporter:
 
     def _flops(self, entry: Mapping[str, Any]) -> float:
         pairs = float(self._pairs[self._task.schedule.packs(entry["step"] - 1)].sum())
-        return step_flops(self._size, entry["tokens"], entry["trained_tokens"], pairs)
+        tokens, trained, replay_pairs = self._replayed(entry)
+        return step_flops(self._size, entry["tokens"] + tokens, entry["trained_tokens"] + trained, pairs + replay_pairs)
+
+    def _replayed(self, entry: Mapping[str, Any]) -> tuple[int, int, float]:
+        """Count the tokens of an update that were replayed, those trained, and the pairs that attend."""
+        if self._task.replay is None or self._replay_pairs is None:
+            return 0, 0, 0.0
+        packs, numbers = self._task.replay.packs, self._task.replay.drawn(self._task.seed, entry["step"] - 1)
+        return (
+            int(packs.lengths[numbers].sum()),
+            int(packs.trained[numbers].sum()),
+            float(self._replay_pairs[numbers].sum()),
+        )
 
     def close(self) -> None:
         if self._tracker:
             self._tracker.close()
+
+
+def _pairs(packs: Packs) -> NDArray[np.int64]:
+    """Count the pairs of tokens that attend to each other in every pack."""
+    pairs: NDArray[np.int64] = np.add.reduceat(packs.positions.astype(np.int64) + 1, packs.starts[:-1])
+    return pairs
 
 
 def peak_memory() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from compass_ray import paths, storage
 from compass_ray.adapt.config import WorkersConfig
-from compass_ray.adapt.training.worker import Job, Settings, train_group
+from compass_ray.adapt.training.worker import FisherJob, Job, Settings, fisher_group, train_group
 from compass_ray.artifacts import canonical_json, digest
 from compass_ray.errors import AdaptationError, CompassError, ResourcesMissing, WorkerLost
 from compass_ray.interrupts import kept_handler
@@ -122,6 +122,38 @@ def _fit(jobs: list[Job], settings: Settings, output: str, tally: Any) -> None:
         output,
         f"{settings.name}-{'-'.join(job.lang for job in jobs)[:60]}-{name}",
     )
+
+
+def fit_fisher(job: FisherJob, settings: Settings, output: str, display: Display) -> None:
+    """Compute the Fisher information of an adapter on a worker group.
+
+    Parameters
+    ----------
+    output : str
+        Where Ray Train keeps its own records.
+
+    Raises
+    ------
+    AdaptationError
+        What the workers found, or that they were lost again and again.
+    ResourcesMissing
+        If the cluster does not hold a worker group.
+    """
+    import ray
+    from ray.train import TrainingFailedError
+
+    workers = settings.config.workers
+    group_count(workers, 1)
+    documents = int((job.packs.trained > 0).sum())
+    with watched(display, "fisher", documents, "documents") as tally, ray_errors():
+        loop = {"settings": settings, "job": job, "tally": tally}
+        try:
+            fit_workers(fisher_group, loop, workers, output, f"{settings.name}-{job.target.name}")
+        except TrainingFailedError as exc:
+            raise AdaptationError(f"{job.lang}: the workers failed again and again: {exc}") from exc
+        failed: CompassError | None = ray.get(tally.notes.remote()).get("failed")
+    if failed is not None:
+        raise failed
 
 
 def fit_workers(

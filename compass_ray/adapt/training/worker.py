@@ -9,6 +9,7 @@ languages done and the unfinished one at its last checkpoint.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +24,17 @@ from compass_ray.adapt.config import AdaptConfig
 from compass_ray.adapt.data import HELDOUT, TRAIN, read_packs, trained_documents
 from compass_ray.adapt.packing import Packs
 from compass_ray.adapt.preflight import check_fits, estimate_for
-from compass_ray.adapt.schedule import accumulation_steps
 from compass_ray.adapt.scores import Score
 from compass_ray.adapt.tokenizer import base_folder
 from compass_ray.adapt.training.adapter_files import WEIGHTS, adapter_files, load_adapter
 from compass_ray.adapt.training.checkpoints import Checkpoints, agreed, train_resumably
 from compass_ray.adapt.training.engine import ZeroEngine, deepspeed_config, prepare_process
-from compass_ray.adapt.training.loop import Task, evaluate
+from compass_ray.adapt.training.fisher import FISHER, diagonal_fisher, fisher_bytes, read_fisher
+from compass_ray.adapt.training.loop import Replay, Task, accumulation_with, evaluate
 from compass_ray.adapt.training.model import load_base, with_adapter
+from compass_ray.adapt.training.penalty import Penalty
 from compass_ray.adapt.training.reporter import Reporter
-from compass_ray.artifacts import Artifact
+from compass_ray.artifacts import Artifact, digest, to_parquet
 from compass_ray.errors import AdaptationError, IncompatibleAdapter
 from compass_ray.models import BaseRef, weights_hash
 from compass_ray.runtime.threads import set_threads
@@ -63,6 +65,70 @@ class Scored:
     in_language: int
 
 
+@dataclass(frozen=True, eq=False)
+class Start:
+    """An adapter that a training begins with, and what keeps the training from losing what it knows.
+
+    Attributes
+    ----------
+    weights : bytes
+        Its ``adapter_model.safetensors``.
+    strength : float
+        Lambda of the penalty (see ``penalty``). With 0 the penalty is measured, and changes nothing.
+    fisher : bytes or None
+        Of ``fisher.fisher_bytes``: what the penalty weighs changes by, over all generations. No penalty without it.
+    replay : Replay or None
+        With a weight of 0 it is left out.
+
+    Raises
+    ------
+    ValueError
+        If the strength is out of its range, or there is nothing to weigh changes by.
+    ArtifactCorrupt
+        If ``fisher`` is something else.
+    """
+
+    weights: bytes
+    strength: float = 0.0
+    fisher: bytes | None = None
+    replay: Replay | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.strength) and self.strength >= 0):
+            raise ValueError(f"penalty: expected a finite strength of at least 0, found {self.strength}")
+        if self.fisher is not None:
+            read_fisher(self.fisher)
+        elif self.strength:
+            raise ValueError(f"penalty: a strength of {self.strength} needs the Fisher information of the adapter")
+
+    @property
+    def replayed(self) -> Replay | None:
+        """What is replayed, if anything."""
+        return self.replay if self.replay and self.replay.weight else None
+
+    def identity(self) -> dict[str, Any]:
+        """List all that may change what is trained, as plain JSON."""
+        replay = self.replay
+        return {
+            "weights": digest(self.weights),
+            "strength": self.strength,
+            "fisher": None if self.fisher is None else digest(self.fisher),
+            "replay": None
+            if replay is None
+            else {
+                "packs": packs_digest(replay.packs),
+                "chance": digest(replay.chance.astype("<f8").tobytes()),
+                "weight": replay.weight,
+                "per_step": replay.per_step,
+            },
+        }
+
+
+def packs_digest(packs: Packs) -> str:
+    """Compute a hash of packs."""
+    return digest(to_parquet(packs.to_table()))
+
+
 @dataclass(frozen=True)
 class Job:
     """One language: where its tokens are, and where its adapter and scores go.
@@ -74,6 +140,8 @@ class Job:
         What ``data.tokenize`` has made.
     adapter, scores : Artifact
     scored : tuple of Scored
+    start : Start or None
+        Without one, the training begins with a fresh adapter.
     """
 
     lang: str
@@ -81,6 +149,30 @@ class Job:
     adapter: Artifact
     scores: Artifact
     scored: tuple[Scored, ...]
+    start: Start | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FisherJob:
+    """The Fisher information of one adapter: from what it is computed, and where it goes.
+
+    Attributes
+    ----------
+    lang : str
+    weights : bytes
+        The adapter's ``adapter_model.safetensors``.
+    packs : Packs
+        Of one document each.
+    documents : list of str
+        Ids in hex of the documents that packs number.
+    target : Artifact
+    """
+
+    lang: str
+    weights: bytes
+    packs: Packs
+    documents: list[str]
+    target: Artifact
 
 
 @dataclass(frozen=True)
@@ -100,13 +192,7 @@ def train_group(loop: Mapping[str, Any]) -> None:
     It takes ``settings``, ``jobs`` and ``tally`` (see ``runtime.tally``).
     """
     settings: Settings = loop["settings"]
-    config = settings.config
-    prepare_process(config.device)
-    set_threads(config.workers.num_cpus)
-    folder = base_folder(config)
-    _check_base(folder, settings.base)
-    if config.device == "cuda" and config.workers.check_memory:
-        check_fits(estimate_for(config), torch.cuda.get_device_properties(0).total_memory, config)
+    folder = _prepare(settings)
     first = dist.get_rank() == 0
     base_scores: BaseScores = {}
     for job in loop["jobs"]:
@@ -120,6 +206,57 @@ def train_group(loop: Mapping[str, Any]) -> None:
             if first:
                 loop["tally"].note.remote(f"failed:{job.lang}", exc)
         gc.collect()
+
+
+def fisher_group(loop: Mapping[str, Any]) -> None:
+    """Compute the Fisher information of an adapter, as the train function of Ray Train.
+
+    It takes ``settings``, ``job`` (a :class:`FisherJob`) and ``tally``.
+    """
+    settings: Settings = loop["settings"]
+    job: FisherJob = loop["job"]
+    folder = _prepare(settings)
+    first = dist.get_rank() == 0
+    if agreed(first and job.target.exists()):
+        return
+    try:
+        _compute_fisher(folder, job, settings, loop["tally"])
+    except AdaptationError as exc:  # found out by all workers at the same place
+        if first:
+            loop["tally"].note.remote("failed", exc)
+
+
+def _compute_fisher(folder: Path, job: FisherJob, settings: Settings, tally: Any) -> None:
+    config, first = settings.config, dist.get_rank() == 0
+    plan = deepspeed_config(config.training, config.workers, config.compute_dtype, 1)
+    model = with_adapter(load_base(folder, config, plan), config, settings.seed, job.lang)
+    load_adapter(model, job.weights)
+    engine = ZeroEngine(model, config.training, plan)
+
+    def report(done: int) -> None:
+        if first:
+            tally.set.remote(job.lang, done)
+
+    try:
+        fisher = diagonal_fisher(engine, job.packs, job.documents, settings.pad_token, job.lang, report)
+    finally:
+        engine.close()
+    if first:
+        documents = int((job.packs.trained > 0).sum())
+        data = fisher_bytes(fisher, documents)
+        job.target.commit([job.target.write_bytes(FISHER, data, rows=documents)])
+
+
+def _prepare(settings: Settings) -> Path:
+    """Set up this worker, and find the base."""
+    config = settings.config
+    prepare_process(config.device)
+    set_threads(config.workers.num_cpus)
+    folder = base_folder(config)
+    _check_base(folder, settings.base)
+    if config.device == "cuda" and config.workers.check_memory:
+        check_fits(estimate_for(config), torch.cuda.get_device_properties(0).total_memory, config)
+    return folder
 
 
 def _check_base(folder: Path, expected: BaseRef) -> None:
@@ -139,7 +276,10 @@ def _run(folder: Path, job: Job, settings: Settings, base_scores: BaseScores, ta
     """Train unless the adapter is finished, then score."""
     config = settings.config
     first = dist.get_rank() == 0
-    accumulation = accumulation_steps(config.training.batch_size, dist.get_world_size(), config.workers.micro_batch)
+    replay = job.start.replayed if job.start else None
+    accumulation = accumulation_with(
+        replay, config.training.batch_size, dist.get_world_size(), config.workers.micro_batch
+    )
     plan = deepspeed_config(config.training, config.workers, config.compute_dtype, accumulation)
     model = with_adapter(load_base(folder, config, plan), config, settings.seed, job.lang)
     finished = agreed(job.adapter.read_bytes(WEIGHTS) if first and job.adapter.exists() else None)
@@ -156,6 +296,13 @@ def _run(folder: Path, job: Job, settings: Settings, base_scores: BaseScores, ta
 
 def _train(model: Any, job: Job, settings: Settings, plan: dict[str, Any], tally: Any) -> ZeroEngine:
     config = settings.config
+    begins, penalty = None, None
+    if job.start is not None:
+        load_adapter(model, job.start.weights)
+        begins = {name: param.detach().clone() for name, param in model.named_parameters() if param.requires_grad}
+        if job.start.fisher is not None:
+            penalty = Penalty(job.start.strength, read_fisher(job.start.fisher), begins)
+            penalty.check(begins)
     task = Task(
         job.lang,
         read_packs(job.tokens, job.lang, TRAIN),
@@ -165,6 +312,8 @@ def _train(model: Any, job: Job, settings: Settings, plan: dict[str, Any], tally
         settings.seed,
         config.workers.micro_batch,
         settings.pad_token,
+        job.start.replayed if job.start else None,
+        penalty,
     )
     checkpoints = Checkpoints(f"{job.adapter.url}/_training")
     engine, weights, state = train_resumably(
@@ -175,6 +324,7 @@ def _train(model: Any, job: Job, settings: Settings, plan: dict[str, Any], tally
         lambda engine: Reporter(engine, task, config.workers, config.tracker, settings.name, tally),
         config.workers.checkpoint_steps,
         packing=config.packing,
+        start=begins,
     )
     try:
         files = adapter_files(model, weights, settings.base.name, settings.base.revision)
@@ -182,11 +332,12 @@ def _train(model: Any, job: Job, settings: Settings, plan: dict[str, Any], tally
         engine.close()
         raise
     if dist.get_rank() == 0:
-        curve = [{name: entry.get(name) for name in records.CURVE.names} for entry in state.curve]
+        schema = records.CURVE if job.start is None else records.UPDATE_CURVE
+        curve = [{name: entry.get(name) for name in schema.names} for entry in state.curve]
         seconds = sum(entry["seconds"] for entry in state.curve)
         summary = {"steps": state.step, "loss": state.curve[-1]["loss"], "seconds": round(seconds, 3)}
         receipts = [job.adapter.write_bytes(name, data) for name, data in files.items()]
-        receipts.append(job.adapter.write(CURVE, pa.Table.from_pylist(curve, schema=records.CURVE), summary))
+        receipts.append(job.adapter.write(CURVE, pa.Table.from_pylist(curve, schema=schema), summary))
         job.adapter.commit(receipts)
         checkpoints.clear()
     return engine
