@@ -14,7 +14,7 @@ from compass_ray.gate.comparison import Comparison, compare
 
 Sample = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
-RUNS = 200
+RUNS = 400
 
 
 def sample(rng: np.random.Generator, documents: int, blocks: int, kind: str, weighted: bool) -> Sample:
@@ -37,7 +37,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(documents: int, blocks: i
     held = above = 0
     for number in range(RUNS):
         rng = np.random.default_rng(number)
-        found = compare(*sample(rng, documents, blocks, kind, weighted), number, resamples=800)
+        found = compare(*sample(rng, documents, blocks, kind, weighted), number, resamples=400)
         held += found.low <= 0 <= found.high
         above += found.low > 0
     assert held / RUNS >= 0.93
