@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from compass_ray.pipelines.monitored import MonitoredRun
 
 _WINDOWS_SHOWN = 8
+_SMALLEST_P = 0.0001
+"""What is below is not known to that many digits."""
 
 ExitCode = Annotated[
     bool, typer.Option("--exit-code", help="Exit with 10 on drift, 11 if a language has no reference usage")
@@ -98,12 +100,17 @@ def _cells(window: dict[str, Any]) -> list[str]:
         day,
         documents,
         estimate(divergence),
-        f"{divergence['p_value']:.4f}",
+        _p_value(divergence),
         estimate(apart, "auc", 2),
-        "–" if apart is None else f"{apart['p_value']:.4f}",
+        "–" if apart is None else _p_value(apart),
         far,
         "yes" if window["verdict"] == "drift" else "no",
     ]
+
+
+def _p_value(found: dict[str, float]) -> str:
+    value = found["p_value"]
+    return f"{value:.4f}" if value >= _SMALLEST_P else f"< {_SMALLEST_P}"
 
 
 def _print_clusters(target_lang: str, window: dict[str, Any], console: Console) -> None:

@@ -233,7 +233,12 @@ def _window_as_json(window: Judged, rows: pa.Table, reference: Reference | None)
 
 
 def _rounded(value: Shift | Novelty | Separation | None) -> dict[str, float] | None:
-    return None if value is None else {name: round(number, 6) for name, number in asdict(value).items()}
+    if value is None:
+        return None
+    return {
+        name: float(f"{number:.4g}") if name == "p_value" else round(number, 6)
+        for name, number in asdict(value).items()
+    }
 
 
 def _clusters(window: Judged, rows: pa.Table, reference: Reference) -> list[dict[str, Any]]:

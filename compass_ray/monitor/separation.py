@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from compass_ray.monitor.tail import permutation_p_value
+
 Matrix = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -63,9 +65,10 @@ def separation(reference: NDArray[Any], window: NDArray[Any], rng: np.random.Gen
 
     The classifier is a ridge regression of the labels. The test permutes labels among all documents and fits anew, so
     its level is exact if documents came one by one; a p-value above 0.2 is that of 199 permutations, one below of
-    4,999. The interval is normal, with the larger of two standard errors: that of DeLong et al. (1988) over the folds,
-    and that of the permutations, which knows that folds share their documents. It is of the AUC that so many documents
-    let a classifier reach, and thus low for small windows, never high.
+    4,999, and that of a tail fitted to these where none found as much. The interval is normal, with the larger of two
+    standard errors: that of DeLong et al. (1988) over the folds, and that of the permutations, which knows that folds
+    share their documents. It is of the AUC that so many documents let a classifier reach, and thus low for small
+    windows, never high.
 
     Parameters
     ----------
@@ -78,10 +81,10 @@ def separation(reference: NDArray[Any], window: NDArray[Any], rng: np.random.Gen
     found = float(_auc(folds, new[:, None])[0])
     null = _permuted(folds, new, _LOOK, rng)
     spread = float(null.std())
-    if _p_value(null, found) <= _CHANCE:
+    if permutation_p_value(null, found) <= _CHANCE:
         null = np.concatenate([null, _permuted(folds, new, _PERMUTATIONS - _LOOK, rng)])
     half = _Z * max(spread, _delong(folds, new))
-    return Separation(found, max(0.0, found - half), min(1.0, found + half), _p_value(null, found))
+    return Separation(found, max(0.0, found - half), min(1.0, found + half), permutation_p_value(null, found))
 
 
 def _folds(x: Matrix, number: NDArray[np.int64]) -> list[_Fold]:
@@ -112,10 +115,6 @@ def _permuted(folds: Sequence[_Fold], new: Flags, times: int, rng: np.random.Gen
     parts = [min(_AT_ONCE, times - start) for start in range(0, times, _AT_ONCE)]
     drawn = (rng.permuted(np.tile(new, (size, 1)), axis=1).T for size in parts)
     return np.concatenate([_auc(folds, labels) for labels in drawn])
-
-
-def _p_value(null: Matrix, found: float) -> float:
-    return float((1 + np.count_nonzero(null >= found - 1e-12)) / (1 + len(null)))
 
 
 def _delong(folds: Sequence[_Fold], new: Flags) -> float:

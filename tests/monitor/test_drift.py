@@ -54,10 +54,38 @@ def test_the_interval_holds_the_divergence_of_the_usages_that_samples_were_drawn
     assert np.mean([one.jsd for one in found]) == pytest.approx(truth, rel=0.15, abs=0.004)
 
 
-def test_a_large_change_has_the_smallest_p_value_there_is() -> None:
-    found = shift(generator(2).multinomial(500, zipf()), generator(3).multinomial(500, moved(0.8)), generator(4))
-    assert found.p_value == pytest.approx(1 / 5000)
-    assert found.low > 0.1
+def test_the_larger_a_change_the_smaller_its_p_value_below_what_permutations_show() -> None:
+    found = [
+        shift(generator(2).multinomial(500, zipf()), generator(3).multinomial(500, moved(amount)), generator(4))
+        for amount in (0.3, 0.5, 0.8)
+    ]
+    assert 1 / 5000 > found[0].p_value > 1e4 * found[1].p_value > 1e8 * found[2].p_value > 0
+    assert found[-1].low > 0.1
+
+
+def test_the_p_value_is_never_below_the_probability_of_the_counts_themselves() -> None:
+    """Seven documents of each: in one of 3,432 orders all of the one come first."""
+    found = shift(np.array([7, 0]), np.array([0, 7]), generator(5))
+    assert found.p_value >= 1 / 3432
+    found = shift(np.array([9, 0, 0]), np.array([0, 9, 1]), generator(5))
+    assert found.p_value >= 2 / 92378
+
+
+def test_a_billion_documents_are_judged_as_a_million_are() -> None:
+    shares = np.array([0.4, 0.3, 0.2, 0.09, 0.0, 0.01])
+    others = np.array([0.1, 0.1, 0.1, 0.1, 0.58, 0.02])
+    many, few = ([(share * 10**size).astype(np.int64) for share in (shares, others)] for size in (9, 6))
+    large, small = shift(*many, generator(0)), shift(*few, generator(0))
+    assert large.plugin == pytest.approx(small.plugin, abs=1e-6)
+    assert small.low < large.low <= large.jsd <= large.high < small.high
+    assert 0 < large.p_value < 1e-100
+    assert shift(many[0], many[0], generator(0)).p_value == 1
+    assert 0 < shift(many[0], few[1] // 1000, generator(0)).p_value < 1e-10
+    rise = novelty(*many)
+    assert (rise.share, rise.reference) == pytest.approx((0.02, 0.01))
+    assert rise.p_value < 1e-100
+    assert novelty(many[0], many[0]).p_value == pytest.approx(0.5, abs=1e-3)
+    assert novelty(many[1], many[0]).p_value == pytest.approx(1)
 
 
 def test_usages_with_no_cluster_in_common_are_one_bit_apart() -> None:

@@ -119,6 +119,17 @@ def test_chance_is_reckoned_over_all_target_languages_of_a_window() -> None:
     assert {told["verdict"] for told in judged.values()} == {"stable"}
 
 
+def test_a_lone_drift_among_two_hundred_languages_is_seen() -> None:
+    """Of 600 tests the first has to reach 1/12,000, and 4,999 permutations end at 1/5,000."""
+    names = [f"o{number}" for number in range(200)]
+    table = pa.concat_tables([windows("o0", ELSEWHERE), *(windows(name, SAME) for name in names[1:])])
+    references = dict.fromkeys(names, Reference("run", REFERENCE))
+    separations = dict.fromkeys([(name, None) for name in names], Separation(0.5, 0.4, 0.6, 0.5))
+    judged = judge(table, references, config(), 0, separations)
+    assert [name for name in names if judged[name]["verdict"] == "drift"] == ["o0"]
+    assert 0 < judged["o0"]["windows"][0]["divergence"]["p_value"] < 1e-6
+
+
 APART = Separation(auc=0.7, low=0.62, high=0.78, p_value=0.0002)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
@@ -37,7 +36,7 @@ def test_the_further_usage_has_moved_the_better_it_is_told_apart() -> None:
     some = [found(1, 300, 200, moved) for moved in (0.0, 0.5, 1.0, 2.0)]
     assert [one.auc for one in some] == sorted(one.auc for one in some)
     assert some[0].p_value > 0.05
-    assert max(one.p_value for one in some[2:]) == pytest.approx(1 / 5000)
+    assert some[3].p_value < some[2].p_value < 1 / 5000
     assert some[0].low < 0.5 < 0.7 < some[3].low
     for one in some:
         assert 0 <= one.low < one.auc < one.high <= 1
@@ -62,7 +61,8 @@ def test_usages_without_anything_in_common_are_told_apart_for_certain() -> None:
     x, y = usage(rng, 100), usage(rng, 60)
     x[:, 1], y[:, 1] = 5, -5
     apart = separation(unit_rows(x), unit_rows(y), rng)
-    assert (apart.auc, apart.p_value, apart.high) == (1.0, pytest.approx(1 / 5000), 1.0)
+    assert (apart.auc, apart.high) == (1.0, 1.0)
+    assert apart.p_value < 1e-6
     assert apart.low > 0.8
 
 
