@@ -118,8 +118,10 @@ def _print_clusters(target_lang: str, window: dict[str, Any], console: Console) 
     table.add_column("cluster", max_width=40, overflow="ellipsis", no_wrap=True)
     for heading in ("before", "now"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("for example", max_width=60, overflow="ellipsis", no_wrap=True)
+    shown = any(row["exemplar"] for row in window["clusters"])
+    if shown:
+        table.add_column("for example", max_width=60, overflow="ellipsis", no_wrap=True)
     for row in window["clusters"]:
         shares = (f"{row[name]:.1%}" for name in ("share_before", "share"))
-        table.add_row(escape(row["label"]), *shares, escape(row["exemplar"] or "–"))
+        table.add_row(escape(row["label"]), *shares, *([escape(row["exemplar"] or "–")] if shown else []))
     console.print(table)

@@ -18,7 +18,10 @@ _MIB = 2**20
 
 
 def command(
-    run: Annotated[str, typer.Argument(help="Folder of a run, <output>/runs/<name>, local or s3://", metavar="RUN")],
+    run: Annotated[
+        str,
+        typer.Argument(help="Folder of a run, <output>/runs/<name>, or monitor in it; local or s3://", metavar="RUN"),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Say how far a run is, from any machine that can read its output."""

@@ -78,8 +78,15 @@ class EvaluationPlan:
     artifact: Artifact
 
 
-def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, output: str) -> IngestPlan:
+def plan(
+    sources: Mapping[str, SourceConfig], config: IngestConfig, output: str, section: str = "sources"
+) -> IngestPlan:
     """List and fingerprint all inputs; no row is read.
+
+    Parameters
+    ----------
+    section : str
+        Where the config has the sources, for errors.
 
     Raises
     ------
@@ -87,7 +94,7 @@ def plan(sources: Mapping[str, SourceConfig], config: IngestConfig, output: str)
         As :func:`~compass_ray.ingest.listing.list_source`: all is listed before anything is hashed.
     """
     written = [paths.cache_path(output)]
-    listings = {name: list_source(name, source, written=written) for name, source in sources.items()}
+    listings = {name: list_source(name, source, section, written) for name, source in sources.items()}
     looked = config.decontaminate.evaluations if config.decontaminate else {}
     evaluated = {name: list_source(name, given, EVALUATIONS, written) for name, given in looked.items()}
     cache = HashCache(paths.cache_path(output, "inputs.json"))
@@ -331,6 +338,7 @@ def check_usable(
     config: IngestConfig,
     required_roles: Iterable[str],
     sizes: Mapping[str, int] = MappingProxyType({}),
+    section: str = "sources",
 ) -> None:
     """Refuse data with too many structural faults, or with a needed role empty.
 
@@ -338,6 +346,8 @@ def check_usable(
     ----------
     sizes : mapping of source to int
         Bytes of its files, by which faults are weighed whose rows nobody could count; without them each is a row.
+    section : str
+        Where the config has the sources, for errors.
 
     Raises
     ------
@@ -353,7 +363,8 @@ def check_usable(
     read_rows = sum(counts.values())
     if bad.total() > config.max_bad_fraction * read_rows:
         worst = "; ".join(
-            f"{key[0]}: {'about ' if key in estimated else ''}{rows} × {key[1]}" for key, rows in bad.most_common(5)
+            f"{section}.{key[0]}: {'about ' if key in estimated else ''}{rows} × {key[1]}"
+            for key, rows in bad.most_common(5)
         )
         about = "about " if estimated else ""
         raise TooManyBadRows(
@@ -366,7 +377,7 @@ def check_usable(
         if role not in present:
             found = {outcome: rows for (_, outcome), rows in sorted(counts.items())}
             raise EmptyInput(
-                f"no {role} document is left of {read_rows} rows ({found}); check sources with role {role}"
+                f"no {role} document is left of {read_rows} rows ({found}); check {section} with role {role}"
             )
 
 

@@ -62,6 +62,9 @@ class MonitorConfig(Config):
         description="AUC of a classifier of new and reference vectors that the lower end of its interval has to reach; "
         "0.5 is chance",
     )
+    exemplars: bool = Field(
+        default=True, description="Show for a cluster the start of the document of a window that is nearest to it"
+    )
     alarms: int = Field(default=1, ge=1, description="Windows with an alarm that make a drift ...")
     among: int = Field(default=1, ge=1, description="... among so many of the latest that could be judged")
 

@@ -18,7 +18,7 @@ from compass_ray.monitor.config import Period
 from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.runtime.threads import set_threads
 
-VERSION = 2
+VERSION = 3
 
 
 def count_windows(
@@ -58,6 +58,35 @@ def count_windows(
         left_out.update(receipt.summary)
     parts = target.read_all(manifest.keys_with_rows)
     return windows.merge([records.WINDOW.empty_table(), *parts]), left_out
+
+
+def count_dates(documents: Artifact, period: Period, as_of: datetime | None, session: Session) -> Counter[str]:
+    """Count new usage by what its timestamps say: what windows there could be is known before texts are embedded.
+
+    Returns
+    -------
+    Counter
+        Documents that are ``dated`` into a window, and that are in none: ``undated`` and ``later``.
+    """
+    body = {"version": VERSION, "documents": documents.fingerprint, "period": period}
+    body["as_of"] = None if as_of is None else as_of.astimezone(UTC).isoformat()
+    target = artifact(session.output, "dates", body)
+    manifest = session.complete(
+        target,
+        list(documents.manifest().receipts),
+        lambda missing: map_keys(_date_shard, missing, documents, target, period, as_of),
+    )
+    found: Counter[str] = Counter()
+    for receipt in manifest.receipts.values():
+        found.update(receipt.summary)
+    return found
+
+
+def _date_shard(key: str, documents: Artifact, target: Artifact, period: Period, as_of: datetime | None) -> Receipt:
+    known = records.documents_only(documents.read(key, ["doc_id", "timestamp", "reject"]))
+    undated, later = windows.left_out(known["timestamp"], period, as_of)
+    counts = {"undated": int(undated.sum()), "later": int(later.sum())}
+    return target.write(key, pa.table({}), {"dated": known.num_rows - sum(counts.values()), **counts})
 
 
 def _count_shard(

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.monitor.config import Period
-from compass_ray.text import EXEMPLAR_CHARACTERS, shorten
+from compass_ray.text import EXEMPLAR_CHARACTERS, shorten, without_controls
 
 Counts = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _KEYS = ["target_lang", "start", "cluster"]
 _MONDAY = 4
@@ -47,6 +48,15 @@ def window_starts(timestamps: pa.ChunkedArray, period: Period) -> pa.Array:
     return pa.array(days.astype("datetime64[us]"), kind, mask=missing)
 
 
+def left_out(timestamps: pa.ChunkedArray, period: Period, as_of: datetime | None) -> tuple[Flags, Flags]:
+    """Tell which documents are in no window: those without a timestamp that the period needs, and those of later."""
+    missing = np.asarray(pc.is_null(timestamps))
+    later = np.zeros(len(timestamps), dtype=np.bool_)
+    if as_of is not None:
+        later = np.asarray(pc.fill_null(pc.greater(timestamps, pa.scalar(as_of, timestamps.type)), False))
+    return missing & (period != "all"), later
+
+
 def shard_windows(
     documents: pa.Table, assignments: pa.Table, period: Period, n_clusters: int, as_of: datetime | None = None
 ) -> tuple[pa.Table, dict[str, int]]:
@@ -73,10 +83,7 @@ def shard_windows(
     embedded = pc.is_in(documents["doc_id"], value_set=rows["doc_id"].combine_chunks())
     found = documents.filter(embedded)  # in the same order: repeats share an id, and have timestamps of their own
     starts = window_starts(found["timestamp"], period)
-    later = np.zeros(rows.num_rows, dtype=np.bool_)
-    if as_of is not None:
-        later = np.asarray(pc.fill_null(pc.greater(found["timestamp"], pa.scalar(as_of, starts.type)), False))
-    undated = np.asarray(pc.is_null(starts)) & (period != "all")
+    undated, later = left_out(found["timestamp"], period, as_of)
     counted = pa.table(
         {
             "target_lang": rows["target_lang"],
@@ -88,10 +95,10 @@ def shard_windows(
         }
     )
     windows = merge([counted.filter(pa.array(~later & ~undated))])
-    shown = [shorten(text, EXEMPLAR_CHARACTERS) for text in windows["exemplar"].to_pylist()]
+    shown = [shorten(without_controls(text), EXEMPLAR_CHARACTERS) for text in windows["exemplar"].to_pylist()]
     place = windows.column_names.index("exemplar")
-    left_out = {"undated": int(undated.sum()), "later": int(later.sum())}
-    return windows.set_column(place, "exemplar", pa.array(shown, pa.string())), left_out
+    out = {"undated": int(undated.sum()), "later": int(later.sum())}
+    return windows.set_column(place, "exemplar", pa.array(shown, pa.string())), out
 
 
 def merge(windows: Iterable[pa.Table]) -> pa.Table:

@@ -97,10 +97,10 @@ def _used(output: str) -> defaultdict[str, set[str]]:
         for file in storage.list_files(storage.join(storage.literal(root), "*", name)):
             for artifact in _named_in(json.loads(storage.read_bytes(file.url))):
                 used[artifact].add(file.url.removeprefix(f"{root}/").partition("/")[0])
-    for file in storage.list_files(storage.join(storage.literal(root), "*", "status.json")):
-        run = file.url.rsplit("/", 1)[0]
-        for artifact in read_status(run).artifacts:
-            used[artifact].add(run.rsplit("/", 1)[-1])
+    for name in ("status.json", "monitor/status.json"):
+        for file in storage.list_files(storage.join(storage.literal(root), "*", name)):
+            for artifact in read_status(file.url.rsplit("/", 1)[0]).artifacts:
+                used[artifact].add(file.url.removeprefix(f"{root}/").partition("/")[0])
     return used
 
 

@@ -20,6 +20,9 @@ __all__ = ["COMMANDS", "Job", "JobServer", "submit"]
 COMMANDS = ("curate", "compare", "adapt", "monitor")
 """Those of ours that take a config and print JSON."""
 
+_MORE = {"monitor": ["--exit-code"]}
+"""So that a scheduler learns the same of the command as of ``jobs/monitor.py``."""
+
 
 def submit(
     job: str,
@@ -88,7 +91,11 @@ def submit(
             given = Path(config).name  # the run's too, if it has no other
             shutil.copy(config, folder / given)
         server = JobServer(address)
-        command = ["python", job, given] if is_script else ["python", "-m", "compass_ray", job, given, "--json"]
+        command = (
+            ["python", job, given]
+            if is_script
+            else ["python", "-m", "compass_ray", job, given, "--json", *_MORE.get(job, ())]
+        )
         entrypoint = shlex.join([*command, *(part for override in overrides for part in ("--set", override))])
         return server, server.submit(entrypoint, folder, submission_id)
 

@@ -18,13 +18,17 @@ from compass_ray.errors import ConfigError, DataError
 from compass_ray.ingest import stage as ingestion
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.monitor.judge import comparable, judge
-from compass_ray.monitor.stage import count_windows
+from compass_ray.monitor.stage import count_dates, count_windows
 from compass_ray.monitor.vectors import compare_usage
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.monitored import WINDOWS, MonitoredRun
 from compass_ray.pipelines.reference_usage import ReferenceUsage, reference_usage
 from compass_ray.runtime.progress import Display
 from compass_ray.runtime.stage import Session, session
+
+_FOLDER = "monitor"
+"""In the folder of the run that it watches: what that has written stays as it is, its status too."""
+_USAGE = "monitor.usage"
 
 
 def monitor_usage(config: RunConfig, display: Display | None = None) -> MonitoredRun:
@@ -50,7 +54,7 @@ def monitor_usage(config: RunConfig, display: Display | None = None) -> Monitore
     CompassError
         Any of the tree in ``compass_ray.errors``.
     """
-    with session(storage.absolute(config.output), config.ray, display, config.name, "monitor") as opened:
+    with session(storage.absolute(config.output), config.ray, display, config.name, "monitor", _FOLDER) as opened:
         return monitor_in(config, opened)
 
 
@@ -61,16 +65,18 @@ def monitor_in(config: RunConfig, session: Session) -> MonitoredRun:
     section = config.monitor
     if section is None:
         raise ConfigError("monitor: this command needs the section; give at least monitor.usage")
-    run = MonitoredRun(paths.runs_path(session.output, config.name, "monitor"))
+    run = MonitoredRun(paths.runs_path(session.output, config.name, _FOLDER))
     known = reference_usage(config, section.reference, session)
     device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
 
     ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
-    plan = ingestion.plan(section.usage, ingest, session.output)
+    plan = ingestion.plan(section.usage, ingest, session.output, _USAGE)
     manifest = ingestion.ingest(plan, ingest, session)
     publish.write_quarantine(run, ingestion.quarantine(plan.artifact, session))
     publish.write_ingest(run, plan, manifest)
-    ingestion.check_usable(manifest, ingest, ("usage",), plan.sizes)
+    ingestion.check_usable(manifest, ingest, ("usage",), plan.sizes, _USAGE)
+    if section.period != "all" or section.as_of is not None:
+        _check_dated(count_dates(plan.artifact, section.period, section.as_of, session), section)
 
     embeddings = embed(plan.artifact, config.embed, session)
     counted = []
@@ -81,8 +87,10 @@ def monitor_in(config: RunConfig, session: Session) -> MonitoredRun:
             plan.artifact, assignments, usage.n_clusters, section.period, section.as_of, session
         )
         counted.append(_judged_over(windows, usage, known))
-    _check_dated(sum(table.num_rows for table in counted), left_out, section)
     windows = pa.concat_tables(counted)
+    if not section.exemplars:
+        place = windows.column_names.index("exemplar")
+        windows = windows.set_column(place, "exemplar", pa.nulls(windows.num_rows, pa.string()))
     references = {lang: reference for usage in known for lang, reference in usage.references.items()}
     vectors = {lang: kept for usage in known for lang, kept in usage.vectors.items()}
     enough = {key: count for key, count in comparable(windows, references, section).items() if key[0] in vectors}
@@ -118,8 +126,8 @@ def _judged_over(windows: pa.Table, usage: ReferenceUsage, known: list[Reference
     return windows.filter(mine)
 
 
-def _check_dated(windows: int, left_out: Counter[str], section: MonitorConfig) -> None:
-    if windows:
+def _check_dated(left_out: Counter[str], section: MonitorConfig) -> None:
+    if left_out["dated"]:
         return
     if left_out["later"]:
         raise DataError(

@@ -26,6 +26,7 @@ from compass_ray.registry.names import ALIASES, AdapterRef
 from compass_ray.registry.store import Registry
 from compass_ray.registry.version import AdapterVersion
 from compass_ray.runtime.stage import Session
+from compass_ray.text import without_controls
 from compass_ray.vectors import from_column
 
 
@@ -134,4 +135,5 @@ def _references(
 
 def _names(labels: pa.Table, target_lang: str) -> dict[int, str]:
     mine = labels.filter(pc.equal(labels["target_lang"], target_lang))
-    return dict(zip(mine["cluster"].to_pylist(), mine["label"].to_pylist(), strict=True))
+    labels = map(without_controls, mine["label"].to_pylist())
+    return dict(zip(mine["cluster"].to_pylist(), labels, strict=True))

@@ -190,11 +190,11 @@ class Session:
 
 @contextmanager
 def session(
-    output: str, ray: RayConfig, display: Display | None, name: str, command: str | None = None
+    output: str, ray: RayConfig, display: Display | None, name: str, command: str | None = None, folder: str = ""
 ) -> Iterator[Session]:
     """Open a :class:`Session` that measures memory.
 
-    If it has a ``command``, it keeps the run's ``status.json`` up to date.
+    If it has a ``command``, it keeps a ``status.json`` up to date.
 
     Parameters
     ----------
@@ -204,9 +204,11 @@ def session(
         Of the run: it is in metrics and logs, and its folder holds the status.
     command : str, optional
         Which command the status belongs to.
+    folder : str
+        In the run's, of a command that has a status of its own.
     """
     log_as_asked()
-    status = StatusFile(paths.runs_path(output, name), command) if command else None
+    status = StatusFile(paths.runs_path(output, *filter(None, (name, folder))), command) if command else None
     opened = Session(output, ray, display or Display(), name, status)
     try:
         with _watched(opened):

@@ -1,5 +1,7 @@
 """What a run is doing, written for other terminals: ``<output>/runs/<name>/status.json``.
 
+Monitoring beside a run has its own, in ``monitor/`` there.
+
 The file is replaced as a whole, at each change of stage and once in some seconds, so that a reader on another machine
 also sees whether the driver is alive: a driver that was killed leaves a file that says ``running`` and grows old.
 """
@@ -121,7 +123,7 @@ def read_status(run: str) -> Status:
     Parameters
     ----------
     run : str
-        The run's folder, ``<output>/runs/<name>``.
+        The run's folder, ``<output>/runs/<name>``, or ``monitor`` in it.
 
     Raises
     ------
@@ -131,7 +133,9 @@ def read_status(run: str) -> Status:
     try:
         body = json.loads(storage.read_bytes(_url(run)))
     except FileNotFoundError as exc:
-        raise ArtifactMissing(f"{run}: no run has started there; expected <output>/runs/<name> of a config") from exc
+        raise ArtifactMissing(
+            f"{run}: no run has started there; expected <output>/runs/<name> of a config, or monitor in it"
+        ) from exc
     body["current"] = Current(**body["current"]) if body["current"] else None
     return Status(**body)
 

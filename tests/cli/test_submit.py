@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from compass_ray.cli import app
 from compass_ray.errors import CompassError, ConfigError, ResourcesMissing
+from compass_ray.runtime.jobs import Job
 
 GOOD = (
     '{"output": "/shared/out", "sources": {"web": {"role": "pool", "path": "p", "lang": "en"}, '
@@ -91,3 +92,27 @@ def test_every_command_that_can_be_submitted_takes_a_config_and_prints_json() ->
         parameters = commands[name].params
         assert "CONFIG" in {parameter.metavar for parameter in parameters}
         assert {"--json", "--set"} <= {option for parameter in parameters for option in parameter.opts}
+
+
+def test_a_job_that_monitors_exits_as_its_script_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both with 10 on drift and 11 on usage that nothing is known of; a job that has failed exits with its driver's."""
+    entrypoints = []
+
+    class Server:
+        address = NOBODY
+
+        def __init__(self, address: str | None) -> None: ...
+
+        def submit(self, entrypoint: str, *_: object) -> str:
+            entrypoints.append(entrypoint)
+            return "id"
+
+        def follow(self, *_: object) -> Job:
+            return Job("id", "FAILED", 10, entrypoints[-1], None, None, "")
+
+    monkeypatch.setattr("compass_ray.pipelines.jobs.JobServer", Server)
+    watched = GOOD[:-1] + ', "monitor": {"usage": {"log": {"path": "l", "lang": "sw"}}}}'
+    assert CliRunner().invoke(app, ["submit", "monitor", watched]).exit_code == 10
+    assert entrypoints[-1].endswith(" --json --exit-code")
+    CliRunner().invoke(app, ["submit", "curate", watched])
+    assert entrypoints[-1].endswith(" --json")

@@ -70,7 +70,9 @@ def test_a_parquet_file_with_a_renamed_column_weighs_its_rows(tmp_path: Path) ->
     assert faults(shard) == [
         ("expected text; the file has body; 5,000 rows are lost", {"rows": 5_000, "bytes": 0}),
     ]
-    with pytest.raises(TooManyBadRows, match=r"^5000 of 6000 rows are broken .* worst: s: 5000 × missing_column\."):
+    with pytest.raises(
+        TooManyBadRows, match=r"^5000 of 6000 rows are broken .* worst: sources\.s: 5000 × missing_column\."
+    ):
         check_usable(manifest, IngestConfig(), [], sizes)
     check_usable(manifest, IngestConfig(max_bad_fraction=0.84), [], sizes)
 
@@ -134,7 +136,7 @@ def test_damage_in_a_compressed_file_weighs_the_bytes_behind_it(tmp_path: Path, 
     [(key, lost)] = about(manifest, sizes).items()
     read_rows = sum(row_counts(manifest).values()) - 1
     assert lost + read_rows == pytest.approx(60_000, rel=0.2)
-    said = rf"^about \d+ of about {lost + read_rows} rows are broken .* s: about {lost} × {key[1]}"
+    said = rf"^about \d+ of about {lost + read_rows} rows are broken .* sources\.s: about {lost} × {key[1]}"
     with pytest.raises(TooManyBadRows, match=said):
         check_usable(manifest, IngestConfig(), [], sizes)
 

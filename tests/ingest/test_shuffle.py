@@ -232,7 +232,7 @@ def test_too_many_broken_rows_stop_the_run_with_their_reasons() -> None:
     with pytest.raises(TooManyBadRows) as caught:
         check_usable(manifest, IngestConfig(max_bad_fraction=0.25), ["pool"])
     assert str(caught.value).startswith(
-        "2 of 4 rows are broken (50.00%), above ingest.max_bad_fraction = 25.00%; worst: pool: 2 × broken_json."
+        "2 of 4 rows are broken (50.00%), above ingest.max_bad_fraction = 25.00%; worst: sources.pool: 2 × broken_json."
     )
     check_usable(manifest, IngestConfig(max_bad_fraction=0.5), ["pool"])
 

@@ -15,8 +15,17 @@ import pytest
 from demo import DEMO, demo_config
 
 from compass_ray import CurationRun, MonitoredRun, curate, load_config, monitor_usage, train_adapters
-from compass_ray.errors import ArtifactMissing, ConfigError, DataError, FingerprintMismatch, IncomparableReference
+from compass_ray.errors import (
+    ArtifactMissing,
+    ConfigError,
+    DataError,
+    EmptyInput,
+    FingerprintMismatch,
+    IncomparableReference,
+    TooManyBadRows,
+)
 from compass_ray.pipelines.cache import list_cached
+from compass_ray.pipelines.run import status_of
 from compass_ray.registry.store import Registry
 
 Watch = Callable[..., MonitoredRun]
@@ -107,9 +116,10 @@ def test_the_same_files_give_the_same_answer_and_finished_stages_are_reused(
 def test_watching_leaves_the_selection_what_it_was_and_the_cache_knows_what_it_uses(
     watch: Watch, former: CurationRun, halves: tuple[Path, Path]
 ) -> None:
-    record, certificate = former.record, former.certificate
+    record, certificate, status = former.record, former.certificate, status_of(former.path)
     run = watch(halves[1])
-    assert (former.record, former.certificate) == (record, certificate)
+    assert (former.record, former.certificate, status_of(former.path)) == (record, certificate, status)
+    assert (status_of(run.path).command, status_of(run.path).state) == ("monitor", "finished")
     output = str(Path(former.path).parent.parent)
     used = {artifact.name for artifact in list_cached(output) if artifact.runs}
     assert set(run.record["stages"]) <= used
@@ -161,9 +171,39 @@ def test_windows_follow_from_timestamps(watch: Watch, halves: tuple[Path, Path],
         watch(path, "text", as_of="2026-10-01T00:00:00Z", **asked)
 
 
-def test_a_period_without_any_timestamp_is_refused(watch: Watch, halves: tuple[Path, Path]) -> None:
-    with pytest.raises(DataError, match=r"monitor\.period: day, but none of 102 documents has a timestamp"):
-        watch(halves[1], period="day")
+def test_a_period_without_any_timestamp_is_refused_before_texts_are_embedded(
+    watch: Watch, former: CurationRun, tmp_path: Path
+) -> None:
+    rows = [{"lang": "sw", "text": f"swali la {number}"} for number in range(30)]
+    with pytest.raises(DataError, match=r"monitor\.period: day, but none of 30 documents has a timestamp"):
+        watch(write_rows(tmp_path / "log.jsonl", rows), "text", period="day")
+    stages = [stage["stage"] for stage in status_of(f"{former.path}/monitor").stages]
+    assert stages[-1] == "dates"
+    assert "embed" not in stages
+
+
+def test_faults_of_new_usage_are_named_as_the_config_names_it(watch: Watch, tmp_path: Path) -> None:
+    with pytest.raises(EmptyInput, match=r"^monitor\.usage\.log\.path: no file matches"):
+        watch(tmp_path / "nowhere.jsonl")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"lang": "sw", "text": "habari"}\n{"lang": \n')
+    with pytest.raises(TooManyBadRows, match=r"worst: monitor\.usage\.log: 1 × broken_json"):
+        watch(broken, "text")
+    with pytest.raises(EmptyInput, match=r"check monitor\.usage with role usage"):
+        watch(broken, "text", "ingest.max_bad_fraction=1", columns={"lang": "none"})
+
+
+def test_texts_are_shown_without_what_controls_a_terminal_and_only_if_asked_for(watch: Watch, tmp_path: Path) -> None:
+    texts = [f"Bei ya \x1b[31mdhahabu\x9b leo \u202esokoni\u202c {number}?" for number in range(60)]
+    path = write_rows(tmp_path / "log.jsonl", [{"lang": "sw", "text": text} for text in texts])
+    shown = watch(path, "text")
+    exemplars = [row["exemplar"] for row in shown.record["target_langs"]["sw"]["windows"][0]["clusters"]]
+    assert any(text and text.startswith("Bei ya [31mdhahabu leo sokoni") for text in exemplars)
+    assert not any(set(text or "") & set("\x1b\x9b\u202e\u202c") for text in exemplars)
+    silent = watch(path, "text", exemplars=False)
+    assert silent.windows["exemplar"].null_count == silent.windows.num_rows > 0
+    assert "dhahabu" not in json.dumps(silent.record["target_langs"], ensure_ascii=False)
+    assert silent.verdicts == shown.verdicts
 
 
 def test_broken_rows_are_kept_for_people_to_look_at(watch: Watch, halves: tuple[Path, Path], tmp_path: Path) -> None:
