@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compass_ray.pipelines.monitored import MonitoredRun
 
 _WINDOWS_SHOWN = 8
+_NOT_JUDGED = {"insufficient": "too few", "open": "open", "stale": "too old"}
 _SMALLEST_P = 0.0001
 """What is below is not known to that many digits."""
 
@@ -93,7 +94,7 @@ def _cells(window: dict[str, Any]) -> list[str]:
     day = "all" if start is None else start[:10]
     divergence, novelty = window["divergence"], window["novelty"]
     if divergence is None:
-        return [day, documents, *["–"] * 5, "too few"]
+        return [day, documents, *["–"] * 5, _NOT_JUDGED[window["verdict"]]]
     apart = window["separation"]
     far = f"{novelty['reference']:.1%} → {novelty['share']:.1%}"
     return [

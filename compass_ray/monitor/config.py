@@ -11,6 +11,9 @@ from compass_ray.ingest.config import SourceConfig
 
 Period = Literal["all", "day", "week", "month"]
 
+_ALIASES = ("champion", "candidate", "previous")
+"""Of the registry, which is another stage."""
+
 
 class UsageConfig(SourceConfig):
     """One set of files with new usage: a source whose role goes without saying."""
@@ -33,13 +36,29 @@ class MonitorConfig(Config):
         description="What it is compared with. run: the usage of this config's own run; champion, candidate or "
         "previous: the usage that each language's adapter of the registry was made for; else the folder of a run",
     )
+    base: str | None = Field(
+        default=None,
+        description="Key of the base model whose adapters count, as `compass-ray registry list` shows it; needed for "
+        "a language with adapters on several",
+    )
     period: Period = Field(
         default="all", description="Windows that usage is cut into by its timestamps, in UTC; weeks start on Monday"
     )
     as_of: AwareDatetime | None = Field(
         default=None,
         description="The end of the latest window: documents dated later are left out and counted. Nothing asks the "
-        "clock, so a wrong date in the future is else the latest window",
+        "clock, so a wrong date in the future is else the latest window. A window that is not over by then is not "
+        "judged; if not given, that is the latest",
+    )
+    max_age: int | None = Field(
+        default=None,
+        ge=0,
+        description="Periods before the latest window after which one is too old to count; null: none is",
+    )
+    cooldown: int = Field(
+        default=0,
+        ge=0,
+        description="Periods, from that in which the reference's adapter was made, whose windows make no drift",
     )
     min_documents: int = Field(default=100, ge=1, description="A smaller window is not judged")
     min_reference: int = Field(default=200, ge=1, description="With less usage to compare with, nothing is judged")
@@ -72,6 +91,10 @@ class MonitorConfig(Config):
     def _possible(self) -> MonitorConfig:
         if self.alarms > self.among:
             raise ValueError(f"alarms: {self.alarms} of the latest {self.among} windows (among) can never be")
-        if self.among > 1 and self.period == "all":
-            raise ValueError("among: needs several windows; set period to day, week or month")
+        several = {"among": self.among > 1, "max_age": self.max_age is not None, "cooldown": self.cooldown > 0}
+        if self.period == "all" and (given := [name for name, is_given in several.items() if is_given]):
+            raise ValueError(f"{given[0]}: needs several windows; set period to day, week or month")
+        of_registry = {"base": self.base is not None, "cooldown": self.cooldown > 0}
+        if self.reference not in _ALIASES and (given := [name for name, is_given in of_registry.items() if is_given]):
+            raise ValueError(f"{given[0]}: is about adapters of a registry; set reference to {', '.join(_ALIASES)}")
         return self

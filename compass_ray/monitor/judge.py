@@ -1,11 +1,14 @@
 """Drift, stable or insufficient: what windows of usage say of each target language, and why.
 
+Few documents are never called stable, nor is a window that is not over.
+
 An alarm needs two keys: a difference that is no chance, over all target languages of a window, and one that is large
-enough to matter even at the lower end of its interval. Few documents are never called stable.
+enough to matter even at the lower end of its interval.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -22,9 +25,12 @@ from compass_ray.divergence import contributions
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.monitor.drift import Novelty, Shift, novelty, shift
 from compass_ray.monitor.separation import Separation
-from compass_ray.monitor.windows import histogram
+from compass_ray.monitor.windows import histogram, window_after, window_of
 
-Verdict = Literal["drift", "stable", "insufficient"]
+Verdict = Literal["drift", "stable", "insufficient", "cooldown"]
+WindowVerdict = Literal["drift", "stable", "insufficient", "open", "stale"]
+Window = tuple[str, datetime | None]
+"""A target language and the start of a window."""
 Counts = NDArray[np.int64]
 
 _CLUSTERS_SHOWN = 5
@@ -42,22 +48,25 @@ class Reference:
         Its documents by cluster, the outlier bin last.
     labels : mapping of cluster to str
         Names of clusters, as far as they are known.
+    made : datetime or None
+        When the adapter was, which is of a registry.
     """
 
     origin: str
     counts: Counts
     labels: Mapping[int, str] = field(default_factory=dict)
+    made: datetime | None = None
 
 
 @dataclass
 class Judged:
-    """One window of one target language; ``change`` is None where there are too few documents to judge it by."""
+    """One window of one target language; ``change`` is None where it is not judged, and ``verdict`` says why."""
 
     start: datetime | None
     counts: Counts
     change: tuple[Shift, Novelty] | None = None
     separation: Separation | None = None
-    verdict: Verdict = "insufficient"
+    verdict: WindowVerdict = "insufficient"
 
     def tests(self, config: MonitorConfig) -> list[tuple[float, bool]]:
         """List the p-value of each test, and whether what it is of is large."""
@@ -73,14 +82,38 @@ class Judged:
         return found
 
 
-def comparable(
-    windows: pa.Table, references: Mapping[str, Reference], config: MonitorConfig
-) -> dict[tuple[str, datetime | None], int]:
-    """Count the documents of each window, by target language and start, that is large enough to be judged."""
+def comparable(windows: pa.Table, references: Mapping[str, Reference], config: MonitorConfig) -> dict[Window, int]:
+    """Count the documents of each window, by target language and start, that can be judged.
+
+    It is over, not too old, and like its reference large enough.
+    """
     total = windows.group_by(["target_lang", "start"], use_threads=False).aggregate([("documents", "sum")])
     found = {(row["target_lang"], row["start"]): row["documents_sum"] for row in total.to_pylist()}
     enough = {target_lang for target_lang, one in references.items() if one.counts.sum() >= config.min_reference}
-    return {key: count for key, count in found.items() if key[0] in enough and count >= config.min_documents}
+    passed = _passed_over(windows, config)
+    return {
+        key: count
+        for key, count in found.items()
+        if key[0] in enough and key[1] not in passed and count >= config.min_documents
+    }
+
+
+def _passed_over(windows: pa.Table, config: MonitorConfig) -> dict[datetime | None, WindowVerdict]:
+    """Tell which windows do not count whatever they hold: the one that is open yet, and those that are too old.
+
+    A window is over when the moment that is asked about (``as_of``) is after it, or else when there is a document of a
+    later one in any language.
+    """
+    starts = set(windows["start"].to_pylist()) - {None}
+    if config.period == "all" or not starts:
+        return {}
+    period, as_of = config.period, config.as_of
+    latest = max(starts) if as_of is None else window_of(as_of, period)
+    passed: dict[datetime | None, WindowVerdict] = {latest: "open"}
+    if config.max_age is not None:
+        oldest = window_after(latest, period, -config.max_age)
+        passed |= {start: "stale" for start in starts if start < oldest}
+    return passed
 
 
 def judge(
@@ -88,7 +121,8 @@ def judge(
     references: Mapping[str, Reference],
     config: MonitorConfig,
     seed: int,
-    separations: Mapping[tuple[str, datetime | None], Separation] | None = None,
+    separations: Mapping[Window, Separation] | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Judge what became of usage, by target language.
 
@@ -102,6 +136,8 @@ def judge(
         Of the run; the draws of a window follow from it, its target language and its start.
     separations : mapping of (str, datetime) to Separation, optional
         What vectors say of a window, by target language and start, where reference usage has left some.
+    refused : mapping of target language to str, optional
+        Why a language's reference cannot be used.
 
     Returns
     -------
@@ -109,28 +145,29 @@ def judge(
         Plain JSON by target language: ``verdict``, ``reference``, ``windows`` in order of time and ``notes``. A target
         language that is in one of the two alone is ``insufficient``.
     """
-    target_langs = sorted({*windows["target_lang"].to_pylist(), *references})
+    refused = refused or {}
+    target_langs = sorted({*windows["target_lang"].to_pylist(), *references, *refused})
     enough = comparable(windows, references, config)
+    passed = _passed_over(windows, config)
     judged = {
         target_lang: _windows_of(target_lang, windows, references.get(target_lang), enough, seed)
         for target_lang in target_langs
     }
     for target_lang, mine in judged.items():
         for window in mine:
+            window.verdict = passed.get(window.start, "insufficient")
             window.separation = (separations or {}).get((target_lang, window.start))
     _apply_false_discovery_rate(judged, config)
     return {
-        target_lang: _report(target_lang, judged[target_lang], windows, references.get(target_lang), config)
+        target_lang: _report(
+            target_lang, judged[target_lang], windows, references.get(target_lang), config, refused.get(target_lang)
+        )
         for target_lang in target_langs
     }
 
 
 def _windows_of(
-    target_lang: str,
-    windows: pa.Table,
-    reference: Reference | None,
-    enough: Collection[tuple[str, datetime | None]],
-    seed: int,
+    target_lang: str, windows: pa.Table, reference: Reference | None, enough: Collection[Window], seed: int
 ) -> list[Judged]:
     mine = windows.filter(pc.equal(windows["target_lang"], target_lang))
     found = []
@@ -167,13 +204,21 @@ def _apply_false_discovery_rate(judged: Mapping[str, list[Judged]], config: Moni
 
 
 def _report(
-    target_lang: str, judged: Sequence[Judged], windows: pa.Table, reference: Reference | None, config: MonitorConfig
+    target_lang: str,
+    judged: Sequence[Judged],
+    windows: pa.Table,
+    reference: Reference | None,
+    config: MonitorConfig,
+    refused: str | None,
 ) -> dict[str, Any]:
-    latest = [window.verdict for window in judged if window.verdict != "insufficient"][-config.among :]
+    latest = [window for window in judged if window.change is not None][-config.among :]
+    alarms = [window for window in latest if window.verdict == "drift"]
     verdict: Verdict = "insufficient"
-    if latest.count("drift") >= config.alarms:
-        verdict = "drift"
-    elif len(latest) - latest.count("drift") > config.among - config.alarms:
+    if len(alarms) >= config.alarms:
+        cooled = _cooled(reference, config)
+        counted = [window for window in alarms if cooled is None or window.start is None or window.start >= cooled]
+        verdict = "drift" if len(counted) >= config.alarms else "cooldown"
+    elif len(latest) - len(alarms) > config.among - config.alarms:
         verdict = "stable"  # whatever the windows that are missing would say
     mine = windows.filter(pc.equal(windows["target_lang"], target_lang))
     return {
@@ -181,8 +226,15 @@ def _report(
         "reference": None if reference is None else reference.origin,
         "reference_documents": 0 if reference is None else int(reference.counts.sum()),
         "windows": [_window_as_json(window, _rows_of(mine, window.start), reference) for window in judged],
-        "notes": _notes(target_lang, judged, reference, verdict, config),
+        "notes": [refused] if refused else _notes(target_lang, judged, reference, verdict, config),
     }
+
+
+def _cooled(reference: Reference | None, config: MonitorConfig) -> datetime | None:
+    """Tell from when on windows make a drift; None: always."""
+    if not config.cooldown or reference is None or reference.made is None:
+        return None
+    return window_after(window_of(reference.made, config.period), config.period, config.cooldown)
 
 
 def _notes(
@@ -205,16 +257,31 @@ def _notes(
         notes.append(
             "reference usage has left no vectors, so that clusters alone are compared: see docs/howto/monitor.md"
         )
-    small = [window for window in judged if window.verdict == "insufficient"]
-    if small:
+    of = Counter(window.verdict for window in judged)
+    if of["open"]:
         notes.append(
-            f"{len(small)} of {len(judged)} windows hold fewer than {config.min_documents} documents "
+            "the latest window is not judged before it is over: a later document or moment (monitor.as_of) ends it"
+        )
+    if of["stale"]:
+        notes.append(
+            f"{of['stale']} of {len(judged)} windows began more than {config.max_age} periods before the latest "
+            "(monitor.max_age), and do not count"
+        )
+    if of["insufficient"]:
+        notes.append(
+            f"{of['insufficient']} of {len(judged)} windows hold fewer than {config.min_documents} documents "
             "(monitor.min_documents)"
         )
-    if verdict == "insufficient" and len(small) < len(judged):
+    could = of["drift"] + of["stable"]
+    if verdict == "insufficient" and could:
         notes.append(
-            f"{len(judged) - len(small)} windows could be judged, too few for {config.alarms} alarms among "
-            f"{config.among} (monitor.alarms, monitor.among)"
+            f"{could} windows could be judged, too few for {config.alarms} alarms among {config.among} "
+            "(monitor.alarms, monitor.among)"
+        )
+    if verdict == "cooldown":
+        notes.append(
+            f"usage has moved in windows that began before {_cooled(reference, config):%Y-%m-%d}, which is no drift "
+            f"yet: the adapter was made on {reference.made:%Y-%m-%d} (monitor.cooldown: {config.cooldown})"
         )
     return notes
 

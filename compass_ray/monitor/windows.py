@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,21 @@ def window_starts(timestamps: pa.ChunkedArray, period: Period) -> pa.Array:
         days = days.astype("datetime64[M]")
     missing = np.asarray(pc.is_null(timestamps))
     return pa.array(days.astype("datetime64[us]"), kind, mask=missing)
+
+
+def window_of(moment: datetime, period: Period) -> datetime:
+    """Find when the window of a moment began; the period is not ``all``."""
+    column = pa.chunked_array([pa.array([moment], records.WINDOW.field("start").type)])
+    start: datetime = window_starts(column, period)[0].as_py()
+    return start
+
+
+def window_after(start: datetime, period: Period, periods: int = 1) -> datetime:
+    """Find when a window begins that is so many periods after another, or before it; the period is not ``all``."""
+    if period != "month":
+        return start + timedelta(days=periods * (7 if period == "week" else 1))
+    year, month = divmod(start.year * 12 + start.month - 1 + periods, 12)
+    return datetime(year, month + 1, 1, tzinfo=UTC)
 
 
 def left_out(timestamps: pa.ChunkedArray, period: Period, as_of: datetime | None) -> tuple[Flags, Flags]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -66,7 +67,8 @@ def monitor_in(config: RunConfig, session: Session) -> MonitoredRun:
     if section is None:
         raise ConfigError("monitor: this command needs the section; give at least monitor.usage")
     run = MonitoredRun(paths.runs_path(session.output, config.name, _FOLDER))
-    known = reference_usage(config, section.reference, session)
+    reference = reference_usage(config, section, session)
+    known = reference.usages
     device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
 
     ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
@@ -100,7 +102,7 @@ def monitor_in(config: RunConfig, session: Session) -> MonitoredRun:
     body = {
         "reference": section.reference,
         "period": section.period,
-        "target_langs": judge(windows, references, section, config.seed, separations),
+        "target_langs": judge(windows, references, section, config.seed, separations, reference.refused),
         "as_of": None if section.as_of is None else section.as_of.isoformat(),
         **{name: left_out[name] for name in ("undated", "later")},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -114,7 +116,7 @@ def monitor_in(config: RunConfig, session: Session) -> MonitoredRun:
     return run
 
 
-def _judged_over(windows: pa.Table, usage: ReferenceUsage, known: list[ReferenceUsage]) -> pa.Table:
+def _judged_over(windows: pa.Table, usage: ReferenceUsage, known: Sequence[ReferenceUsage]) -> pa.Table:
     """Keep windows of languages whose reference usage lies over this codebook.
 
     The first takes those that have none.

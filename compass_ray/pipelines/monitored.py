@@ -28,7 +28,7 @@ class MonitoredRun(RunFolder):
 
     @property
     def verdicts(self) -> dict[str, str]:
-        """``drift``, ``stable`` or ``insufficient`` by target language."""
+        """``drift``, ``stable``, ``insufficient`` or ``cooldown`` by target language."""
         return {target_lang: body["verdict"] for target_lang, body in self.record["target_langs"].items()}
 
     @property

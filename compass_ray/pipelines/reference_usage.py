@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,8 @@ from compass_ray.artifacts import Artifact, from_parquet, restore
 from compass_ray.cluster.codebook import KEY, open_codebook
 from compass_ray.config import RunConfig
 from compass_ray.embed.stage import vector_space
-from compass_ray.errors import IncomparableReference
+from compass_ray.errors import CompassError, FingerprintMismatch, IncomparableReference, RegistryError
+from compass_ray.monitor.config import MonitorConfig
 from compass_ray.monitor.judge import Reference
 from compass_ray.monitor.windows import histogram
 from compass_ray.pipelines.adapt import registry_url
@@ -45,21 +47,31 @@ class ReferenceUsage:
         return self.codebook.manifest().receipts[KEY].rows
 
 
-def reference_usage(config: RunConfig, asked: str, session: Session) -> list[ReferenceUsage]:
-    """Read what ``monitor.reference`` means: one for each codebook.
+@dataclass(frozen=True)
+class Known:
+    """What is known of reference usage."""
+
+    usages: Sequence[ReferenceUsage]
+    """One for each codebook, at least one."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Why that of a language cannot be used, and what to do."""
+
+
+def reference_usage(config: RunConfig, section: MonitorConfig, session: Session) -> Known:
+    """Read what ``monitor.reference`` means.
 
     Codebooks that a registry keeps come into the cache, where the tasks of all machines find them.
 
     Raises
     ------
     IncomparableReference
-        If it does not say what usage was.
+        If it does not say what usage was; of a registry, if it does so of no language.
     FingerprintMismatch
-        If its vectors are of another encoder or centring than the config's.
+        If its vectors are of another encoder or centring than the config's; of a registry, if there is no other.
     """
-    if asked in ALIASES:
-        return _of_registry(config, asked, session.output)
-    run = run_of(config) if asked == "run" else CurationRun(storage.absolute(asked))
+    if section.reference in ALIASES:
+        return _of_registry(config, section, session.output)
+    run = run_of(config) if section.reference == "run" else CurationRun(storage.absolute(section.reference))
     codebook = open_codebook(run.record["codebook"], vector_space(config.embed, config.ingest.view))
     labels = run.gaps.select(["target_lang", "cluster", "label"])
     references = _references(codebook, run.path, run.histograms, labels, run.certificate)
@@ -67,30 +79,56 @@ def reference_usage(config: RunConfig, asked: str, session: Session) -> list[Ref
     vectors = {
         target_lang: from_column(kept.read(target_lang)["vector"]) for target_lang in kept.manifest().keys_with_rows
     }
-    return [ReferenceUsage(codebook, references, vectors)]
+    return Known([ReferenceUsage(codebook, references, vectors)])
 
 
-def _of_registry(config: RunConfig, alias: str, output: str) -> list[ReferenceUsage]:
+def _of_registry(config: RunConfig, section: MonitorConfig, output: str) -> Known:
+    """Read it by language. One that cannot be used does not stop the others."""
     registry = Registry(registry_url(config))
     space = vector_space(config.embed, config.ingest.view)
     by_codebook: dict[str, ReferenceUsage] = {}
-    for base, lang in registry.places():
-        if registry.aliases(base, lang).version(alias) is None:
+    faults: dict[str, CompassError] = {}
+    for lang, bases in _bases(registry, section).items():
+        try:
+            version = registry.open(AdapterRef(_only(lang, bases, section), lang, section.reference))
+            codebook = open_codebook(_codebook(version, output).url, space)
+            histograms = from_parquet(version.read("reference/histograms.parquet"))
+        except (IncomparableReference, RegistryError, FingerprintMismatch) as exc:
+            faults[lang] = exc
             continue
-        version = registry.open(AdapterRef(None, lang, alias))  # which refuses a language with several bases
-        codebook = open_codebook(_codebook(version, output).url, space)
-        histograms = from_parquet(version.read("reference/histograms.parquet"))
-        labels = _labels(version)
-        mine = _references(codebook, str(version), histograms, labels, [lang])
+        mine = _references(codebook, str(version), histograms, _labels(version), [lang])
+        made = datetime.fromisoformat(version.lineage.created)
+        mine = {lang: replace(one, made=made) for lang, one in mine.items()}
         known = by_codebook.get(codebook.fingerprint) or ReferenceUsage(codebook, {}, {})
         vectors = {**known.vectors, **_vectors(version, lang)}
         by_codebook[codebook.fingerprint] = ReferenceUsage(codebook, {**known.references, **mine}, vectors)
-    if not by_codebook:
+    if by_codebook:
+        return Known(list(by_codebook.values()), {lang: str(fault) for lang, fault in faults.items()})
+    for fault in faults.values():
+        raise fault
+    raise IncomparableReference(
+        f"monitor.reference: {registry.url} has no adapter that is {section.reference}"
+        + ("" if section.base is None else f" on '{section.base}' (monitor.base)")
+        + "; promote one (compass-ray registry promote), or compare with a run"
+    )
+
+
+def _bases(registry: Registry, section: MonitorConfig) -> dict[str, list[str]]:
+    """List the bases on which each language has an adapter of the alias, of those that are asked for."""
+    found: dict[str, list[str]] = {}
+    for base, lang in registry.places():
+        if section.base in (None, base) and registry.aliases(base, lang).version(section.reference) is not None:
+            found.setdefault(lang, []).append(base)
+    return found
+
+
+def _only(lang: str, bases: Sequence[str], section: MonitorConfig) -> str:
+    if len(bases) > 1:
         raise IncomparableReference(
-            f"monitor.reference: {registry.url} has no adapter that is {alias}; promote one (compass-ray registry "
-            "promote), or compare with a run"
+            f"monitor.reference: '{lang}' has a {section.reference} on several bases; say which (monitor.base): "
+            f"{', '.join(bases)}"
         )
-    return list(by_codebook.values())
+    return bases[0]
 
 
 def _codebook(version: AdapterVersion, output: str) -> Artifact:

@@ -29,6 +29,10 @@ def config(**fields: Any) -> MonitorConfig:
     return MonitorConfig.model_validate({"usage": {"log": {"path": "usage.jsonl", "lang": "sw"}}, **fields})
 
 
+OVER = datetime(2026, 12, 1, tzinfo=UTC)
+"""After all windows of a test."""
+
+
 def windows(target_lang: str, *counts: Sequence[int] | np.ndarray, day: int = 0) -> pa.Table:
     """One window for each histogram, a day apart; of ``day`` 0 the only one has no start."""
     rows = [
@@ -191,7 +195,71 @@ def test_windows_that_can_be_judged_are_those_with_enough_documents_on_both_side
 def test_two_alarms_among_the_latest_three_windows_that_could_be_judged_make_a_drift(
     days: list[np.ndarray], verdict: str
 ) -> None:
-    assert verdict_of(*days, day=1, period="day", alarms=2, among=3) == verdict
+    assert verdict_of(*days, day=1, period="day", alarms=2, among=3, as_of=OVER) == verdict
+
+
+def told_of(*days: np.ndarray, made: datetime | None = None, **fields: Any) -> dict[str, Any]:
+    """What is told of days from the first of November on."""
+    reference = Reference("run", REFERENCE, made=made)
+    return judge(windows("sw", *days, day=1), {"sw": reference}, config(period="day", **fields), 0)["sw"]
+
+
+def test_a_window_that_is_not_over_is_not_judged_and_that_is_said() -> None:
+    told = told_of(SAME, ELSEWHERE)
+    assert [window["verdict"] for window in told["windows"]] == ["stable", "open"]
+    assert told["windows"][1]["divergence"] is None
+    assert told["verdict"] == "stable"
+    assert any("not judged before it is over" in note for note in told["notes"])
+    assert told_of(ELSEWHERE)["verdict"] == "insufficient"
+    assert told_of(SAME, ELSEWHERE, SAME // 50)["verdict"] == "drift"  # one document of the next day ends it
+    second, third = (datetime(2026, 11, day, tzinfo=UTC) for day in (2, 3))
+    assert told_of(SAME, ELSEWHERE, as_of=third)["verdict"] == "drift"
+    assert told_of(SAME, ELSEWHERE, as_of=third.replace(day=2, hour=23))["verdict"] == "stable"
+    assert told_of(ELSEWHERE, as_of=second)["verdict"] == "drift"
+
+
+def test_a_window_of_any_language_ends_those_before_it() -> None:
+    both = pa.concat_tables([windows("sw", ELSEWHERE, day=1), windows("ta", SAME, day=2)])
+    references = dict.fromkeys(("sw", "ta"), Reference("run", REFERENCE))
+    judged = judge(both, references, config(period="day"), 0)
+    assert [judged[lang]["windows"][0]["verdict"] for lang in ("sw", "ta")] == ["drift", "open"]
+
+
+def test_windows_too_old_do_not_count_large_or_small() -> None:
+    few = SAME // 10
+    days = (ELSEWHERE, few, few, few, few)
+    assert told_of(*days)["verdict"] == "drift"
+    told = told_of(*days, max_age=2)
+    assert told["verdict"] == "insufficient"
+    assert [window["verdict"] for window in told["windows"]] == ["stale", "stale", *["insufficient"] * 2, "open"]
+    assert any(note.startswith("2 of 5 windows began more than 2 periods before") for note in told["notes"])
+    assert told_of(*days, max_age=4)["verdict"] == "drift"
+    assert told_of(ELSEWHERE, max_age=2, as_of=datetime(2026, 11, 3, 12, tzinfo=UTC))["verdict"] == "drift"
+    assert told_of(ELSEWHERE, max_age=2, as_of=datetime(2026, 11, 4, tzinfo=UTC))["verdict"] == "insufficient"
+
+
+def test_no_drift_is_declared_for_some_periods_after_the_adapter_was_made() -> None:
+    made = datetime(2026, 11, 1, 15, tzinfo=UTC)
+    assert told_of(SAME, ELSEWHERE, made=made, as_of=OVER)["verdict"] == "drift"
+    told = told_of(ELSEWHERE, ELSEWHERE, made=made, cooldown=2, as_of=OVER, reference="champion")
+    assert told["verdict"] == "cooldown"
+    assert [window["verdict"] for window in told["windows"]] == ["drift", "drift"]
+    assert any("began before 2026-11-03" in note and "made on 2026-11-01" in note for note in told["notes"])
+    fields: dict[str, Any] = {"made": made, "as_of": OVER, "reference": "champion"}
+    assert told_of(ELSEWHERE, ELSEWHERE, cooldown=1, **fields)["verdict"] == "drift"
+    assert told_of(SAME, SAME, cooldown=2, **fields)["verdict"] == "stable"
+    assert told_of(*[ELSEWHERE] * 2, cooldown=1, alarms=2, among=2, **fields)["verdict"] == "cooldown"
+
+
+def test_a_language_whose_reference_cannot_be_used_is_insufficient_and_the_others_are_judged() -> None:
+    both = pa.concat_tables([windows("sw", ELSEWHERE), windows("ta", ELSEWHERE)])
+    told = judge(both, {"sw": Reference("run", REFERENCE)}, config(), 0, None, {"ta": "on two bases", "am": "no usage"})
+    assert {lang: one["verdict"] for lang, one in told.items()} == {
+        "am": "insufficient",
+        "sw": "drift",
+        "ta": "insufficient",
+    }
+    assert (told["ta"]["notes"], told["am"]["notes"]) == (["on two bases"], ["no usage"])
 
 
 def test_the_answer_follows_from_the_seed_and_not_from_who_else_is_there() -> None:
@@ -205,7 +273,11 @@ def test_the_answer_follows_from_the_seed_and_not_from_who_else_is_there() -> No
     ("fields", "message"),
     [
         ({"alarms": 3, "among": 2, "period": "day"}, "3 of the latest 2 windows"),
-        ({"among": 2}, "set period to day, week or month"),
+        ({"among": 2}, "among: needs several windows; set period to day, week or month"),
+        ({"max_age": 2}, "max_age: needs several windows"),
+        ({"cooldown": 2, "reference": "champion"}, "cooldown: needs several windows"),
+        ({"cooldown": 2, "period": "day"}, "cooldown: is about adapters of a registry; set reference to champion"),
+        ({"base": "x"}, "base: is about adapters of a registry"),
         ({"usage": {}}, "at least 1 item"),
         ({"usage": {"log": {"path": "x", "lang": "sw", "role": "pool"}}}, "Input should be 'usage'"),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from compass_ray import records
 from compass_ray.monitor.config import Period
-from compass_ray.monitor.windows import histogram, merge, shard_windows, window_starts
+from compass_ray.monitor.windows import histogram, merge, shard_windows, window_after, window_of, window_starts
 
 SUNDAY_NIGHT = datetime(2026, 11, 29, 23, 59, tzinfo=UTC)
 MONDAY = datetime(2026, 11, 30, tzinfo=UTC)
@@ -35,6 +35,22 @@ def test_windows_begin_at_midnight_on_mondays_and_on_the_first(
 ) -> None:
     column = pa.chunked_array([pa.array([moment], pa.timestamp("us", tz="UTC"))])
     assert window_starts(column, period).to_pylist() == [start]
+
+
+@pytest.mark.parametrize(
+    ("period", "periods", "start"),
+    [
+        ("day", 3, (2026, 12, 3)),
+        ("week", -2, (2026, 11, 16)),
+        ("month", 2, (2027, 1, 1)),
+        ("month", -11, (2025, 12, 1)),
+    ],
+)
+def test_windows_are_counted_forwards_and_backwards(period: Period, periods: int, start: tuple[int, int, int]) -> None:
+    begun = window_of(MONDAY, period)
+    found = window_after(begun, period, periods)
+    assert found == datetime(*start, tzinfo=UTC) == window_of(found, period)
+    assert window_after(found, period, -periods) == begun
 
 
 def shard(*rows: tuple[str, str, int, float, bool, datetime | None]) -> tuple[pa.Table, pa.Table]:

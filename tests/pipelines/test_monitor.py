@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from demo import DEMO, demo_config
+from registry_helpers import BASE, adapter_files, lineage
 
 from compass_ray import CurationRun, MonitoredRun, curate, load_config, monitor_usage, train_adapters
+from compass_ray.artifacts import open_artifact, to_parquet
 from compass_ray.errors import (
     ArtifactMissing,
     ConfigError,
@@ -24,6 +26,7 @@ from compass_ray.errors import (
     IncomparableReference,
     TooManyBadRows,
 )
+from compass_ray.models import BaseRef
 from compass_ray.pipelines.cache import list_cached
 from compass_ray.pipelines.run import status_of
 from compass_ray.registry.store import Registry
@@ -132,7 +135,7 @@ def test_a_window_is_compared_by_vectors_of_its_own_documents_however_many_shard
     rows = [json.loads(line) for line in halves[1].read_text(encoding="utf-8").splitlines()]
     same = [{"text": row["question"], "lang": "sw", "at": "2026-11-02"} for row in rows if row["lang"] == "sw"]
     other = [{"text": TEMPLATES["sw"].format(number), "lang": "sw", "at": "2026-11-03"} for number in range(40)]
-    asked: dict[str, Any] = {"columns": {"timestamp": "at"}, "period": "day"}
+    asked: dict[str, Any] = {"columns": {"timestamp": "at"}, "period": "day", "as_of": "2026-11-04T00:00:00Z"}
     mixed = [row for pair in itertools.zip_longest(same, other) for row in pair if row]
     both = watch(write_rows(tmp_path / "both.jsonl", mixed), "text", "ingest.shard_bytes=1024", **asked)
     found = [window["separation"] for window in both.record["target_langs"]["sw"]["windows"]]
@@ -152,12 +155,15 @@ def test_windows_follow_from_timestamps(watch: Watch, halves: tuple[Path, Path],
              for day in days for row in part[days.index(day) :: 2]]  # fmt: skip
     path = write_rows(tmp_path / "log.jsonl", [*dated, {"lang": "sw", "text": "bila tarehe", "at": None}])
     asked: dict[str, Any] = {"columns": {"timestamp": "at"}, "period": "week", "min_documents": 10}
-    run = watch(path, "text", alarms=2, among=3, **asked)
+    over = {"as_of": "2026-11-30T00:00:00Z"}
+    run = watch(path, "text", alarms=2, among=3, **over, **asked)
     told = run.record["target_langs"]["sw"]
     assert [window["start"][:10] for window in told["windows"]] == [f"2026-11-{day:02}" for day in (2, 9, 16, 23)]
     assert [window["verdict"] for window in told["windows"]] == ["stable", "stable", "drift", "drift"]
     assert (run.verdicts["sw"], run.record["undated"]) == ("drift", 1)
-    assert watch(path, "text", alarms=3, among=3, **asked).verdicts["sw"] == "stable"
+    assert watch(path, "text", alarms=3, among=3, **over, **asked).verdicts["sw"] == "stable"
+    last = watch(path, "text", **asked).record["target_langs"]["sw"]["windows"][-1]
+    assert (last["verdict"], last["separation"]) == ("open", None)
     early = watch(path, "text", as_of="2026-11-17T00:00:00Z", **asked).record  # dates of tomorrow are no windows
     assert [window["start"][:10] for window in early["target_langs"]["sw"]["windows"]] == [
         "2026-11-02",
@@ -232,6 +238,41 @@ def _roles(path: Path) -> dict[str, Any]:
 def test_a_registry_without_such_an_adapter_is_refused(watch: Watch, halves: tuple[Path, Path]) -> None:
     with pytest.raises(IncomparableReference, match="has no adapter that is champion; promote one"):
         watch(halves[1], reference="champion")
+
+
+def test_languages_whose_adapter_cannot_be_compared_with_do_not_stop_the_others(
+    watch: Watch, former: CurationRun, tmp_path: Path
+) -> None:
+    """Swahili's knows its usage, Tamil has adapters on two bases, Hindi's was trained without a selection."""
+    codebook = open_artifact(former.record["codebook"])
+    files = {f"reference/{key}.parquet": codebook.read_bytes(key) for key in codebook.manifest().receipts}
+    files["reference/codebook.json"] = Path(codebook.url, "manifest.json").read_bytes()
+    files["reference/histograms.parquet"] = to_parquet(former.histograms)
+    registry = Registry(str(tmp_path / "registry"))
+    other = BaseRef("acme/other", "c0ffee", "f" * 32)
+    for lang, base, more in (("sw", BASE, files), ("ta", BASE, files), ("ta", other, files), ("hi", BASE, {})):
+        version = registry.add(lineage(lang=lang, base=base), {**adapter_files(), **more})
+        registry.set_candidate(base.key, lang, version.lineage.version)
+    rows = [{"lang": lang, "text": TEMPLATES[lang].format(n)} for lang in TEMPLATES for n in range(60)]
+    path, given = write_rows(tmp_path / "log.jsonl", rows), f"registry.path={registry.url}"
+    told = watch(path, "text", given, reference="candidate").record["target_langs"]
+    assert {lang: body["verdict"] for lang, body in told.items()} == {
+        "hi": "insufficient",
+        "sw": "drift",
+        "ta": "insufficient",
+    }
+    assert f"on several bases; say which (monitor.base): {other.key}, {BASE.key}" in told["ta"]["notes"][0]
+    assert "was trained without a selection" in told["hi"]["notes"][0]
+    chosen = watch(path, "text", given, reference="candidate", base=other.key)
+    assert chosen.verdicts == {"sw": "insufficient", "ta": "drift"}
+    assert chosen.exit_code == 10
+    with pytest.raises(IncomparableReference, match=r"candidate on 'none' \(monitor\.base\); promote one"):
+        watch(path, "text", given, reference="candidate", base="none")
+    poor = Registry(str(tmp_path / "poor"))
+    poor.add(lineage(lang="hi"), adapter_files())
+    poor.set_candidate(BASE.key, "hi", lineage().version)
+    with pytest.raises(IncomparableReference, match="was trained without a selection"):
+        watch(path, "text", f"registry.path={poor.url}", reference="candidate")
 
 
 @pytest.mark.slow
