@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compass_ray.text import shorten
+from compass_ray.text import shorten, without_controls
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,10 @@ from compass_ray.text import shorten
 def test_a_long_text_is_cut_between_words_or_graphemes(text: str, characters: int, expected: str) -> None:
     assert shorten(text, characters) == expected
     assert len(shorten(text, characters)) <= characters
+
+
+def test_what_controls_a_terminal_or_turns_text_around_becomes_a_space() -> None:
+    assert without_controls("a\x1b[2Jb\x9bc\x00d\u202ee\u2066f\u2069") == "a [2Jb c d e f "
+    assert (
+        without_controls("नमस्ते می‌خواهم 👩‍👧 \u200fש") == "नमस्ते می‌خواهم 👩‍👧 \u200fש"
+    )  # joiners and marks are part of words

@@ -63,6 +63,18 @@ def test_the_larger_a_change_the_smaller_its_p_value_below_what_permutations_sho
     assert found[-1].low > 0.1
 
 
+def test_between_the_first_draws_and_the_tail_the_p_value_is_that_of_more_draws() -> None:
+    before, now = np.array([190, 100, 60, 50, 40, 30]), np.array([30, 30, 22, 23, 23, 22])
+    rng, together = generator(0), before + now
+    windows = rng.multivariate_hypergeometric(together, now.sum(), size=1_000_000, method="marginals")
+    found = shift(before, now, generator(0))
+    null = jsd((together - windows) / before.sum(), windows / now.sum())
+    truth = np.mean(null >= found.plugin - 1e-12)
+    assert 1e-5 < truth < 1e-4
+    assert found.p_value == pytest.approx(truth, rel=0.7)
+    assert found.p_value != pytest.approx(1 / 5000)
+
+
 def test_the_p_value_is_never_below_the_probability_of_the_counts_themselves() -> None:
     """Seven documents of each: in one of 3,432 orders all of the one come first."""
     found = shift(np.array([7, 0]), np.array([0, 7]), generator(5))

@@ -134,6 +134,16 @@ def test_a_lone_drift_among_two_hundred_languages_is_seen() -> None:
     assert 0 < judged["o0"]["windows"][0]["divergence"]["p_value"] < 1e-6
 
 
+def test_a_window_of_a_billion_documents_is_judged() -> None:
+    many = 5_000_000
+    assert verdict_of(SAME * many) == "stable"
+    told = judge(windows("sw", ELSEWHERE * many), {"sw": Reference("run", REFERENCE * many)}, config(), 0)["sw"]
+    assert told["verdict"] == "drift"
+    assert told["windows"][0]["documents"] == 202 * many > 10**9
+    assert 0 < told["windows"][0]["divergence"]["p_value"] < 1e-100
+    assert verdict_of(FAR * many, min_divergence=0.5) == "drift"
+
+
 APART = Separation(auc=0.7, low=0.62, high=0.78, p_value=0.0002)
 
 
