@@ -23,6 +23,5 @@ def test_a_long_text_is_cut_between_words_or_graphemes(text: str, characters: in
 
 def test_what_controls_a_terminal_or_turns_text_around_becomes_a_space() -> None:
     assert without_controls("a\x1b[2Jb\x9bc\x00d\u202ee\u2066f\u2069") == "a [2Jb c d e f "
-    assert (
-        without_controls("नमस्ते می‌خواهم 👩‍👧 \u200fש") == "नमस्ते می‌خواهم 👩‍👧 \u200fש"
-    )  # joiners and marks are part of words
+    words = "m\u200cn \u200fש 👩\u200d👧"  # joiners and marks are part of words
+    assert without_controls(words) == words

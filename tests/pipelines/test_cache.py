@@ -34,17 +34,20 @@ def _write(output: str, name: str, body: dict[str, Any]) -> None:
 
 
 def test_only_artifacts_that_no_run_refers_to_are_removed(output: str) -> None:
-    curated, adapted, begun, frozen = (_made(output, stage) for stage in ("embed", "tokens", "ingest", "codebook"))
+    stages = ("embed", "tokens", "ingest", "codebook", "windows")
+    curated, adapted, begun, frozen, watched = (_made(output, stage) for stage in stages)
     orphan, broken_off = _made(output, "assign"), _made(output, "sample", commit=False)
     _write(output, "one/run.json", {"stages": {"embed": {"artifact": curated.name}}, "codebook": frozen.url})
     _write(output, "one/adapt.json", {"stages": {"tokens": adapted.name}})
     status = {"command": "curate", "updated": "2026-01-01T00:00:00+00:00", "stages": [], "current": None}
     at_work = {"stage": "ingest", "artifact": begun.name, "done": 0, "total": 1, "started": "2026-01-01T00:00:00+00:00"}
     _write(output, "two/status.json", status | {"current": at_work})
+    at_work |= {"stage": "windows", "artifact": watched.name}
+    _write(output, "two/monitor/status.json", status | {"command": "monitor", "current": at_work})
 
     before = {one.name: one for one in list_cached(output)}
     assert before[curated.name].runs == before[adapted.name].runs == before[frozen.name].runs == ("one",)
-    assert before[begun.name].runs == ("two",)
+    assert before[begun.name].runs == before[watched.name].runs == ("two",)
     assert before[curated.name].complete
     assert not before[broken_off.name].complete
     assert before[curated.name].bytes > 0
@@ -54,7 +57,7 @@ def test_only_artifacts_that_no_run_refers_to_are_removed(output: str) -> None:
     assert {one.name for one in going} == {orphan.name, broken_off.name}
     for one in going:
         remove(one)
-    assert {one.name for one in list_cached(output)} == {curated.name, adapted.name, begun.name, frozen.name}
+    assert {one.name for one in list_cached(output)} == {one.name for one in (curated, adapted, begun, frozen, watched)}
     assert curated.read("00000").num_rows == 3
 
 
