@@ -10,13 +10,23 @@ import numpy as np
 import pytest
 import torch
 from continual import Case, Tensors, fishers, plain_gradients, plain_training, replay, start_of, train_cases
+from training_data import ASKED, tokenized, written
 from worker_groups import run_group
 
+from compass_ray import records
+from compass_ray.adapt import data, stage
+from compass_ray.adapt.config import AdaptConfig
+from compass_ray.adapt.fisher_stage import fisher_of, fit_fisher
 from compass_ray.adapt.training import penalty as ewc
+from compass_ray.adapt.training.adapter_files import WEIGHTS
 from compass_ray.adapt.training.fisher import fisher_bytes, read_fisher
-from compass_ray.adapt.training.worker import Start
+from compass_ray.adapt.training.loop import Replay
+from compass_ray.adapt.training.worker import Settings, Start
 from compass_ray.artifacts import canonical_json
 from compass_ray.errors import ArtifactCorrupt, IncompatibleAdapter
+from compass_ray.models import BaseRef, weights_hash
+from compass_ray.runtime.config import RayConfig
+from compass_ray.runtime.stage import session
 
 
 def assert_same(found: tuple[list[dict[str, Any]], Tensors], expected: tuple[list[dict[str, float]], Tensors]) -> None:
@@ -221,3 +231,40 @@ def test_all_of_a_start_is_in_its_identity(tensors: Tensors) -> None:
     assert replace(one).identity() == one.identity()
     known = [canonical_json(start.identity()) for start in (one, *others)]
     assert len(set(known)) == len(known)
+
+
+@pytest.mark.slow
+def test_an_adapter_is_trained_on_by_ray_from_its_weights_and_their_fisher_information(
+    tiny_base: Path, tmp_path: Path, local_ray: None
+) -> None:
+    corpus = written(tmp_path, ASKED, repeated=False)
+    tokens = tokenized(corpus["gathered"], tiny_base, "sw", usage=corpus["usage"], packing=False)
+    old, ids = data.read_packs(tokens, "sw", data.TRAIN), data.trained_documents(tokens, "sw")
+    config = AdaptConfig(
+        base=str(tiny_base),
+        packing=False,
+        lora={"rank": 3},
+        training={"epochs": 1, "learning_rate": 0.01, "schedule": "constant"},
+    )
+    settings = Settings(config, BaseRef("tiny", None, weights_hash(tiny_base)), 0, 0, "update")
+    with session(str(tmp_path), RayConfig(num_cpus=4), None, "update") as opened:
+        trained, _ = stage.train(tokens, ["sw"], settings, tiny_base, opened)
+        champion = trained["sw"].files()[WEIGHTS]
+        once, again = (fit_fisher("sw", champion, old, ids, settings, tiny_base, opened) for _ in range(2))
+        start = Start(champion, 10.0, fisher_of(once), Replay(old, ids, np.ones(len(old)), 0.5, 4))
+        updated, failed = stage.train(tokens, ["sw"], settings, tiny_base, opened, {"sw": start})
+        damaged = {"sw": replace(start, weights=champion[:-4])}
+        _, refused = stage.train(tokens, ["sw"], settings, tiny_base, opened, damaged)
+    assert once == again
+    assert [record.reused for record in opened.stages if record.stage == "fisher-sw"] == [False, True]
+    assert once.manifest().rows == len(old)
+    assert not failed
+    curve, before = updated["sw"].curve(), trained["sw"].curve()
+    assert before.schema == records.CURVE
+    assert curve.schema == records.UPDATE_CURVE
+    assert curve["penalty"][0].as_py() == 0
+    assert min(curve["penalty"].to_pylist()[1:]) > 0
+    assert curve["replay_loss"].null_count == 0
+    assert curve["loss"][0].as_py() < before["loss"][0].as_py(), "it begins where the other has ended"
+    assert updated["sw"].files()[WEIGHTS] != champion
+    assert "are no adapter's weights" in str(refused["sw"])

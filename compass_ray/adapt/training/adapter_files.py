@@ -48,7 +48,7 @@ def load_adapter(model: Any, data: bytes) -> None:
     Raises
     ------
     IncompatibleAdapter
-        If names or shapes differ.
+        If names or shapes differ, or it is no such file.
     """
     from peft import set_peft_model_state_dict
     from safetensors.torch import load
@@ -77,9 +77,15 @@ def expected_shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _check(data: bytes, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    found = load(data)
+    try:
+        found = load(data)
+    except SafetensorError as exc:
+        raise IncompatibleAdapter(
+            f"{WEIGHTS}: {len(data)} bytes are no adapter's weights ({exc}); take those of a version that verifies"
+        ) from exc
     wrong = [
         f"{name}: expected {shapes.get(name)}, found {tuple(found[name].shape) if name in found else None}"
         for name in sorted(shapes.keys() | found.keys())
