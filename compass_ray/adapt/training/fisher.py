@@ -11,6 +11,7 @@ Cost: forward and backward of every document; 12 bytes a trained parameter on ev
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,7 +28,7 @@ from compass_ray.errors import ArtifactCorrupt, NonFiniteLoss, NothingTrained
 
 FISHER = "fisher.safetensors"
 _REPORT_ROUNDS = 16
-_FORMAT = "compass_ray-fisher-1"
+_ABOUT, _FORMAT = "fisher", "compass_ray-fisher-1"
 
 
 def diagonal_fisher(
@@ -142,7 +143,8 @@ def fisher_bytes(fisher: dict[str, torch.Tensor], documents: int) -> bytes:
     from safetensors.torch import save
 
     sorted_ = {name: fisher[name].float().contiguous() for name in sorted(fisher)}
-    data: bytes = save(sorted_, metadata={"format": _FORMAT, "documents": str(documents)})
+    about = json.dumps({"format": _FORMAT, "documents": documents})
+    data: bytes = save(sorted_, metadata={_ABOUT: about})  # one entry: safetensors writes several in any order
     return data
 
 
@@ -159,7 +161,7 @@ def read_fisher(data: bytes) -> dict[str, torch.Tensor]:
 
     try:
         tensors = load(data)
-        found = metadata_of(data)["format"]
+        found = json.loads(metadata_of(data)[_ABOUT])["format"]
     except (SafetensorError, KeyError, TypeError, ValueError) as exc:
         raise ArtifactCorrupt(f"{FISHER}: not Fisher information of an adapter ({exc}); compute it again") from exc
     if found != _FORMAT:
