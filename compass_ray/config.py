@@ -18,12 +18,14 @@ from compass_ray.cluster.config import ClusterConfig
 from compass_ray.configbase import AS_TYPED, EXECUTION, NAME, Config
 from compass_ray.embed.config import NO_BASE, EmbedConfig
 from compass_ray.errors import ConfigError
+from compass_ray.gate.config import GateConfig
 from compass_ray.ingest.config import EVALUATIONS, FilesConfig, IngestConfig, SourceConfig
 from compass_ray.ingest.overlap import refuse_written
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.registry.config import RegistryConfig
 from compass_ray.runtime.config import RayConfig
 from compass_ray.sample.config import SampleConfig
+from compass_ray.update.config import UpdateConfig
 from compass_ray.yamlwords import Words
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -52,6 +54,8 @@ class RunConfig(Config):
     adapt: Annotated[AdaptConfig | None, EXECUTION] = Field(default=None, description="Needed by adapt")
     registry: Annotated[RegistryConfig, EXECUTION] = RegistryConfig()
     monitor: Annotated[MonitorConfig | None, EXECUTION] = Field(default=None, description="Needed by monitor")
+    gate: Annotated[GateConfig, EXECUTION] = GateConfig()
+    update: Annotated[UpdateConfig, EXECUTION] = UpdateConfig()
     ray: Annotated[RayConfig, EXECUTION] = RayConfig()
 
     _unexpanded: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -85,6 +89,8 @@ class RunConfig(Config):
         read: dict[str, Mapping[str, FilesConfig]] = {"sources": self.sources}
         if self.monitor is not None:
             read["monitor.usage"] = self.monitor.usage
+        if self.gate.texts:
+            read["gate.texts"] = self.gate.texts
         if self.ingest.decontaminate is not None:
             read[EVALUATIONS] = self.ingest.decontaminate.evaluations
         registry = self.registry.path or paths.registry_path(self.output)

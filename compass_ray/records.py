@@ -299,6 +299,7 @@ PLACE = pa.schema(
         ("lang", pa.string()),
         ("cluster", pa.int32()),  # n_clusters = the outlier bin
         ("tokens", pa.int32()),  # as the encoder counts them
+        ("selected", pa.bool_()),  # from the selection, not from current data
     ]
 )
 """Where in the codebook a document of an adapter lies."""
@@ -309,6 +310,7 @@ TRAINED = pa.schema(
         ("lang", pa.string()),
         ("cluster", pa.int32()),  # n_clusters = the outlier bin
         ("tokens", pa.int32()),
+        ("selected", pa.bool_()),  # from a selection, not from current data
     ]
 )
 """What an adapter was trained on: distinct documents, of which the next update draws none again."""

@@ -65,6 +65,8 @@ EXCEPTIONS = {
             ("stage", "usage"),
         )
     ),
+    # What is replayed is tokenized as it was when it was trained on.
+    *(("update.buffer", f"adapt.{kernel}") for kernel in ("examples", "packing", "tokenizer")),
     # And it is measured as it was registered.
     ("evaluate.losses", "registry.export.models"),
     ("evaluate.stage", "registry.contents"),

@@ -24,7 +24,7 @@ from compass_ray.adapt.examples import Example, check_template, ends_answers, ex
 from compass_ray.adapt.packing import Packs, make_packs
 from compass_ray.adapt.tokenizer import TokenizerSource, asks_for_date
 from compass_ray.adapt.usage import usage_packs
-from compass_ray.artifacts import Artifact, Receipt, artifact
+from compass_ray.artifacts import Artifact, Receipt, artifact, digest
 from compass_ray.runtime.stage import Session, map_keys
 
 VERSION = 4
@@ -46,6 +46,7 @@ def gather(
     usage: Artifact | None = None,
     target_lang_of_all: str | None = None,
     without: frozenset[str] = frozenset(),
+    recalled: Mapping[str, pa.Array] | None = None,
 ) -> Artifact:
     """Gather the rows that adapters are trained on.
 
@@ -65,6 +66,9 @@ def gather(
         Takes documents of every role and language, for this target language: what a base model is trained on.
     without : frozenset of str
         Languages left out.
+    recalled : mapping of str to Array of ids, optional
+        By target language, contents of pool documents that are trained on beside the selection: what its adapter was
+        trained on before.
     """
     body = {
         "version": VERSION,
@@ -74,6 +78,7 @@ def gather(
         "usage": None if usage is None else usage.fingerprint,
         "target_lang_of_all": target_lang_of_all,
         "without": sorted(without),
+        **({} if recalled is None else {"recalled": _digests(recalled)}),
     }
     target = artifact(session.output, "gather", body)
     keys = list(documents.manifest().receipts)
@@ -81,7 +86,7 @@ def gather(
         target,
         keys,
         lambda missing: map_keys(
-            _gather_shard, missing, documents, selection, current, usage, target_lang_of_all, without, target
+            _gather_shard, missing, documents, selection, current, usage, target_lang_of_all, without, target, recalled
         ),
     )
     return target
@@ -96,6 +101,7 @@ def _gather_shard(
     target_lang_of_all: str | None,
     without: frozenset[str],
     target: Artifact,
+    recalled: Mapping[str, pa.Array] | None = None,
 ) -> Receipt:
     known = _usage_contents(key, usage)
     parts = [records.TRAINING.empty_table()]
@@ -111,11 +117,29 @@ def _gather_shard(
     if selection is not None and key in selection.manifest().receipts:
         rows = selection.read(key, ["doc_id", "content_id", "lang", "text", "messages", "tools", "selected_for"])
         parts.append(_training_rows(rows, rows["selected_for"], known, selected=True))
+    parts += _recalled_rows(key, documents, recalled or {}, known)
     table = pa.concat_tables(parts)
     if without:
         table = table.filter(pc.invert(pc.is_in(table["lang"], value_set=pa.array(sorted(without)))))
     target_langs = Counter(table["target_lang"].to_pylist())
     return target.write(key, table, {"documents": dict(sorted(target_langs.items()))})
+
+
+def _digests(recalled: Mapping[str, pa.Array]) -> dict[str, str]:
+    return {lang: digest(records.ids_to_numpy(ids).tobytes()) for lang, ids in sorted(recalled.items())}
+
+
+def _recalled_rows(
+    key: str, documents: Artifact, recalled: Mapping[str, pa.Array], known: pa.ChunkedArray
+) -> Iterator[pa.Table]:
+    if not recalled:
+        return
+    names = ["doc_id", "content_id", "role", "lang", "text", "messages", "tools", "reject"]
+    rows = records.documents_only(documents.read(key, names))
+    pool = rows.filter(pc.equal(rows["role"], "pool"))
+    for lang, ids in sorted(recalled.items()):
+        mine = pool.filter(pc.is_in(pool["content_id"], value_set=ids))
+        yield _training_rows(mine, pa.array([lang] * mine.num_rows, pa.string()), known, selected=True)
 
 
 def _usage_contents(key: str, usage: Artifact | None) -> pa.ChunkedArray:

@@ -67,16 +67,26 @@ def placed(places: Artifact, target_lang: str, part: str) -> pa.Table:
 
 
 def _trained(tokens: Artifact, lang: str) -> pa.Table:
-    documents = tokens.read(key_of(lang, DOCUMENTS), ["doc_id", "part"])
-    ids = pc.unique(documents.filter(pc.equal(documents["part"], TRAIN))["doc_id"])
-    return _of(lang, TRAIN, ids)
+    documents = tokens.read(key_of(lang, DOCUMENTS), ["doc_id", "part", "selected"])
+    rows = documents.filter(pc.equal(documents["part"], TRAIN))
+    selected = rows["selected"]
+    return pa.concat_tables(
+        _of(lang, TRAIN, pc.unique(rows["doc_id"].filter(mask)), chosen)
+        for mask, chosen in ((selected, True), (pc.invert(selected), False))
+    )
 
 
-def _of(lang: str, part: str, ids: pa.Array) -> pa.Table:
-    return pa.table({"target_lang": [lang] * len(ids), "part": [part] * len(ids), "doc_id": ids}, schema=_WANTED)
+def _of(lang: str, part: str, ids: pa.Array, selected: bool) -> pa.Table:
+    columns = {
+        "target_lang": [lang] * len(ids),
+        "part": [part] * len(ids),
+        "doc_id": ids,
+        "selected": [selected] * len(ids),
+    }
+    return pa.table(columns, schema=_WANTED)
 
 
-_WANTED = pa.schema([records.PLACE.field(name) for name in ("target_lang", "part", "doc_id")])
+_WANTED = pa.schema([records.PLACE.field(name) for name in ("target_lang", "part", "doc_id", "selected")])
 
 
 def _place_shard(
@@ -86,7 +96,7 @@ def _place_shard(
     if usage is not None and key in usage.manifest().receipts:
         rows = usage.read(key, ["target_lang", "doc_id"])
         wanted += [
-            _of(lang, "usage", pc.unique(rows.filter(pc.equal(rows["target_lang"], lang))["doc_id"]))
+            _of(lang, "usage", pc.unique(rows.filter(pc.equal(rows["target_lang"], lang))["doc_id"]), False)
             for lang in pc.unique(rows["target_lang"]).to_pylist()
         ]
     return target.write(key, _found(pa.concat_tables(wanted), assignments, key, n_clusters))

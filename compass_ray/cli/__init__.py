@@ -16,11 +16,13 @@ from compass_ray.cli import (
     demo,
     doctor,
     explain,
+    gate,
     job,
     monitor,
     registry,
     status,
     submit,
+    update,
 )
 from compass_ray.errors import CompassError
 
@@ -36,6 +38,8 @@ app.command("compare")(compare.command)
 app.command("explain")(explain.command)
 app.command("adapt")(adapt.command)
 app.command("monitor")(monitor.command)
+app.command("update")(update.command)
+app.command("gate")(gate.command)
 app.command("status")(status.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)

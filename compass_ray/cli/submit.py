@@ -12,7 +12,10 @@ from compass_ray.cli.options import ConfigPath, Overrides
 
 def command(
     job: Annotated[
-        str, typer.Argument(help="curate, compare, adapt, monitor, or a .py of the working dir", metavar="JOB")
+        str,
+        typer.Argument(
+            help="curate, compare, adapt, monitor, update, gate, or a .py of the working dir", metavar="JOB"
+        ),
     ],
     config: ConfigPath,
     overrides: Overrides = [],  # noqa: B006 typer copies it

@@ -89,15 +89,21 @@ def remove(artifact: Cached) -> None:
     storage.delete_tree(artifact.url)
 
 
+_FOLDERS = ("monitor", "update", "gate")
+"""Of commands that have one of their own in a run's, and their status there."""
+
+_RECORDS = ("run.json", "adapt.json", "monitor/drift.json", "update/update.json", "update/*/run.json", "gate/gate.json")
+
+
 def _used(output: str) -> defaultdict[str, set[str]]:
     """List the runs that use each artifact."""
     used: defaultdict[str, set[str]] = defaultdict(set)
     root = paths.runs_path(output)
-    for name in ("run.json", "adapt.json", "monitor/drift.json"):
+    for name in _RECORDS:
         for file in storage.list_files(storage.join(storage.literal(root), "*", name)):
             for artifact in _named_in(json.loads(storage.read_bytes(file.url))):
                 used[artifact].add(file.url.removeprefix(f"{root}/").partition("/")[0])
-    for name in ("status.json", "monitor/status.json"):
+    for name in ("status.json", *(f"{folder}/status.json" for folder in _FOLDERS)):
         for file in storage.list_files(storage.join(storage.literal(root), "*", name)):
             for artifact in read_status(file.url.rsplit("/", 1)[0]).artifacts:
                 used[artifact].add(file.url.removeprefix(f"{root}/").partition("/")[0])

@@ -17,7 +17,7 @@ from compass_ray.runtime.jobs import Job, JobServer, check_id
 
 __all__ = ["COMMANDS", "Job", "JobServer", "submit"]
 
-COMMANDS = ("curate", "compare", "adapt", "monitor")
+COMMANDS = ("curate", "compare", "adapt", "monitor", "update", "gate")
 """Those of ours that take a config and print JSON."""
 
 _MORE = {"monitor": ["--exit-code"]}

@@ -40,7 +40,7 @@ _TEXT = ("text", "messages", "tools")
 
 
 @dataclass(frozen=True)
-class Reference:
+class VersionReference:
     """The reference of one version, as it lies in the registry."""
 
     version: AdapterVersion
@@ -136,13 +136,13 @@ class Origin:
     places: Artifact | None = None
     vectors: Artifact | None = None
 
-    def files(self, lang: str, champion: Reference | None = None) -> dict[str, bytes]:
+    def files(self, lang: str, champion: VersionReference | None = None) -> dict[str, bytes]:
         """Make the files of one language's adapter.
 
         Parameters
         ----------
         lang : str
-        champion : Reference, optional
+        champion : VersionReference, optional
             Of the version that the adapter continues: its history goes on.
         """
         tables = {HELDOUT: self._heldout(lang), REPLAY: self._replay(lang, champion)}
@@ -176,7 +176,7 @@ class Origin:
         documents = self.tokens.read(data.key_of(lang, data.DOCUMENTS), ["doc_id", "part"])
         return documents.filter(pc.equal(documents["part"], data.HELDOUT)).select(["doc_id"])
 
-    def _replay(self, lang: str, champion: Reference | None) -> pa.Table:
+    def _replay(self, lang: str, champion: VersionReference | None) -> pa.Table:
         rows = self.tokens.read(data.key_of(lang, data.REPLAY))
         clusters = pa.nulls(rows.num_rows, pa.int32())
         if self.places is not None:
@@ -186,14 +186,14 @@ class Origin:
             table = _each_once(pa.concat_tables([champion.replay, table]), "doc_id")
         return self._kept(table)
 
-    def _trained(self, lang: str, champion: Reference | None) -> pa.Table:
+    def _trained(self, lang: str, champion: VersionReference | None) -> pa.Table:
         rows = records.PLACE.empty_table() if self.places is None else placed(self.places, lang, "train")
         table = rows.select(records.TRAINED.names)
         if champion is not None:
             table = pa.concat_tables([champion.trained, table])
         return _each_once(table, "content_id")
 
-    def _usage(self, lang: str, champion: Reference | None) -> pa.Table:
+    def _usage(self, lang: str, champion: VersionReference | None) -> pa.Table:
         """Keep held-out usage of this run, and as former usage what the champion keeps."""
         parts = [_few(self._new_usage(lang))]
         if champion is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compass_ray import storage
-from compass_ray.artifacts import Artifact, from_parquet, restore
+from compass_ray.artifacts import Artifact
 from compass_ray.cluster.codebook import KEY, open_codebook
 from compass_ray.config import RunConfig
 from compass_ray.embed.stage import vector_space
@@ -22,11 +21,11 @@ from compass_ray.monitor.config import MonitorConfig
 from compass_ray.monitor.judge import Reference
 from compass_ray.monitor.windows import histogram
 from compass_ray.pipelines.adapt import registry_url
+from compass_ray.pipelines.reference import VersionReference
 from compass_ray.pipelines.run import CurationRun, run_of
-from compass_ray.pipelines.usage_vectors import VECTORS, usage_vectors
+from compass_ray.pipelines.usage_vectors import usage_vectors
 from compass_ray.registry.names import ALIASES, AdapterRef
 from compass_ray.registry.store import Registry
-from compass_ray.registry.version import AdapterVersion
 from compass_ray.runtime.stage import Session
 from compass_ray.text import without_controls
 from compass_ray.vectors import from_column
@@ -91,16 +90,17 @@ def _of_registry(config: RunConfig, section: MonitorConfig, output: str) -> Know
     for lang, bases in _bases(registry, section).items():
         try:
             version = registry.open(AdapterRef(_only(lang, bases, section), lang, section.reference))
-            codebook = open_codebook(_codebook(version, output).url, space)
-            histograms = from_parquet(version.read("reference/histograms.parquet"))
+            kept = VersionReference(version)
+            codebook = open_codebook(kept.codebook(output).url, space)
+            histograms = kept.histograms
         except (IncomparableReference, RegistryError, FingerprintMismatch) as exc:
             faults[lang] = exc
             continue
-        mine = _references(codebook, str(version), histograms, _labels(version), [lang])
+        mine = _references(codebook, str(version), histograms, kept.labels, [lang])
         made = datetime.fromisoformat(version.lineage.created)
         mine = {lang: replace(one, made=made) for lang, one in mine.items()}
         known = by_codebook.get(codebook.fingerprint) or ReferenceUsage(codebook, {}, {})
-        vectors = {**known.vectors, **_vectors(version, lang)}
+        vectors = {**known.vectors, **_vectors(kept.vectors, lang)}
         by_codebook[codebook.fingerprint] = ReferenceUsage(codebook, {**known.references, **mine}, vectors)
     if by_codebook:
         return Known(list(by_codebook.values()), {lang: str(fault) for lang, fault in faults.items()})
@@ -131,30 +131,8 @@ def _only(lang: str, bases: Sequence[str], section: MonitorConfig) -> str:
     return bases[0]
 
 
-def _codebook(version: AdapterVersion, output: str) -> Artifact:
-    if "reference/codebook.json" not in version.lineage.files:
-        raise IncomparableReference(
-            f"monitor.reference: {version} was trained without a selection, so it does not know what usage was; train "
-            "one on a curated run, or compare with a run"
-        )
-    manifest = version.read("reference/codebook.json")
-    keys = [file["key"] for file in json.loads(manifest)["files"]]
-    return restore(output, manifest, {key: version.read(f"reference/{key}.parquet") for key in keys})
-
-
-def _labels(version: AdapterVersion) -> pa.Table | None:
-    """Read the names of clusters. They are words of usage: a registry that keeps no text has none."""
-    name = "reference/labels.parquet"
-    return from_parquet(version.read(name)) if name in version.lineage.files else None
-
-
-def _vectors(version: AdapterVersion, lang: str) -> dict[str, NDArray[np.float16]]:
-    """Read the vectors of usage.
-    They tell much of a text: a registry that keeps no text has none, nor has a version from before.
-    """
-    if VECTORS not in version.lineage.files:
-        return {}
-    return {lang: from_column(from_parquet(version.read(VECTORS))["vector"])}
+def _vectors(kept: pa.Table | None, lang: str) -> dict[str, NDArray[np.float16]]:
+    return {} if kept is None else {lang: from_column(kept["vector"])}
 
 
 def _references(

@@ -47,6 +47,7 @@ def trained(clusters: list[int], lang: str = "sw") -> pa.Table:
         "lang": [lang] * len(clusters),
         "cluster": clusters,
         "tokens": [7] * len(clusters),
+        "selected": [True] * len(clusters),
     }
     return pa.table(columns, schema=records.TRAINED)
 

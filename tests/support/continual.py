@@ -240,11 +240,10 @@ def _fisher(case: Case) -> Tensors | str:
 
 
 def plain_gradients(base: str) -> list[Tensors]:
-    """The gradient of each old document's mean loss, by autograd."""
+    """The gradient of each old document's log-likelihood, by autograd."""
     old = replay(1.0).packs
     model = model_of(base, Case(base).config)
     params = {name: param for name, param in model.named_parameters() if param.requires_grad}
-    return [
-        dict(zip(params, torch.autograd.grad(mean_loss(model, old, [number]), list(params.values())), strict=True))
-        for number in range(len(old))
-    ]
+    weights = list(params.values())
+    losses = (mean_loss(model, old, [number]) * int(old.trained[number]) for number in range(len(old)))
+    return [dict(zip(params, torch.autograd.grad(loss, weights), strict=True)) for loss in losses]

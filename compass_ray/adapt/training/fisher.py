@@ -1,9 +1,10 @@
 """The diagonal of an adapter's empirical Fisher information, from the gradient of one document at a time.
 
-F_i = mean over documents d of (d l_d / d theta_i)^2, where l_d is the mean log-likelihood of a document's trained
-tokens: the scale of the loss that is trained on, so that a strength means the same for long documents and short ones.
-The square of a batch's mean gradient is something else: gradients of documents cancel in it, and it shrinks with the
-batch. Labels are those of the documents, not drawn from the model (see Kunstner, Hennig and Balles 2019, "Limitations
+F_i = sum over documents d of (d log p(d) / d theta_i)^2, over the trained tokens of all: Fisher information of a token,
+where a document is one observation. That is the scale of the loss that is trained on, a mean over tokens: as far as the
+model fits these documents, F is the curvature of that loss on them. The square of a batch's gradient is something else,
+since gradients of documents cancel in it; and the square of a document's mean gradient is too small by about its
+length. Labels are those of the documents, not drawn from the model (see Kunstner, Hennig and Balles 2019, "Limitations
 of the empirical Fisher approximation", NeurIPS).
 
 Cost: forward and backward of every document; 12 bytes a trained parameter on every worker.
@@ -85,7 +86,7 @@ def diagonal_fisher(
         for number, micro in enumerate(micro_batches(counted, rank, world, 1, rounds), start=1):
             (pack,) = micro.tolist()
             loss = engine.loss(tensors(packs, micro, pad_token, engine.device))
-            engine.backward(loss / max(1, int(packs.trained[pack])) if pack != EMPTY else loss)
+            engine.backward(loss)
             broken = not all(bool(torch.isfinite(grad).all()) for grad in (loss.detach(), *seen.values()))
             _check_finite(broken, pack, packs, documents, label)
             if pack != EMPTY:
@@ -96,7 +97,8 @@ def diagonal_fisher(
                 report(min(number * world, len(counted)))
     for total in totals.values():
         dist.all_reduce(total)
-    return {name: (total / len(counted)).float().cpu() for name, total in totals.items()}
+    tokens = int(packs.trained[counted].sum())
+    return {name: (total / tokens).float().cpu() for name, total in totals.items()}
 
 
 @contextmanager

@@ -1,0 +1,264 @@
+"""Gate: candidates beside their champions, document by document -> promotion, or a refusal that says why."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from compass_ray import paths, records, seeding, storage
+from compass_ray.artifacts import Artifact
+from compass_ray.config import RunConfig
+from compass_ray.errors import GateRefused
+from compass_ray.evaluate.probes import probe_artifact
+from compass_ray.evaluate.stage import counts_of, measure_losses
+from compass_ray.gate.judge import Verdict, judge
+from compass_ray.gate.record import gate_record, record_name, refusal
+from compass_ray.ingest import stage as ingestion
+from compass_ray.pipelines import publish
+from compass_ray.pipelines.adapt import registry_url
+from compass_ray.pipelines.base_model import BaseModel, open_base
+from compass_ray.pipelines.gated import GatedRun
+from compass_ray.pipelines.reference import USAGE, VersionReference
+from compass_ray.registry.aliases import Aliases
+from compass_ray.registry.lineage import check_base
+from compass_ray.registry.names import AdapterRef
+from compass_ray.registry.store import Registry
+from compass_ray.registry.version import AdapterVersion
+from compass_ray.runtime.progress import Display
+from compass_ray.runtime.stage import Session, map_keys, session
+from compass_ray.update.buffer import recall
+
+_FOLDER = "gate"
+
+MOST_TEXTS = 500
+"""Documents of each language of ``gate.texts`` that are measured, at most."""
+
+
+def gate_candidates(config: RunConfig, display: Display | None = None, *, promote: bool = True) -> GatedRun:
+    """Compare the candidates of a base with their champions, and promote those that pass.
+
+    Both predict the same documents, which neither was trained on: usage that the candidate was made for, usage that
+    its champion was made for, and ``gate.texts``. What was found is attached to the candidate's version.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With the section ``adapt``, which names the base.
+    display : Display, optional
+        Where progress goes; stderr if not given.
+    promote : bool
+        Whether a candidate that passes becomes champion. Otherwise nothing moves, and nothing is refused.
+
+    Returns
+    -------
+    GatedRun
+
+    Raises
+    ------
+    GateRefused
+        If a candidate fails or is undecided; the others are promoted, and the record is written, all the same.
+    AliasMoved
+        If somebody else has moved aliases meanwhile.
+    CompassError
+        Any other of the tree in ``compass_ray.errors``.
+    """
+    with session(storage.absolute(config.output), config.ray, display, config.name, "gate", _FOLDER) as opened:
+        return _gate(config, opened, promote)
+
+
+def gated_run(config: RunConfig) -> GatedRun:
+    """Make a handle on what :func:`gate_candidates` has written, or will write, for a config."""
+    return GatedRun(paths.runs_path(storage.absolute(config.output), config.name, _FOLDER))
+
+
+def _gate(config: RunConfig, session: Session, promote: bool) -> GatedRun:
+    run, base, registry = gated_run(config), open_base(config), Registry(registry_url(config))
+    pairs, not_compared = _pairs(registry, base)
+    texts = _texts(config, session) if pairs and config.gate.texts else records.PROBE.empty_table()
+    lines: dict[str, Any] = {}
+    refused: list[GateRefused] = []
+    for lang, (champion, candidate, seen) in pairs.items():
+        verdict, measured = _judged(config, base, champion, candidate, texts, run, session)
+        record = gate_record(
+            verdict,
+            config.gate,
+            base=base.ref,
+            champion=champion.version.lineage.version,
+            candidate=candidate.lineage.version,
+            seed=config.seed,
+            when=datetime.now(UTC),
+            who=getpass.getuser(),
+            measured=measured,
+        )
+        candidate.attach(record_name(record), record)
+        passed = verdict.outcome == "pass"
+        if passed and promote:
+            registry.promote(AdapterRef(base.ref.key, lang, candidate.lineage.version), seen)
+        elif not passed:
+            refused.append(refusal(verdict, champion=str(champion.version), candidate=str(candidate)))
+        lines[lang] = {
+            **verdict.to_json(),
+            "champion": champion.version.lineage.version,
+            "candidate": candidate.lineage.version,
+            "promoted": passed and promote,
+            "measured": measured,
+            "attached": record_name(record),
+        }
+    body = {
+        "languages": lines,
+        "not_compared": not_compared,
+        "gate": config.gate.model_dump(mode="json", exclude={"texts"}),
+        "registry": registry.url,
+        "base": {**asdict(base.ref), "key": base.ref.key},
+        "config": config.unexpanded,
+        "seed": config.seed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "stages": {record.artifact: asdict(record) for record in session.stages},
+        "versions": publish.versions(),
+    }
+    run.write_json(run.RECORD, body)
+    if refused and promote:
+        raise GateRefused("\n".join(map(str, refused)))
+    return run
+
+
+def _pairs(
+    registry: Registry, base: BaseModel
+) -> tuple[dict[str, tuple[VersionReference, AdapterVersion, Aliases]], dict[str, str]]:
+    """Find the champion and the candidate of each language, and why there is nothing to compare for others."""
+    pairs: dict[str, tuple[VersionReference, AdapterVersion, Aliases]] = {}
+    missing: dict[str, str] = {}
+    for place, lang in registry.places():
+        if place != base.ref.key:
+            continue
+        aliases = registry.aliases(place, lang)
+        if aliases.candidate is None:
+            missing[lang] = "it has no candidate"
+        elif aliases.champion is None:
+            missing[lang] = (
+                "it has no champion to be compared with: look at its scores (compass-ray registry show), and promote it"
+            )
+        else:
+            champion, candidate = (registry.open(AdapterRef(place, lang, ref)) for ref in ("champion", "candidate"))
+            for version in (champion, candidate):
+                check_base(version.lineage, base.ref)
+            if USAGE not in candidate.lineage.files:
+                missing[lang] = f"{candidate} keeps no held-out usage: it was made without a selection"
+                continue
+            pairs[lang] = VersionReference(champion), candidate, aliases
+    return pairs, missing
+
+
+def _judged(
+    config: RunConfig,
+    base: BaseModel,
+    champion: VersionReference,
+    candidate: AdapterVersion,
+    texts: pa.Table,
+    run: GatedRun,
+    session: Session,
+) -> tuple[Verdict, dict[str, str]]:
+    """Measure both on the same documents, and judge. The hashes of what was measured come with it."""
+    lang = candidate.lineage.lang
+    usage = _with_text(VersionReference(candidate).usage, config, session)
+    known = usage.filter(pc.or_(usage["text"].is_valid(), usage["messages"].is_valid()))
+    if lost := usage.num_rows - known.num_rows:
+        session.display.say(
+            f"gate: {lost:,} of {usage.num_rows:,} held-out usage documents of {candidate} are known by id alone "
+            "(registry.store_text: ids) and in no source of this config; they are left out"
+        )
+    other = texts.set_column(
+        texts.schema.get_field_index("target_lang"), "target_lang", pa.array([lang] * texts.num_rows, pa.string())
+    )
+    probes = probe_artifact([known, other], session)
+    versions = {version.lineage.version: version for version in (champion.version, candidate)}
+    measured = measure_losses(probes, versions, base.ref, base.source, session)
+    losses = pa.concat_tables([records.LOSS.empty_table(), *measured.read_all(measured.manifest().receipts)])
+    run.write_table(f"{lang}/losses.parquet", losses)
+    _say_left_out(lang, counts_of(measured), session)
+    verdict = judge(
+        losses,
+        _usage_counts(champion),
+        config.gate,
+        config.seed,
+        champion=champion.version.lineage.version,
+        candidate=candidate.lineage.version,
+    )
+    return verdict, {"probes": probes.fingerprint, "losses": measured.fingerprint}
+
+
+def _usage_counts(reference: VersionReference) -> NDArray[np.int64] | None:
+    """Count the usage that a champion was made for by cluster, the outlier bin last. None if nobody knows."""
+    if not reference.knows_usage:
+        return None
+    rows = reference.usage_counts
+    counts = np.zeros(reference.n_clusters + 1, dtype=np.int64)
+    np.add.at(counts, rows["cluster"].to_numpy(), rows["documents"].to_numpy())
+    return counts
+
+
+def _say_left_out(lang: str, counts: Mapping[str, Any], session: Session) -> None:
+    for reason, number in counts["dropped_reasons"].items():
+        session.display.say(f"gate: {lang}: {number:,} of {counts['documents']:,} documents are not measured: {reason}")
+    if counts["truncated"]:
+        session.display.say(f"gate: {lang}: {counts['truncated']:,} documents are cut at adapt.max_length")
+
+
+def _with_text(usage: pa.Table, config: RunConfig, session: Session) -> pa.Table:
+    """Look up texts that the registry does not keep among the usage that the config names."""
+    lacking = pc.and_(usage["text"].is_null(), usage["messages"].is_null())
+    sources: dict[str, Any] = {name: source for name, source in config.sources.items() if source.role == "usage"}
+    for name, source in config.monitor.usage.items() if config.monitor else ():
+        sources[name if name not in sources else f"monitor-{name}"] = source
+    if not sources or not pc.any(lacking).as_py():
+        return usage
+    return recall(_ingested(sources, config, session), usage, session)
+
+
+def _texts(config: RunConfig, session: Session) -> pa.Table:
+    """Read what an adapter must not unlearn, a sample of each language; schema ``records.PROBE``."""
+    from compass_ray.runtime.cluster import ray_errors
+
+    documents = _ingested(config.gate.texts, config, session)
+    session.connect()
+    with ray_errors():
+        parts = list(map_keys(_texts_of_shard, documents.manifest().receipts, documents))
+    return _few(pa.concat_tables([records.PROBE.empty_table(), *parts]))
+
+
+def _ingested(sources: Mapping[str, Any], config: RunConfig, session: Session) -> Artifact:
+    ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
+    planned = ingestion.plan(sources, ingest, session.output)
+    manifest = ingestion.ingest(planned, ingest, session)
+    ingestion.check_usable(manifest, ingest, ("usage",), planned.sizes)
+    return planned.artifact
+
+
+def _texts_of_shard(key: str, documents: Artifact) -> pa.Table:
+    rows = records.documents_only(documents.read(key))
+    columns = {name: rows[name] for name in records.PROBE.names if name in rows.column_names}
+    columns |= {
+        "measures": pa.array(["other"] * rows.num_rows, pa.string()),
+        "cluster": pa.nulls(rows.num_rows, pa.int32()),
+        "block": pa.nulls(rows.num_rows, pa.string()),
+    }
+    return _few(pa.table(columns).select(records.PROBE.names).cast(records.PROBE))
+
+
+def _few(rows: pa.Table) -> pa.Table:
+    """Keep the documents of each language with the lowest keyed hashes. Those of all shards are those of each."""
+    chance = seeding.uniform(records.ids_to_numpy(rows["content_id"]), 0, "gate-texts")
+    langs = np.array(rows["lang"].to_pylist(), dtype=np.str_)
+    kept = [np.empty(0, dtype=np.int64)]
+    for lang in np.unique(langs):
+        mine = np.flatnonzero(langs == lang)
+        kept.append(mine[np.argsort(chance[mine], kind="stable")[:MOST_TEXTS]])
+    return rows.take(pa.array(np.sort(np.concatenate(kept))))

@@ -1,0 +1,214 @@
+"""The loop: usage is watched, champions are updated where it has drifted, a gate promotes what is better."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pytest
+from demo import DEMO, demo_config
+from tiny_base import write_tiny_base
+
+from compass_ray import RunConfig, gate_candidates, monitor_usage, train_adapters, update_adapters
+from compass_ray.errors import ArtifactCorrupt, ConfigError, GateRefused
+from compass_ray.pipelines.reference import VersionReference
+from compass_ray.pipelines.run import CurationRun
+from compass_ray.registry.store import Registry
+
+pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.slow]
+
+Configured = Callable[..., RunConfig]
+QUESTION = "Bei ya dhahabu leo sokoni ni shilingi {}?"
+ANSWER = "Bei ya dhahabu jana sokoni ilikuwa shilingi {}."
+"""What a new client asks over and over, with other numbers, and what the pool holds of it."""
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def usage_rows() -> list[dict[str, str]]:
+    with gzip.open(DEMO / "usage.tsv.gz", "rt", encoding="utf-8") as stream:
+        return [row for row in csv.DictReader(stream, delimiter="\t") if row["lang"] == "sw"]
+
+
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Configured:
+    """``configured(usage, *sets)``: one config for all commands of the loop; ``usage`` is what is watched."""
+    rows = sorted(usage_rows(), key=lambda row: (row["topic"], row["question"]))
+    former = write_rows(tmp_path_factory.mktemp("usage") / "former.jsonl", rows[::2])
+    gold = [{"text": ANSWER.format(number), "lang": "sw"} for number in range(1000, 1060)]
+    pool = write_rows(tmp_path_factory.mktemp("pool") / "gold.jsonl", gold)
+    place = tmp_path_factory.mktemp("loop")
+
+    def config(usage: Path, *sets: str, output: Path = place) -> RunConfig:
+        columns = {"text": "question", "lang": "lang"}
+        sections = {
+            "sources.gold": {"role": "pool", "path": str(pool), "columns": {"text": "text", "lang": "lang"}},
+            "sample.near_duplicates": "off",  # numbers are all that tells those apart
+            "sources.usage": {"role": "usage", "path": str(former), "columns": columns},
+            "monitor": {
+                "usage": {"log": {"path": str(usage), "columns": columns}},
+                "reference": "champion",
+                "min_documents": 20,
+                "min_reference": 20,
+            },
+            "adapt": {
+                "base": str(DEMO / "base"),
+                "languages": ["sw"],
+                "max_length": 64,
+                "replay_fraction": 0.3,
+                "lora": {"rank": 4, "alpha": 8},
+                "training": {"batch_size": 4, "epochs": 2, "learning_rate": 0.005},
+                "workers": {"log_steps": 5, "checkpoint_steps": 5},
+            },
+            "gate": {"min_documents": 5},
+            "holdout_fraction": 0.4,
+        }
+        return demo_config(output, *(f"{name}={json.dumps(value)}" for name, value in sections.items()), *sets)
+
+    return config
+
+
+@pytest.fixture(scope="module")
+def same(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Other questions of the kind that the adapter was made for."""
+    rows = sorted(usage_rows(), key=lambda row: (row["topic"], row["question"]))
+    return write_rows(tmp_path_factory.mktemp("same") / "log.jsonl", rows[1::2])
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [{"question": QUESTION.format(number), "lang": "sw"} for number in range(150)]
+    return write_rows(tmp_path_factory.mktemp("moved") / "log.jsonl", rows)
+
+
+@pytest.fixture(scope="module")
+def registry(local_ray: None, configured: Configured, same: Path) -> Registry:
+    """With a champion of Swahili."""
+    run = train_adapters(configured(same))
+    registry = Registry(run.record["registry"])
+    registry.promote("sw@candidate")
+    return registry
+
+
+def test_without_drift_nothing_is_done_and_that_is_said(configured: Configured, registry: Registry, same: Path) -> None:
+    before = registry.history(*registry.places()[0])
+    run = update_adapters(configured(same))
+    assert run.languages == {}
+    assert run.unchanged["sw"] == "its usage has not drifted"
+    assert registry.history(*registry.places()[0]) == before
+
+
+def test_the_loop(configured: Configured, registry: Registry, same: Path, moved: Path) -> None:
+    champion = registry.open("sw@champion")
+    assert monitor_usage(configured(moved)).verdicts["sw"] == "drift"
+
+    run = update_adapters(configured(moved))
+    line = run.languages["sw"]
+    candidate = registry.open("sw@candidate")
+    assert (line["champion"], candidate.lineage.parent) == (champion.lineage.version,) * 2
+    assert registry.open("sw@champion") == champion, "an update moves no champion"
+    curve = run.curve("sw").to_pylist()
+    assert all(row["penalty"] is not None and row["replay_loss"] is not None for row in curve)
+    assert curve[0]["penalty"] == 0, "training begins with the champion's weights"
+    _check_selection(CurationRun(line["curation"]), VersionReference(champion))
+    _check_reference(VersionReference(champion), VersionReference(candidate))
+    again = update_adapters(configured(moved))
+    assert again.languages == run.languages, "the same update again finds it done"
+
+    gated = gate_candidates(configured(moved))
+    assert (gated.outcomes, gated.promoted) == ({"sw": "pass"}, ["sw"])
+    assert {line["about"] for line in gated.verdict("sw")["lines"]} >= {"losses", "new_usage", "former_usage"}
+    promoted = registry.open("sw@champion")
+    assert promoted.lineage == candidate.lineage
+    assert registry.open("sw@previous").lineage == champion.lineage
+    kept = json.loads(promoted.read_attached(gated.verdict("sw")["attached"]))
+    assert (kept["outcome"], kept["champion"]) == ("pass", champion.lineage.version)
+
+    assert monitor_usage(configured(moved)).verdicts["sw"] == "stable", "the champion was made for this"
+    registry.rollback(*registry.places()[0])
+    assert registry.open("sw@champion").lineage == champion.lineage
+
+
+def _check_selection(curation: CurationRun, champion: VersionReference) -> None:
+    """What the champion knows is current data, and none of it is drawn again; former usage has its half."""
+    rows = curation.histograms.to_pylist()
+    known = sum(row["documents"] for row in rows if row["role"] == "current")
+    assert known == champion.trained.num_rows > 0
+    new, former = (sum(row["documents"] for row in rows if row["role"] == role) for role in ("usage", "former"))
+    assert new == former > 0
+    (select,) = curation.artifacts("select")
+    for part in select.read_all(select.manifest().keys_with_rows):
+        assert not pc.any(
+            pc.is_in(part["content_id"], value_set=champion.trained["content_id"].combine_chunks())
+        ).as_py()
+
+
+def _check_reference(before: VersionReference, after: VersionReference) -> None:
+    """The history goes on."""
+    old, new = (set(each.trained["content_id"].to_pylist()) for each in (before, after))
+    assert old < new
+    old, new = (set(each.replay["doc_id"].to_pylist()) for each in (before, after))
+    assert old <= new
+    measures = after.usage.group_by("measures").aggregate([("doc_id", "count")]).to_pylist()
+    counts = {row["measures"]: row["doc_id_count"] for row in measures}
+    assert counts["former_usage"] == before.usage.num_rows
+    assert counts["new_usage"] > 30
+    assert after.usage["cluster"].null_count == 0
+
+
+def test_a_candidate_that_unlearns_is_refused_and_the_champion_stays(
+    configured: Configured, registry: Registry, moved: Path
+) -> None:
+    champion = registry.open("sw@champion")
+    update_adapters(configured(moved, "update.method=naive", "adapt.training.learning_rate=1.0"))
+    with pytest.raises(GateRefused, match=r"(fails|is undecided), and .* stays champion") as refused:
+        gate_candidates(configured(moved))
+    assert refused.value.exit_code == 6
+    assert registry.open("sw@champion") == champion
+    assert registry.open("sw@candidate").lineage.config["update"]["method"] == "naive"
+
+
+@pytest.mark.parametrize(
+    ("sets", "error", "message"),
+    [
+        (("monitor.reference=run",), ConfigError, r"monitor\.reference: found 'run', but updates go on with champions"),
+        (("adapt.lora.rank=8", "update.when=always"), ConfigError, r"has rank 4, this config another"),
+        (("sample=null",), ConfigError, r"sample: update needs the section"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(
+    configured: Configured, registry: Registry, same: Path, sets: tuple[str, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        update_adapters(configured(same, *sets))
+
+
+def test_a_champion_of_another_base_is_none_of_this_one(
+    configured: Configured, registry: Registry, moved: Path, tmp_path: Path
+) -> None:
+    other = write_tiny_base(tmp_path / "other", ["maji na mvua"] * 50, seed=1)
+    run = update_adapters(configured(moved, f"adapt.base={other}"))
+    assert run.languages == {}
+    assert "there are adapters of base-" in run.unchanged["sw"]
+
+
+def test_a_tampered_fisher_is_found_out(configured: Configured, registry: Registry, moved: Path) -> None:
+    champion = registry.open("sw@champion")
+    (name,) = [name for name in champion.attached() if name.startswith("fisher")]
+    path = Path(champion.url, "attached", name)
+    data = path.read_bytes()
+    path.write_bytes(data[:-4] + b"\0\0\0\0")
+    try:
+        with pytest.raises(ArtifactCorrupt, match="fisher"):
+            update_adapters(configured(moved, "update.ewc_weight=3"))
+    finally:
+        path.write_bytes(data)
+    assert registry.open("sw@champion") == champion
