@@ -285,7 +285,7 @@ REPLAY = pa.schema(
 )
 """Training documents of one training that are kept for later updates."""
 
-BUFFER = pa.schema([*REPLAY, pa.field("cluster", pa.int32())])
+BUFFER = pa.schema([*REPLAY, pa.field("content_id", ID), pa.field("cluster", pa.int32())])
 """The replay buffer of an adapter version: rows of all that it and its champions were trained on, and where they lie in
 the codebook; n_clusters = the outlier bin, null where there is none.
 """
@@ -293,7 +293,9 @@ the codebook; n_clusters = the outlier bin, null where there is none.
 PLACE = pa.schema(
     [
         ("target_lang", pa.string()),
-        ("part", pa.string()),  # train = its adapter is trained on it, usage = its held-out usage
+        # train = its adapter is trained on it; what it never is: heldout = held-out of what it is trained on, usage =
+        # held-out usage, near_usage = of the pool, near to any usage
+        ("part", pa.string()),
         ("doc_id", ID),
         ("content_id", ID),
         ("lang", pa.string()),
@@ -314,6 +316,9 @@ TRAINED = pa.schema(
     ]
 )
 """What an adapter was trained on: distinct documents, of which the next update draws none again."""
+
+UNSEEN = pa.schema([("content_id", ID)])
+"""Contents that an adapter and its champions were not to see: held out, or near to usage. No update trains on them."""
 
 CURVE = pa.schema(
     [

@@ -47,6 +47,7 @@ def gather(
     target_lang_of_all: str | None = None,
     without: frozenset[str] = frozenset(),
     recalled: Mapping[str, pa.Array] | None = None,
+    unseen: pa.Array | None = None,
 ) -> Artifact:
     """Gather the rows that adapters are trained on.
 
@@ -69,6 +70,8 @@ def gather(
     recalled : mapping of str to Array of ids, optional
         By target language, contents of pool documents that are trained on beside the selection: what its adapter was
         trained on before.
+    unseen : Array of ids, optional
+        Contents that are marked as if they equalled held-out usage: adapters before these were not to see them.
     """
     body = {
         "version": VERSION,
@@ -79,15 +82,15 @@ def gather(
         "target_lang_of_all": target_lang_of_all,
         "without": sorted(without),
         **({} if recalled is None else {"recalled": _digests(recalled)}),
+        **({} if unseen is None else {"unseen": _digests({"": unseen})}),
     }
     target = artifact(session.output, "gather", body)
     keys = list(documents.manifest().receipts)
+    shared = (selection, current, usage, target_lang_of_all, without, target, recalled, unseen)
     session.complete(
         target,
         keys,
-        lambda missing: map_keys(
-            _gather_shard, missing, documents, selection, current, usage, target_lang_of_all, without, target, recalled
-        ),
+        lambda missing: map_keys(_gather_shard, missing, documents, *shared),
     )
     return target
 
@@ -102,8 +105,11 @@ def _gather_shard(
     without: frozenset[str],
     target: Artifact,
     recalled: Mapping[str, pa.Array] | None = None,
+    unseen: pa.Array | None = None,
 ) -> Receipt:
     known = _usage_contents(key, usage)
+    if unseen is not None:
+        known = pa.chunked_array([*known.chunks, unseen], records.ID)
     parts = [records.TRAINING.empty_table()]
     if current:
         names = ["doc_id", "content_id", "role", "target_lang", "lang", "text", "messages", "tools", "reject"]

@@ -177,6 +177,20 @@ def make_packs(examples: Sequence[Example], max_length: int, packing: bool = Tru
     )
 
 
+def joined(parts: Sequence[Packs]) -> Packs:
+    """Put packs one after another; ``documents`` number those of all parts alike."""
+    return Packs(
+        tokens=_joined([part.tokens for part in parts], np.int32),
+        targets=_joined([part.targets for part in parts], np.int32),
+        positions=_joined([part.positions for part in parts], np.int32),
+        starts=_starts(_joined([np.diff(part.starts) for part in parts], np.int64)),
+        documents=_joined([part.documents for part in parts], np.int64),
+        document_starts=_starts(_joined([np.diff(part.document_starts) for part in parts], np.int64)),
+        trained=_joined([part.trained for part in parts], np.int64),
+        n_bytes=_joined([part.n_bytes for part in parts], np.int64),
+    )
+
+
 def batch(packs: Packs, numbers: Sequence[int], pad_token: int, multiple: int = 8) -> dict[str, NDArray[np.int64]]:
     """Lay some packs side by side, padded at the end to the longest.
 

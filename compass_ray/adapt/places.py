@@ -1,4 +1,4 @@
-"""Where in the codebook lie the documents that adapters are trained on, and those that nothing trains on.
+"""Where in the codebook lie the documents that adapters are trained on, and those that they are never to see.
 
 An update counts by cluster what its champion was trained on, and the gate weighs former usage by it. Cost:
 keys of all assignment shards are read once; the driver holds the ids of what was trained on.
@@ -6,17 +6,18 @@ keys of all assignment shards are read once; the driver holds the ids of what wa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray import records
-from compass_ray.adapt.data import DOCUMENTS, TRAIN, key_of
+from compass_ray.adapt.data import DOCUMENTS, HELDOUT, TRAIN, key_of
 from compass_ray.artifacts import Artifact, Receipt, artifact
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 1
+VERSION = 2
 
 
 def place(
@@ -25,9 +26,10 @@ def place(
     tokens: Artifact,
     languages: Sequence[str],
     usage: Artifact | None,
+    near_usage: Artifact,
     session: Session,
 ) -> Artifact:
-    """Find the clusters of training documents and of held-out usage; schema ``records.PLACE``, a key for each shard.
+    """Find the clusters of training documents and of what nothing trains on; schema PLACE, a key for each shard.
 
     Parameters
     ----------
@@ -39,6 +41,8 @@ def place(
         Of :func:`compass_ray.adapt.data.tokenize`, for these languages at least.
     usage : Artifact, optional
         Of :func:`compass_ray.adapt.usage.heldout_usage`.
+    near_usage : Artifact
+        Of the sample stage: pool documents that nearly repeat usage.
     """
     body = {
         "version": VERSION,
@@ -46,34 +50,42 @@ def place(
         "tokens": tokens.fingerprint,
         "languages": sorted(languages),
         "usage": None if usage is None else usage.fingerprint,
+        "near_usage": near_usage.fingerprint,
     }
     target = artifact(session.output, "place", body)
-    trained = pa.concat_tables([_trained(tokens, lang) for lang in sorted(languages)])
+    known = pa.concat_tables([_known(tokens, lang) for lang in sorted(languages)])
     session.complete(
         target,
         list(assignments.manifest().receipts),
-        lambda missing: map_keys(_place_shard, missing, assignments, n_clusters, trained, usage, target),
+        lambda missing: map_keys(_place_shard, missing, assignments, n_clusters, known, usage, near_usage, target),
     )
     return target
 
 
-def placed(places: Artifact, target_lang: str, part: str) -> pa.Table:
-    """Read one target language's places of a part, ``train`` or ``usage``, by id; schema ``records.PLACE``."""
-    parts = places.read_all(places.manifest().keys_with_rows)
-    table = pa.concat_tables([records.PLACE.empty_table(), *parts])
-    mine = pc.and_(pc.equal(table["target_lang"], target_lang), pc.equal(table["part"], part))
-    rows = table.filter(mine)
+def all_places(places: Artifact) -> pa.Table:
+    """Read the places of all target languages, by id; schema ``records.PLACE``."""
+    rows = pa.concat_tables([records.PLACE.empty_table(), *places.read_all(places.manifest().keys_with_rows)])
     return rows.take(pc.sort_indices(rows["doc_id"].cast(pa.binary())))
 
 
-def _trained(tokens: Artifact, lang: str) -> pa.Table:
+def placed(places: pa.Table, target_lang: str, part: str) -> pa.Table:
+    """Pick one target language's places of a part."""
+    return places.filter(pc.and_(pc.equal(places["target_lang"], target_lang), pc.equal(places["part"], part)))
+
+
+def unseen(places: pa.Table) -> pa.Array:
+    """List the contents that no target language's adapter is trained on, sorted."""
+    ids = pc.unique(places["content_id"].filter(pc.not_equal(places["part"], TRAIN))).cast(pa.binary())
+    return ids.take(pc.sort_indices(ids)).cast(records.ID)
+
+
+def _known(tokens: Artifact, lang: str) -> pa.Table:
     documents = tokens.read(key_of(lang, DOCUMENTS), ["doc_id", "part", "selected"])
-    rows = documents.filter(pc.equal(documents["part"], TRAIN))
-    selected = rows["selected"]
-    return pa.concat_tables(
-        _of(lang, TRAIN, pc.unique(rows["doc_id"].filter(mask)), chosen)
-        for mask, chosen in ((selected, True), (pc.invert(selected), False))
-    )
+    parts = []
+    for part, selected in itertools.product((TRAIN, HELDOUT), (True, False)):
+        mine = pc.and_(pc.equal(documents["part"], part), pc.equal(documents["selected"], selected))
+        parts.append(_of(lang, part, pc.unique(documents["doc_id"].filter(mine)), selected))
+    return pa.concat_tables(parts)
 
 
 def _of(lang: str, part: str, ids: pa.Array, selected: bool) -> pa.Table:
@@ -90,15 +102,22 @@ _WANTED = pa.schema([records.PLACE.field(name) for name in ("target_lang", "part
 
 
 def _place_shard(
-    key: str, assignments: Artifact, n_clusters: int, trained: pa.Table, usage: Artifact | None, target: Artifact
+    key: str,
+    assignments: Artifact,
+    n_clusters: int,
+    known: pa.Table,
+    usage: Artifact | None,
+    near_usage: Artifact,
+    target: Artifact,
 ) -> Receipt:
-    wanted = [trained]
-    if usage is not None and key in usage.manifest().receipts:
-        rows = usage.read(key, ["target_lang", "doc_id"])
-        wanted += [
-            _of(lang, "usage", pc.unique(rows.filter(pc.equal(rows["target_lang"], lang))["doc_id"]), False)
-            for lang in pc.unique(rows["target_lang"]).to_pylist()
-        ]
+    wanted = [known]
+    for part, source in (("usage", usage), ("near_usage", near_usage)):
+        if source is not None and key in source.manifest().receipts:
+            rows = source.read(key, ["target_lang", "doc_id"])
+            wanted += [
+                _of(lang, part, pc.unique(rows.filter(pc.equal(rows["target_lang"], lang))["doc_id"]), False)
+                for lang in pc.unique(rows["target_lang"]).to_pylist()
+            ]
     return target.write(key, _found(pa.concat_tables(wanted), assignments, key, n_clusters))
 
 

@@ -60,6 +60,7 @@ def train(
     folder: Path,
     session: Session,
     starts: Mapping[str, Start] | None = None,
+    purposes: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Adapted], dict[str, CompassError]]:
     """Train an adapter for every language; one that fails does not stop the others.
 
@@ -72,6 +73,8 @@ def train(
         Of the base model.
     starts : mapping of str to Start, optional
         Adapters that trainings begin with, by language; others begin with a fresh one.
+    purposes : mapping of str to str, optional
+        By language, the hash of what its adapter is made for, where equal tokens do not make equal versions.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def train(
         lang: _nothing(lang, counts[lang]) for lang in languages if not counts[lang]["trained_tokens"]
     }
     jobs = [
-        _job(lang, tokens, languages, settings, folder, session, (starts or {}).get(lang))
+        _job(lang, tokens, languages, settings, folder, session, (starts or {}).get(lang), (purposes or {}).get(lang))
         for lang in languages
         if lang not in failed
     ]
@@ -124,7 +127,8 @@ def _job(
     settings: Settings,
     folder: Path,
     session: Session,
-    start: Start | None = None,
+    start: Start | None,
+    purpose: str | None,
 ) -> Job:
     config, receipts = settings.config, tokens.manifest().receipts
     body = {
@@ -142,6 +146,8 @@ def _job(
     }
     if start is not None:
         body["start"] = start.identity()
+    if purpose is not None:
+        body["purpose"] = purpose
     adapter = artifact(session.output, f"adapter-{lang}", body)
     scored = _scored(lang, tokens, languages)
     measured = [

@@ -47,7 +47,7 @@ def command(
 def show(run: GatedRun, *, as_json: bool) -> None:
     """Print what a gate found for people or programs."""
     if as_json:
-        names = ("languages", "not_compared", "gate", "registry", "base")
+        names = ("languages", "not_compared", "failed", "gate", "registry", "base")
         print_json({"path": run.path, **{name: run.record[name] for name in names}})
     else:
         print_gated(run)
@@ -65,6 +65,8 @@ def print_gated(run: GatedRun) -> None:
         _print_clusters(body["clusters"], console)
         if body["promoted"]:
             console.print("  the candidate is champion now (compass-ray registry rollback takes it back)", markup=False)
+    for lang, why in run.record["failed"].items():
+        console.print(f"{lang}: not compared: {why}", markup=False, soft_wrap=True)
     for lang, why in run.not_compared.items():
         console.print(f"{lang}: not compared: {why}", markup=False, soft_wrap=True)
     if not run.outcomes:

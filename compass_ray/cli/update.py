@@ -52,12 +52,19 @@ def print_updated(run: UpdatedRun) -> None:
         console.print(_score_table(run))
     for lang, line in run.languages.items():
         certificate, documents = line["certificate"], line["documents"]
+        how = "goes on from" if line["goes_on"] else "is new, beside"
         console.print(
-            f"{lang}: candidate {line['version'][:12]} goes on from champion {line['champion'][:12]} with "
-            f"{documents['train']:,} new documents: {language_mix(certificate['languages'])}",
+            f"{lang}: candidate {line['version'][:12]} {how} champion {line['champion'][:12]}; trained on "
+            f"{documents['train']:,} documents; selected: {language_mix(certificate['languages'])}",
             markup=False,
             soft_wrap=True,
         )
+        if line["missing"]:
+            console.print(
+                f"{lang}: {line['missing']:,} documents that the champion was trained on are in no source any more",
+                markup=False,
+                soft_wrap=True,
+            )
         for note in certificate["notes"]:
             console.print(f"{lang}: {note}", markup=False, soft_wrap=True)
     for lang, why in run.failed.items():

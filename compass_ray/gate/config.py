@@ -41,6 +41,13 @@ class GateConfig(Config):
     min_cluster_documents: int = Field(
         default=30, ge=2, description="A cluster of former usage with so many documents is tested on its own"
     )
+    min_covered: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of former usage that has to lie in clusters with held-out documents; with less, nobody "
+        "knows what became of the rest, and former usage is undecided",
+    )
     confidence: float = Field(
         default=0.95,
         ge=0.5,

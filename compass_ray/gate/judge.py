@@ -243,6 +243,9 @@ def _former_usage(former: pa.Table, reference: NDArray[Any] | None, test: _Test)
         return Line("former_usage", "undecided", text), covered
     found = test(former.filter(pa.array(heavy)), weights[heavy], "former_usage")
     line = _no_worse("former_usage", None, "former usage", found, note, test.config)
+    if covered is not None and covered < test.config.min_covered and line.outcome == "pass":
+        least = f"; at least {test.config.min_covered:.0%} is needed (gate.min_covered)"
+        line = replace(line, outcome="undecided", text=line.text + least)
     return line, covered
 
 

@@ -142,7 +142,8 @@ def judge(
     Returns
     -------
     dict
-        Plain JSON by target language: ``verdict``, ``reference``, ``windows`` in order of time and ``notes``. A target
+        Plain JSON by target language: ``verdict``, ``since`` (when the first window began that makes it a drift),
+        ``reference``, ``windows`` in order of time and ``notes``. A target
         language that is in one of the two alone is ``insufficient``.
     """
     refused = refused or {}
@@ -214,6 +215,7 @@ def _report(
     latest = [window for window in judged if window.change is not None][-config.among :]
     alarms = [window for window in latest if window.verdict == "drift"]
     verdict: Verdict = "insufficient"
+    counted: list[Judged] = []
     if len(alarms) >= config.alarms:
         cooled = _cooled(reference, config)
         counted = [window for window in alarms if cooled is None or window.start is None or window.start >= cooled]
@@ -223,11 +225,16 @@ def _report(
     mine = windows.filter(pc.equal(windows["target_lang"], target_lang))
     return {
         "verdict": verdict,
+        "since": _iso(counted[0].start) if verdict == "drift" else None,
         "reference": None if reference is None else reference.origin,
         "reference_documents": 0 if reference is None else int(reference.counts.sum()),
         "windows": [_window_as_json(window, _rows_of(mine, window.start), reference) for window in judged],
         "notes": [refused] if refused else _notes(target_lang, judged, reference, verdict, config),
     }
+
+
+def _iso(start: datetime | None) -> str | None:
+    return None if start is None else start.isoformat()
 
 
 def _cooled(reference: Reference | None, config: MonitorConfig) -> datetime | None:

@@ -6,9 +6,9 @@ were trained on counts as current data and is not drawn again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -20,12 +20,13 @@ from compass_ray.config import RunConfig
 from compass_ray.errors import ConfigError
 from compass_ray.holdout import Holdout
 from compass_ray.ingest import stage as ingestion
+from compass_ray.monitor.config import MonitorConfig, UsageConfig
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.champion import Champion
 from compass_ray.pipelines.clustered import cluster_documents, plan
-from compass_ray.pipelines.monitored import MonitoredRun
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.runtime.stage import Session
+from compass_ray.sample.config import SampleConfig
 from compass_ray.sample.history import History
 from compass_ray.sample.stage import sample, select
 from compass_ray.update.methods import METHODS
@@ -44,6 +45,8 @@ class Gap:
     recalled : mapping of str to Array of ids, or None
         Where training begins anew, contents that champions were trained on, by language; current data apart, which are
         among the documents then.
+    unseen : Array of ids
+        Contents that earlier adapters were not to see, and these are not.
     """
 
     run: CurationRun
@@ -51,10 +54,17 @@ class Gap:
     selection: Artifact
     usage: Artifact | None
     recalled: Mapping[str, pa.Array] | None
+    unseen: pa.Array
 
 
-def curate_gap(config: RunConfig, champions: Mapping[str, Champion], monitored: MonitoredRun, session: Session) -> Gap:
-    """Select what champions over one codebook lack for the windows that have drifted.
+def curate_gap(
+    config: RunConfig,
+    champions: Mapping[str, Champion],
+    unseen: pa.Array,
+    since: datetime | None,
+    session: Session,
+) -> Gap:
+    """Select what champions over one codebook lack for usage since a moment.
 
     The run lies in ``<output>/runs/<name>/update/curation-<hash>``, and is like any other.
 
@@ -63,7 +73,7 @@ def curate_gap(config: RunConfig, champions: Mapping[str, Champion], monitored: 
     CompassError
         What a curation raises.
     """
-    derived = _config_of(config, champions, _first_drift(champions, monitored))
+    derived = _config_of(config, champions, since)
     if derived.sample is None:
         raise ConfigError("sample: update needs the section")
     planned = plan(derived)
@@ -74,6 +84,7 @@ def curate_gap(config: RunConfig, champions: Mapping[str, Champion], monitored: 
     history = History(
         usage={lang: champion.reference.usage_counts for lang, champion in champions.items()},
         trained=trained,
+        unseen=unseen,
         new_fraction=config.update.new_fraction,
     )
     identity = publish.fingerprint(
@@ -90,7 +101,7 @@ def curate_gap(config: RunConfig, champions: Mapping[str, Champion], monitored: 
     keys = ingestion.shards_with(documents.manifest(), "usage")
     usage = heldout_usage(documents, keys, Holdout(config.seed, config.holdout_fraction), session)
     recalled = {lang: rows["content_id"].combine_chunks() for lang, rows in trained.items()} if anew else None
-    return Gap(run, documents, selected, usage, recalled)
+    return Gap(run, documents, selected, usage, recalled, unseen)
 
 
 def _config_of(config: RunConfig, champions: Mapping[str, Champion], since: datetime | None) -> RunConfig:
@@ -101,21 +112,36 @@ def _config_of(config: RunConfig, champions: Mapping[str, Champion], since: date
     roles = ("pool", "current") if METHODS[config.update.method].from_base else ("pool",)
     sources: dict[str, Any] = {name: source for name, source in config.sources.items() if source.role in roles}
     for name, usage in section.usage.items():
-        bounds = {"since": since, "until": section.as_of} if usage.columns.timestamp else {}
-        sources[name if name not in sources else f"usage-{name}"] = usage.model_copy(update=bounds)
+        if usage.columns.timestamp or section.period == "all":  # else it is in no window
+            sources[free_name(name, sources)] = _within(usage, since, section)
     (codebook,) = {champion.codebook.url for champion in champions.values()}
     budget = {} if config.update.budget is None else {"budget": config.update.budget, "budget_tokens": None}
+    sample = SampleConfig.model_validate({**asked.model_dump(exclude_unset=True), **budget})
+    if not asked.with_current and METHODS[config.update.method].from_base:
+        sources = {name: source for name, source in sources.items() if source.role != "current"}
     return config.model_copy(
         update={
             "sources": sources,
             "cluster": config.cluster.model_copy(update={"codebook": codebook}),
-            "sample": asked.model_copy(update={"with_current": True, **budget}),
+            "sample": sample.model_copy(update={"with_current": True}),  # what champions know counts
         }
     )
 
 
-def _first_drift(champions: Mapping[str, Champion], monitored: MonitoredRun) -> datetime | None:
-    """Find the beginning of the first window that has drifted. None where all usage is one window, or none has."""
-    windows = [window for lang in champions for window in monitored.record["target_langs"][lang]["windows"]]
-    starts = [window["start"] for window in windows if window["verdict"] == "drift" and window["start"]]
-    return min(map(datetime.fromisoformat, starts), default=None)
+def free_name(name: str, taken: Container[str]) -> str:
+    """Find a name for a source of new usage that no other source has."""
+    while name in taken:
+        name = f"usage-{name}"
+    return name
+
+
+def _within(usage: UsageConfig, since: datetime | None, section: MonitorConfig) -> UsageConfig:
+    """Bound a source by the windows that were judged, and by its own bounds. ``as_of`` is a part of its window."""
+    if not usage.columns.timestamp or section.period == "all":
+        return usage
+    until = None if section.as_of is None else section.as_of + timedelta(microseconds=1)
+    bounds = {
+        "since": max(filter(None, (since, usage.since)), default=None),
+        "until": min(filter(None, (until, usage.until)), default=None),
+    }
+    return usage.model_copy(update=bounds)

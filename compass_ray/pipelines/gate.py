@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from compass_ray import paths, records, seeding, storage
 from compass_ray.artifacts import Artifact
 from compass_ray.config import RunConfig
-from compass_ray.errors import GateRefused
+from compass_ray.errors import ClusterError, CompassError, GateRefused
 from compass_ray.evaluate.probes import probe_artifact
 from compass_ray.evaluate.stage import counts_of, measure_losses
 from compass_ray.gate.judge import Verdict, judge
@@ -25,6 +26,7 @@ from compass_ray.ingest import stage as ingestion
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.adapt import registry_url
 from compass_ray.pipelines.base_model import BaseModel, open_base
+from compass_ray.pipelines.gap import free_name
 from compass_ray.pipelines.gated import GatedRun
 from compass_ray.pipelines.reference import USAGE, VersionReference
 from compass_ray.registry.aliases import Aliases
@@ -83,38 +85,22 @@ def _gate(config: RunConfig, session: Session, promote: bool) -> GatedRun:
     run, base, registry = gated_run(config), open_base(config), Registry(registry_url(config))
     pairs, not_compared = _pairs(registry, base)
     texts = _texts(config, session) if pairs and config.gate.texts else records.PROBE.empty_table()
-    lines: dict[str, Any] = {}
+    compared: dict[str, Any] = {}
     refused: list[GateRefused] = []
-    for lang, (champion, candidate, seen) in pairs.items():
-        verdict, measured = _judged(config, base, champion, candidate, texts, run, session)
-        record = gate_record(
-            verdict,
-            config.gate,
-            base=base.ref,
-            champion=champion.version.lineage.version,
-            candidate=candidate.lineage.version,
-            seed=config.seed,
-            when=datetime.now(UTC),
-            who=getpass.getuser(),
-            measured=measured,
-        )
-        candidate.attach(record_name(record), record)
-        passed = verdict.outcome == "pass"
-        if passed and promote:
-            registry.promote(AdapterRef(base.ref.key, lang, candidate.lineage.version), seen)
-        elif not passed:
-            refused.append(refusal(verdict, champion=str(champion.version), candidate=str(candidate)))
-        lines[lang] = {
-            **verdict.to_json(),
-            "champion": champion.version.lineage.version,
-            "candidate": candidate.lineage.version,
-            "promoted": passed and promote,
-            "measured": measured,
-            "attached": record_name(record),
-        }
+    failed: dict[str, CompassError] = {}
+    for lang, pair in pairs.items():
+        try:
+            compared[lang], refusals = _compared(config, base, pair, texts, registry if promote else None, run, session)
+        except ClusterError:
+            raise
+        except CompassError as exc:  # of this language alone
+            failed[lang] = exc
+            continue
+        refused += refusals
     body = {
-        "languages": lines,
+        "languages": compared,
         "not_compared": not_compared,
+        "failed": {lang: f"{type(exc).__name__}: {exc}" for lang, exc in failed.items()},
         "gate": config.gate.model_dump(mode="json", exclude={"texts"}),
         "registry": registry.url,
         "base": {**asdict(base.ref), "key": base.ref.key},
@@ -125,16 +111,73 @@ def _gate(config: RunConfig, session: Session, promote: bool) -> GatedRun:
         "versions": publish.versions(),
     }
     run.write_json(run.RECORD, body)
+    for fault in failed.values():
+        raise fault
     if refused and promote:
         raise GateRefused("\n".join(map(str, refused)))
     return run
 
 
-def _pairs(
-    registry: Registry, base: BaseModel
-) -> tuple[dict[str, tuple[VersionReference, AdapterVersion, Aliases]], dict[str, str]]:
+@dataclass(frozen=True)
+class Pair:
+    """A language's champion and candidate, and the aliases on which the decision is taken."""
+
+    champion: VersionReference
+    candidate: AdapterVersion
+    seen: Aliases
+
+
+def _compared(
+    config: RunConfig,
+    base: BaseModel,
+    pair: Pair,
+    texts: pa.Table,
+    registry: Registry | None,
+    run: GatedRun,
+    session: Session,
+) -> tuple[dict[str, Any], list[GateRefused]]:
+    """Compare one pair, keep what was found with the candidate, and promote it if it passes and there is a registry."""
+    champion, candidate = pair.champion.version, pair.candidate
+    verdict, measured = _judged(config, base, pair, texts, run, session)
+    record = gate_record(
+        verdict,
+        config.gate,
+        base=base.ref,
+        champion=champion.lineage.version,
+        candidate=candidate.lineage.version,
+        seed=config.seed,
+        when=datetime.now(UTC),
+        who=_who(),
+        measured=measured,
+    )
+    candidate.attach(record_name(record), record)
+    promoted = verdict.outcome == "pass" and registry is not None
+    if promoted and registry is not None:
+        lineage = candidate.lineage
+        registry.promote(AdapterRef(lineage.base.key, lineage.lang, lineage.version), pair.seen)
+    body = {
+        **verdict.to_json(),
+        "champion": champion.lineage.version,
+        "candidate": candidate.lineage.version,
+        "promoted": promoted,
+        "measured": measured,
+        "attached": record_name(record),
+    }
+    if verdict.outcome == "pass":
+        return body, []
+    return body, [refusal(verdict, champion=str(champion), candidate=str(candidate))]
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need have no name
+        return str(os.getuid())
+
+
+def _pairs(registry: Registry, base: BaseModel) -> tuple[dict[str, Pair], dict[str, str]]:
     """Find the champion and the candidate of each language, and why there is nothing to compare for others."""
-    pairs: dict[str, tuple[VersionReference, AdapterVersion, Aliases]] = {}
+    pairs: dict[str, Pair] = {}
     missing: dict[str, str] = {}
     for place, lang in registry.places():
         if place != base.ref.key:
@@ -150,34 +193,49 @@ def _pairs(
             champion, candidate = (registry.open(AdapterRef(place, lang, ref)) for ref in ("champion", "candidate"))
             for version in (champion, candidate):
                 check_base(version.lineage, base.ref)
-            if USAGE not in candidate.lineage.files:
-                missing[lang] = f"{candidate} keeps no held-out usage: it was made without a selection"
-                continue
-            pairs[lang] = VersionReference(champion), candidate, aliases
+            if why := _not_comparable(champion, candidate):
+                missing[lang] = why
+            else:
+                pairs[lang] = Pair(VersionReference(champion), candidate, aliases)
     return pairs, missing
+
+
+def _not_comparable(champion: AdapterVersion, candidate: AdapterVersion) -> str | None:
+    """Say why a candidate's held-out usage does not tell it from this champion, if so."""
+    if USAGE not in candidate.lineage.files:
+        return f"{candidate} keeps no held-out usage: it was made without a selection, or by an earlier compass_ray"
+    made_for = candidate.lineage.config.get("update", {}).get("champion")
+    if made_for is None:
+        return (
+            f"{candidate} is no update of {champion}: nothing is known of usage that both were made for; look at its "
+            "scores, and promote it"
+        )
+    if made_for != champion.lineage.version:
+        return f"{candidate} is an update of {made_for}, and {champion} is champion now; update again"
+    return None
 
 
 def _judged(
     config: RunConfig,
     base: BaseModel,
-    champion: VersionReference,
-    candidate: AdapterVersion,
+    pair: Pair,
     texts: pa.Table,
     run: GatedRun,
     session: Session,
 ) -> tuple[Verdict, dict[str, str]]:
     """Measure both on the same documents, and judge. The hashes of what was measured come with it."""
+    champion, candidate = pair.champion, pair.candidate
     lang = candidate.lineage.lang
-    usage = _with_text(VersionReference(candidate).usage, config, session)
+    usage = _unseen(_with_text(VersionReference(candidate).usage, config, session), pair, session)
     known = usage.filter(pc.or_(usage["text"].is_valid(), usage["messages"].is_valid()))
     if lost := usage.num_rows - known.num_rows:
         session.display.say(
             f"gate: {lost:,} of {usage.num_rows:,} held-out usage documents of {candidate} are known by id alone "
             "(registry.store_text: ids) and in no source of this config; they are left out"
         )
-    other = texts.set_column(
-        texts.schema.get_field_index("target_lang"), "target_lang", pa.array([lang] * texts.num_rows, pa.string())
-    )
+    column = pa.array([lang] * texts.num_rows, pa.string())
+    other = texts.set_column(texts.schema.get_field_index("target_lang"), "target_lang", column)
+    other = _unseen(other, pair, session)
     probes = probe_artifact([known, other], session)
     versions = {version.lineage.version: version for version in (champion.version, candidate)}
     measured = measure_losses(probes, versions, base.ref, base.source, session)
@@ -193,6 +251,21 @@ def _judged(
         candidate=candidate.lineage.version,
     )
     return verdict, {"probes": probes.fingerprint, "losses": measured.fingerprint}
+
+
+def _unseen(probes: pa.Table, pair: Pair, session: Session) -> pa.Table:
+    """Leave out what candidate or champion was trained on, and say so."""
+    parts = [VersionReference(pair.candidate).trained, *([pair.champion.trained] if pair.champion.knows_usage else [])]
+    known = pc.unique(pa.chunked_array([part["content_id"].combine_chunks() for part in parts], records.ID))
+    seen = pc.is_in(probes["content_id"], value_set=known)
+    for measures in pc.unique(probes["measures"].filter(seen)).to_pylist():
+        of = pc.equal(probes["measures"], measures)
+        both = int(pc.sum(pc.and_(seen, of)).as_py())
+        session.display.say(
+            f"gate: {both:,} of {pc.sum(of).as_py():,} documents ({measures}) are texts that {pair.candidate} or its "
+            "champions were trained on; they are left out"
+        )
+    return probes.filter(pc.invert(seen))
 
 
 def _usage_counts(reference: VersionReference) -> NDArray[np.int64] | None:
@@ -217,7 +290,7 @@ def _with_text(usage: pa.Table, config: RunConfig, session: Session) -> pa.Table
     lacking = pc.and_(usage["text"].is_null(), usage["messages"].is_null())
     sources: dict[str, Any] = {name: source for name, source in config.sources.items() if source.role == "usage"}
     for name, source in config.monitor.usage.items() if config.monitor else ():
-        sources[name if name not in sources else f"monitor-{name}"] = source
+        sources[free_name(name, sources)] = source
     if not sources or not pc.any(lacking).as_py():
         return usage
     return recall(_ingested(sources, config, session), usage, session)

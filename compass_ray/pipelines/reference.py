@@ -16,21 +16,22 @@ import pyarrow.compute as pc
 
 from compass_ray import records, seeding, storage
 from compass_ray.adapt import data
-from compass_ray.adapt.places import place, placed
+from compass_ray.adapt.places import all_places, place, placed, unseen
 from compass_ray.artifacts import Artifact, from_parquet, open_artifact, restore, to_parquet
 from compass_ray.cluster.codebook import KEY
 from compass_ray.errors import IncomparableReference
 from compass_ray.pipelines.run import CurationRun
 from compass_ray.pipelines.usage_vectors import VECTORS, usage_vectors
 from compass_ray.registry.version import AdapterVersion
-from compass_ray.runtime.stage import Session
+from compass_ray.runtime.stage import Session, map_keys
 from compass_ray.sample.history import FORMER
 
 HELDOUT, REPLAY = "reference/heldout.parquet", "reference/replay.parquet"
 CODEBOOK, ENCODER, LABELS = "reference/codebook.json", "reference/encoder.json", "reference/labels.parquet"
-HISTOGRAMS, TRAINED, USAGE = (
+HISTOGRAMS, TRAINED, UNSEEN, USAGE = (
     "reference/histograms.parquet",
     "reference/trained.parquet",
+    "reference/unseen.parquet",
     "reference/usage.parquet",
 )
 MOST_USAGE = 2_000
@@ -94,6 +95,11 @@ class VersionReference:
         return from_parquet(self.version.read(TRAINED))
 
     @property
+    def unseen(self) -> pa.Array:
+        """Contents that no update may train on: held out of this adapter's run or of a champion's, or near to usage."""
+        return from_parquet(self.version.read(UNSEEN))["content_id"].combine_chunks()
+
+    @property
     def replay(self) -> pa.Table:
         """Rows of what was trained on, kept for updates; schema ``records.BUFFER``. Text is null under ``ids``."""
         return _with_text(from_parquet(self.version.read(REPLAY)), records.BUFFER)
@@ -125,32 +131,40 @@ class Origin:
         Whether the registry keeps texts and what tells of them.
     run : CurationRun or None
         The run that they were made from; None for adapters of current data alone.
-    usage, places, vectors : Artifact or None
-        Held-out usage, where documents lie, and vectors of usage.
+    usage : Table or None
+        Of held-out usage as much as a version keeps, schema ``records.USAGE``.
+    places : Table or None
+        Where documents lie, schema ``records.PLACE``.
+    vectors : Artifact or None
+        Of usage.
     """
 
     tokens: Artifact
     keeps_text: bool
     run: CurationRun | None = None
-    usage: Artifact | None = None
-    places: Artifact | None = None
+    usage: pa.Table | None = None
+    places: pa.Table | None = None
     vectors: Artifact | None = None
 
-    def files(self, lang: str, champion: VersionReference | None = None) -> dict[str, bytes]:
+    def files(self, lang: str, champion: VersionReference | None = None, *, continues: bool = True) -> dict[str, bytes]:
         """Make the files of one language's adapter.
 
         Parameters
         ----------
         lang : str
         champion : VersionReference, optional
-            Of the version that the adapter continues: its history goes on.
+            Of the version that the adapter is to follow: what it must not see, and former usage, go on.
+        continues : bool
+            Whether it goes on from the champion's weights, so that what that was trained on goes on too.
         """
-        tables = {HELDOUT: self._heldout(lang), REPLAY: self._replay(lang, champion)}
+        before = champion if continues else None
+        tables = {HELDOUT: self._heldout(lang), REPLAY: self._replay(lang, before)}
         made: dict[str, bytes] = {}
         if self.run is not None:
             tables |= {
                 HISTOGRAMS: self.run.histograms,
-                TRAINED: self._trained(lang, champion),
+                TRAINED: self._trained(lang, before),
+                UNSEEN: self._unseen(champion),
                 USAGE: self._usage(lang, champion),
             }
             made |= self._codebook_files(self.run)
@@ -178,9 +192,11 @@ class Origin:
 
     def _replay(self, lang: str, champion: VersionReference | None) -> pa.Table:
         rows = self.tokens.read(data.key_of(lang, data.REPLAY))
+        documents = self.tokens.read(data.key_of(lang, data.DOCUMENTS), ["doc_id", "content_id"])
+        rows = rows.append_column("content_id", _looked_up(rows, documents, "content_id"))
         clusters = pa.nulls(rows.num_rows, pa.int32())
         if self.places is not None:
-            clusters = _clusters(rows, placed(self.places, lang, "train"))
+            clusters = _looked_up(rows, placed(self.places, lang, "train"), "cluster")
         table = rows.append_column("cluster", clusters).select(records.BUFFER.names)
         if champion is not None:
             table = _each_once(pa.concat_tables([champion.replay, table]), "doc_id")
@@ -192,6 +208,12 @@ class Origin:
         if champion is not None:
             table = pa.concat_tables([champion.trained, table])
         return _each_once(table, "content_id")
+
+    def _unseen(self, champion: VersionReference | None) -> pa.Table:
+        ids = [] if self.places is None else [unseen(self.places)]
+        if champion is not None:
+            ids.append(champion.unseen)
+        return pa.table({"content_id": pc.unique(pa.chunked_array(ids, records.ID))}, schema=records.UNSEEN)
 
     def _usage(self, lang: str, champion: VersionReference | None) -> pa.Table:
         """Keep held-out usage of this run, and as former usage what the champion keeps."""
@@ -207,17 +229,16 @@ class Origin:
     def _new_usage(self, lang: str) -> pa.Table:
         if self.usage is None or self.places is None:
             return records.PROBE.empty_table()
-        parts = (self.usage.read(key) for key in self.usage.manifest().keys_with_rows)
-        table = pa.concat_tables([records.USAGE.empty_table(), *parts])
-        rows = table.filter(pc.equal(table["target_lang"], lang))
+        rows = self.usage.filter(pc.equal(self.usage["target_lang"], lang))
         rows = rows.take(pc.sort_indices(rows["doc_id"].cast(pa.binary())))
         columns = {name: rows[name] for name in records.USAGE.names}
         columns |= {
             "measures": pa.array(["new_usage"] * rows.num_rows, pa.string()),
-            "cluster": _clusters(rows, placed(self.places, lang, "usage")),
+            "cluster": _looked_up(rows, placed(self.places, lang, "usage"), "cluster"),
             "block": pa.nulls(rows.num_rows, pa.string()),
         }
-        return pa.table(columns).select(records.PROBE.names).cast(records.PROBE)
+        table = pa.table(columns).select(records.PROBE.names).cast(records.PROBE)
+        return table.filter(table["cluster"].is_valid())  # one without a finite vector lies nowhere
 
     def _kept(self, table: pa.Table) -> pa.Table:
         return table if self.keeps_text else table.drop_columns([*_TEXT])
@@ -235,16 +256,40 @@ def origin_of(
     """Find what references are made of: for a run, where its documents lie in the codebook, and vectors of usage."""
     if run is None:
         return Origin(tokens, keeps_text)
-    (assignments,) = run.artifacts("assign")
+    assignments, near_usage = run.artifacts("assign", "near_usage")
     n_clusters = open_artifact(run.record["codebook"]).manifest().receipts[KEY].rows
-    places = place(assignments, n_clusters, tokens, languages, usage, session)
+    places = place(assignments, n_clusters, tokens, languages, usage, near_usage, session)
     vectors = usage_vectors(run, session) if keeps_text else None  # they tell of texts
-    return Origin(tokens, keeps_text, run, usage, places, vectors)
+    return Origin(tokens, keeps_text, run, _usage_sample(usage, session), all_places(places), vectors)
 
 
-def _clusters(rows: pa.Table, places: pa.Table) -> pa.Array:
-    position = pc.index_in(rows["doc_id"].combine_chunks(), value_set=places["doc_id"].combine_chunks())
-    return places["cluster"].combine_chunks().take(position)
+def _usage_sample(usage: Artifact | None, session: Session) -> pa.Table:
+    """Read a sample of each language's held-out usage: tasks take the lowest hashes of a shard, the driver of all."""
+    parts = [records.USAGE.empty_table()]
+    if usage is not None and (keys := usage.manifest().keys_with_rows):
+        from compass_ray.runtime.cluster import ray_errors
+
+        session.connect()
+        with ray_errors():
+            parts += map_keys(_usage_of_shard, keys, usage)
+    table = pa.concat_tables(parts)
+    return _few_of_each(table.take(pc.sort_indices(table["doc_id"].cast(pa.binary()))))
+
+
+def _usage_of_shard(key: str, usage: Artifact) -> pa.Table:
+    return _few_of_each(usage.read(key))
+
+
+def _few_of_each(table: pa.Table) -> pa.Table:
+    langs = pc.unique(table["target_lang"]).to_pylist()
+    return pa.concat_tables(
+        [table.slice(0, 0), *(_few(table.filter(pc.equal(table["target_lang"], lang))) for lang in langs)]
+    )
+
+
+def _looked_up(rows: pa.Table, known: pa.Table, name: str) -> pa.Array:
+    position = pc.index_in(rows["doc_id"].combine_chunks(), value_set=known["doc_id"].combine_chunks())
+    return known[name].combine_chunks().take(position)
 
 
 def _each_once(table: pa.Table, name: str) -> pa.Table:

@@ -11,21 +11,25 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from compass_ray import paths, storage
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import paths, records, storage
 from compass_ray.adapt import data
 from compass_ray.adapt.config import LoraConfig
+from compass_ray.artifacts import Artifact
 from compass_ray.config import RunConfig
 from compass_ray.configbase import identity
-from compass_ray.errors import AdaptationError, ConfigError
+from compass_ray.errors import AdaptationError, ClusterError, CompassError, ConfigError
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.adapt import lineage_of, register, registry_url
 from compass_ray.pipelines.base_model import BaseModel, open_base
 from compass_ray.pipelines.champion import Champion
-from compass_ray.pipelines.gap import curate_gap
+from compass_ray.pipelines.gap import Gap, curate_gap
 from compass_ray.pipelines.monitor import monitor_in
 from compass_ray.pipelines.monitored import MonitoredRun
-from compass_ray.pipelines.reference import TRAINED, VersionReference, origin_of
-from compass_ray.pipelines.retention import starts_of
+from compass_ray.pipelines.reference import TRAINED, UNSEEN, VersionReference, origin_of
+from compass_ray.pipelines.retention import retain
 from compass_ray.pipelines.updated import UpdatedRun
 from compass_ray.registry.lineage import check_base
 from compass_ray.registry.names import AdapterRef
@@ -36,6 +40,9 @@ from compass_ray.runtime.stage import Session, session
 from compass_ray.update.methods import METHODS
 
 _FOLDER = "update"
+
+_MOST_NOVEL = 0.5
+"""Share of new usage that may lie far from every cluster. Beyond it a frozen codebook says too little of it."""
 
 _STAYS = {
     "stable": "its usage has not drifted",
@@ -90,22 +97,29 @@ def _check(config: RunConfig) -> None:
 
 def _update(config: RunConfig, session: Session) -> UpdatedRun:
     run, base, registry = updated_run(config), open_base(config), Registry(registry_url(config))
+    _check_bases(config, base)
     monitored = monitor_in(config, session)
     champions, unchanged = _champions(config, monitored, registry, base, session.output)
-    lines: dict[str, Any] = {}
-    failed: dict[str, str] = {}
+    done: dict[str, Any] = {}
+    failed: dict[str, CompassError] = {}
     if champions:
         base.check(session)
-    for group in _by_codebook(champions):
-        done, lost, empty = _update_group(config, base, group, monitored, registry, run, session)
-        lines, failed, unchanged = lines | done, failed | lost, unchanged | empty
+    unseen = _unseen(registry, base)
+    for (_, since), group in _groups(champions, monitored).items():
+        try:
+            made, lost, empty = _update_group(config, base, group, unseen, since, registry, run, session)
+        except (ConfigError, ClusterError):  # which is no matter of one language
+            raise
+        except CompassError as exc:
+            lost, made, empty = dict.fromkeys(group, exc), {}, {}
+        done, failed, unchanged = done | made, failed | lost, unchanged | empty
     for lang, why in unchanged.items():
         session.display.say(f"update: {lang} stays as it is: {why}")
     body = {
         "method": config.update.method,
-        "languages": lines,
+        "languages": done,
         "unchanged": unchanged,
-        "failed": failed,
+        "failed": {lang: f"{type(exc).__name__}: {exc}" for lang, exc in failed.items()},
         "verdicts": monitored.verdicts,
         "registry": registry.url,
         "base": {**asdict(base.ref), "key": base.ref.key},
@@ -116,13 +130,23 @@ def _update(config: RunConfig, session: Session) -> UpdatedRun:
         "versions": publish.versions(),
     }
     run.write_json(run.RECORD, body)
-    if failed:
-        reasons = "\n".join(f"  {lang}: {why}" for lang, why in sorted(failed.items()))
-        raise AdaptationError(
-            f"{len(failed)} of {len(failed) + len(lines)} languages were not updated, and their champions are as they "
-            f"were:\n{reasons}\nthe same command goes on from here"
-        )
+    _raise(failed, len(failed) + len(done))
     return run
+
+
+def _raise(failed: Mapping[str, CompassError], updated: int) -> None:
+    if failed:
+        reasons = "\n".join(f"  {lang}: {type(exc).__name__}: {exc}" for lang, exc in sorted(failed.items()))
+        raise AdaptationError(
+            f"{len(failed)} of {updated} languages were not updated, and their champions are as they were:\n{reasons}\n"
+            "the same command goes on from here"
+        )
+
+
+def _check_bases(config: RunConfig, base: BaseModel) -> None:
+    asked = config.monitor.base if config.monitor is not None else None
+    if asked not in (None, base.ref.key):
+        raise ConfigError(f"monitor.base: found '{asked}', but adapt.base is {base.ref.key}; give the same")
 
 
 def _champions(
@@ -131,57 +155,91 @@ def _champions(
     """Find the champions of the languages that are to be updated, and say why others are not."""
     champions, unchanged = {}, {}
     for lang, verdict in monitored.verdicts.items():
-        if config.update.when == "drift" and verdict != "drift":
-            unchanged[lang] = _STAYS[verdict]
+        if why := _stays(config, base, lang, verdict, monitored):
+            unchanged[lang] = why
         elif registry.aliases(base.ref.key, lang).champion is None:
             others = [place for place, other in registry.places() if other == lang and place != base.ref.key]
             of_others = f" (there are adapters of {', '.join(others)})" if others else ""
             unchanged[lang] = f"no version of it on {base.ref.key} is champion{of_others}; promote one first"
         else:
             version = registry.open(AdapterRef(base.ref.key, lang, "champion"))
-            _check_champion(version, base)
-            champions[lang] = Champion(VersionReference(version), VersionReference(version).codebook(output))
+            check_base(version.lineage, base.ref)
+            if why := _not_to_go_on(version, base):
+                unchanged[lang] = why
+            else:
+                champions[lang] = Champion(VersionReference(version), VersionReference(version).codebook(output))
     return champions, unchanged
 
 
-def _check_champion(version: AdapterVersion, base: BaseModel) -> None:
-    """Refuse a champion that a training with this config cannot go on from.
+def _stays(config: RunConfig, base: BaseModel, lang: str, verdict: str, monitored: MonitoredRun) -> str | None:
+    """Say why a language is not updated, if so."""
+    wanted, windows = base.section.languages, monitored.record["target_langs"][lang]["windows"]
+    if wanted is not None and lang not in wanted:
+        return "it is not among adapt.languages"
+    if not windows:
+        return "there is no new usage of it"
+    if config.update.when == "drift" and verdict != "drift":
+        return _STAYS[verdict]
+    novelty = windows[-1]["novelty"]
+    if novelty is not None and novelty["share"] > _MOST_NOVEL:
+        return (
+            f"{novelty['share']:.0%} of its new usage lies far from every cluster of its champion, so that nothing can "
+            "be selected for it there; curate with a new codebook, train a new adapter and promote it"
+        )
+    return None
 
-    Raises
-    ------
-    IncompatibleAdapter, ConfigError
-    """
-    check_base(version.lineage, base.ref)
+
+def _not_to_go_on(version: AdapterVersion, base: BaseModel) -> str | None:
+    """Say why a training with this config cannot go on from a champion, if so."""
     made, asked = version.lineage.config["adapt"]["lora"], identity(base.section.lora)
     if differ := [name for name in LoraConfig.model_fields if made.get(name) != asked.get(name)]:
         found = ", ".join(f"{name} {made.get(name)}" for name in differ)
-        raise ConfigError(
-            f"adapt.lora: {version} has {found}, this config another; an update goes on with its champion's layers: "
-            "give the same, or train a new adapter (compass-ray adapt)"
+        return (
+            f"its champion has {found}, adapt.lora another; an update goes on with its champion's layers: give the "
+            "same, or train a new adapter (compass-ray adapt)"
         )
-    if TRAINED not in version.lineage.files:
-        raise ConfigError(
-            f"{version}: does not say what it was trained on: it was made without a selection, or by an earlier "
+    if not {TRAINED, UNSEEN} <= version.lineage.files.keys():
+        return (
+            "its champion does not say what it was trained on: it was made without a selection, or by an earlier "
             "compass_ray; train a new one (compass-ray adapt) and promote it"
         )
+    return None
 
 
-def _by_codebook(champions: Mapping[str, Champion]) -> list[dict[str, Champion]]:
-    groups: dict[str, dict[str, Champion]] = {}
+def _unseen(registry: Registry, base: BaseModel) -> pa.Array:
+    """List the contents that no champion of this base was to see: what one is measured on no other trains on."""
+    ids = []
+    for place, lang in registry.places():
+        if place == base.ref.key and registry.aliases(place, lang).champion is not None:
+            version = registry.open(AdapterRef(place, lang, "champion"))
+            ids += [VersionReference(version).unseen] if UNSEEN in version.lineage.files else []
+    found = pc.unique(pa.chunked_array(ids, records.ID)).cast(pa.binary())
+    return found.take(pc.sort_indices(found)).cast(records.ID)
+
+
+def _groups(
+    champions: Mapping[str, Champion], monitored: MonitoredRun
+) -> dict[tuple[str, datetime | None], dict[str, Champion]]:
+    """Put languages together that have a codebook and the beginning of new usage in common."""
+    groups: dict[tuple[str, datetime | None], dict[str, Champion]] = {}
     for lang, champion in champions.items():
-        groups.setdefault(champion.codebook.fingerprint, {})[lang] = champion
-    return list(groups.values())
+        told = monitored.record["target_langs"][lang]
+        since = told["since"] or told["windows"][-1]["start"]
+        moment = None if since is None else datetime.fromisoformat(since)
+        groups.setdefault((champion.codebook.fingerprint, moment), {})[lang] = champion
+    return groups
 
 
 def _update_group(
     config: RunConfig,
     base: BaseModel,
     champions: Mapping[str, Champion],
-    monitored: MonitoredRun,
+    unseen: pa.Array,
+    since: datetime | None,
     registry: Registry,
     run: UpdatedRun,
     session: Session,
-) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
+) -> tuple[dict[str, Any], dict[str, CompassError], dict[str, str]]:
     """Update languages over one codebook.
 
     Returns
@@ -191,32 +249,45 @@ def _update_group(
     """
     from compass_ray.adapt import stage
 
-    gap = curate_gap(config, champions, monitored, session)
     method = METHODS[config.update.method]
+    gap = curate_gap(config, champions, unseen, since, session)
     gathered = data.gather(
-        gap.documents, gap.selection, session, current=method.from_base, usage=gap.usage, recalled=gap.recalled
+        gap.documents,
+        gap.selection,
+        session,
+        current=method.from_base,
+        usage=gap.usage,
+        recalled=gap.recalled,
+        unseen=gap.unseen,
     )
     there = data.languages_of(gathered)
     empty = {lang: "the pool holds nothing new for it" for lang in champions if lang not in there}
-    languages = [lang for lang in champions if lang in there]
+    able = [champions[lang] for lang in champions if lang in there]
+    retained, failed = retain(config, base, able, gap, registry, session)
+    languages = list(retained)
     if not languages:
-        return {}, {}, empty
+        return {}, failed, empty
     tokens = data.tokenize(gathered, languages, base.source, config.seed, session, usage=gap.usage)
-    starts = starts_of(config, base, [champions[lang] for lang in languages], gap.documents, registry, session)
-    adapted, failed = stage.train(tokens, languages, base.settings(config), base.folder, session, starts)
+    starts = {lang: one.start for lang, one in retained.items() if one.start is not None}
+    purposes = {lang: _purpose(gap, champions[lang]) for lang in languages}
+    adapted, lost = stage.train(tokens, languages, base.settings(config), base.folder, session, starts, purposes)
     keeps_text = config.registry.store_text != "ids"
     origin = origin_of(tokens, gap.usage, gap.run, languages, session, keeps_text=keeps_text)
-    lines = {}
+    done = {}
     for lang, one in adapted.items():
         champion = champions[lang]
-        chats = data.counts_of(tokens, lang)["chats"] or champion.version.chat_templates
+        known = champion.version.lineage.version
+        how = {**identity(config.update), "champion": known, "fisher": retained[lang].fisher}
+        chats = data.counts_of(tokens, lang)["chats"] or (not method.from_base and champion.version.chat_templates)
         spoken = base.templates if chats else {}
-        begins = None if method.from_base else champion.version.lineage.version
-        lineage = lineage_of(config, base, one, gap.selection, tokens, spoken, begins, identity(config.update))
-        files = {**one.files(), **spoken, **origin.files(lang, champion.reference)}
-        lines[lang] = {
-            "version": register(registry, lineage, files),
-            "champion": champion.version.lineage.version,
+        parent = None if method.from_base else known
+        lineage = lineage_of(config, base, one, gap.selection, tokens, spoken, parent, how)
+        files = origin.files(lang, champion.reference, continues=not method.from_base)
+        done[lang] = {
+            "version": register(registry, lineage, {**one.files(), **spoken, **files}),
+            "champion": known,
+            "goes_on": not method.from_base,
+            "missing": _missing(gap, gathered, champion, lang),
             "curation": gap.run.path,
             "certificate": gap.run.certificate[lang],
             "scores": lineage.scores,
@@ -224,4 +295,21 @@ def _update_group(
         }
         run.write_table(f"{lang}/curve.parquet", one.curve())
         run.write_table(f"{lang}/scores.parquet", one.score_table())
-    return lines, {lang: f"{type(exc).__name__}: {exc}" for lang, exc in failed.items()}, empty
+    return done, {**failed, **lost}, empty
+
+
+def _purpose(gap: Gap, champion: Champion) -> str:
+    """Hash what a candidate is made for: the same tokens for other held-out usage are another version."""
+    usage = None if gap.usage is None else gap.usage.fingerprint
+    return publish.fingerprint(
+        {"gap": gap.run.record["identity"], "usage": usage, "champion": champion.version.lineage.version}
+    )
+
+
+def _missing(gap: Gap, gathered: Artifact, champion: Champion, lang: str) -> int:
+    """Count what the champion was trained on and a new adapter is not, since no source has it any more."""
+    if gap.recalled is None:
+        return 0
+    drawn: int = gap.run.record["selected"][lang]
+    known: int = champion.reference.trained.num_rows
+    return max(0, known + drawn - data.languages_of(gathered)[lang])

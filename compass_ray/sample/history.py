@@ -1,4 +1,4 @@
-"""What an adapter was made for and trained on before: what its update counts beside new usage.
+"""What an adapter was made for and trained on before: what its update counts beside new usage, and leaves alone.
 
 For the sampler it is like one more shard: former usage has a say in what is asked for, what was trained on is current
 data, and none of it is drawn again. No text and no vector of it is needed.
@@ -33,18 +33,21 @@ class History:
         What usage an adapter was made for, without what was held out of it; roles do not matter.
     trained : mapping of str to Table of schema TRAINED
         What it was trained on.
+    unseen : Array of ids
+        Contents that are not to be trained on: held out before, or near to former usage.
     new_fraction : float
         How much of all usage new usage is, in (0, 1].
     """
 
     usage: Mapping[str, pa.Table]
     trained: Mapping[str, pa.Table]
+    unseen: pa.Array
     new_fraction: float
 
     def contents(self, target_lang: str) -> pa.Array:
-        """List the ids of the contents that an adapter was trained on."""
+        """List the ids of the contents that an adapter was trained on, or is never to be."""
         table = self.trained.get(target_lang, records.TRAINED.empty_table())
-        return table["content_id"].combine_chunks()
+        return pc.unique(pa.chunked_array([*table["content_id"].chunks, self.unseen], records.ID))
 
     def rows(self, new: pa.Table) -> pa.Table:
         """Count the past beside new usage.
@@ -91,15 +94,16 @@ class History:
             for target_lang in sorted(part)
         ]
         body = b"".join(f"{name} {lang} ".encode() + to_parquet(table) for name, lang, table in tables)
-        return digest(body + str(self.new_fraction).encode())
+        unseen = records.ids_to_numpy(self.unseen).tobytes()
+        return digest(body + unseen + str(self.new_fraction).encode())
 
-    def former_counts(self, histogram: pa.Table, n_clusters: int) -> dict[str, NDArray[np.int64]]:
-        """Count former usage by cluster without outliers, shape (n_clusters,) for each target language."""
+    def former_counts(self, histogram: pa.Table, n_clusters: int, measure: str) -> dict[str, NDArray[np.int64]]:
+        """Add up a measure of former usage by cluster without outliers, shape (n_clusters,) by target language."""
         rows = histogram.filter(pc.equal(histogram["role"], FORMER))
         counts = {target_lang: np.zeros(n_clusters + 1, dtype=np.int64) for target_lang in sorted(self.usage)}
         for target_lang, total in counts.items():
             mine = rows.filter(pc.equal(rows["target_lang"], target_lang))
-            np.add.at(total, mine["cluster"].to_numpy(), mine["documents"].to_numpy())
+            np.add.at(total, mine["cluster"].to_numpy(), mine[measure].to_numpy())
         return {target_lang: total[:n_clusters] for target_lang, total in counts.items()}
 
 

@@ -153,10 +153,15 @@ class Sampler:
 
     def _add_former_usage(self) -> None:
         """Add former usage to the soft counts, each document to its cluster: how near it lies to others is not kept."""
-        former = {} if self._history is None else self._history.former_counts(self._histogram, self._n_clusters)
-        for target_lang, counts in former.items():
-            units = np.rint(counts / SOFT_COUNT_UNIT).astype(np.int64)
-            self.add_soft_counts(units, {target_lang: units})
+        if self._history is None:
+            return
+        documents, squares = (
+            self._history.former_counts(self._histogram, self._n_clusters, measure)
+            for measure in ("documents", "squares")
+        )
+        for target_lang, counts in documents.items():
+            own = {target_lang: np.rint(squares[target_lang] / SOFT_COUNT_UNIT).astype(np.int64)}
+            self.add_soft_counts(np.rint(counts / SOFT_COUNT_UNIT).astype(np.int64), own)
 
     def cluster_prior(self) -> NDArray[np.float64]:
         """Compute how common clusters are, shape (n_clusters,). By that usage is shared among them."""
@@ -206,7 +211,7 @@ class Sampler:
             if self._history is not None and problem.target_lang not in self._history.trained:
                 continue  # others' usage tells what usage is like; their adapters stay
             self._config.check_floor(problem.target_lang)
-            if not problem.usage[:-1].any():
+            if not self._new_usage(problem):
                 raise EmptyInput(
                     f"target language '{problem.target_lang}': no usage document is left outside the held-out part "
                     "and the outliers; add usage or lower holdout_fraction"
@@ -224,6 +229,15 @@ class Sampler:
                 self._config,
                 self._sameness,
             )
+
+    def _new_usage(self, problem: Problem) -> bool:
+        """Tell whether there is usage to draw towards; former usage has left counts alone."""
+        if self._history is None:
+            return bool(problem.usage[:-1].any())
+        mine = pc.and_(
+            pc.equal(self._histogram["role"], "usage"), pc.less(self._histogram["cluster"], self._n_clusters)
+        )
+        return problem.target_lang in self._histogram.filter(mine)["target_lang"].to_pylist()
 
     def requests(self) -> pa.Table:
         """List the cells that want candidates, of all target languages, and how many.

@@ -77,7 +77,7 @@ class SampleInputs:
 
     @property
     def trained(self) -> dict[str, pa.Array]:
-        """Contents that adapters were trained on before, by target language."""
+        """Contents that adapters were trained on before, or are never to be, by target language."""
         history = self.history
         return {} if history is None else {lang: history.contents(lang) for lang in history.trained}
 
@@ -151,10 +151,11 @@ def drawing_of(sampled: Artifact, seed: int) -> Drawing:
     return Drawing(drawn, suppressed, gaps, from_table(directions), config, seed, trained)
 
 
-def _trained_table(trained: Mapping[str, pa.Array]) -> pa.Table:
-    """List what adapters were trained on before: target language and content."""
-    langs = [lang for lang, ids in sorted(trained.items()) for _ in range(len(ids))]
-    contents = pa.chunked_array([ids for _, ids in sorted(trained.items())], records.ID)
+def _trained_table(history: History) -> pa.Table:
+    """List what is not drawn again: the target language, null for all, and the content."""
+    parts = [(lang, rows["content_id"].combine_chunks()) for lang, rows in sorted(history.trained.items())]
+    langs = [lang for lang, ids in [*parts, (None, history.unseen)] for _ in range(len(ids))]
+    contents = pa.chunked_array([*(ids for _, ids in parts), history.unseen], records.ID)
     return pa.table({"target_lang": pa.array(langs, pa.string()), "content_id": contents})
 
 
@@ -175,7 +176,7 @@ def _sample(inputs: SampleInputs, near_usage: Artifact, config: SampleConfig, ou
     yield out.write(HISTOGRAMS, outcome.histogram)
     yield out.write(GAPS, outcome.gaps, {"certificate": outcome.certificate})
     if inputs.history is not None:
-        yield out.write(TRAINED, _trained_table(inputs.trained))
+        yield out.write(TRAINED, _trained_table(inputs.history))
 
 
 class RayPasses:

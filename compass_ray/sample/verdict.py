@@ -42,7 +42,7 @@ class Drawing:
     directions: Mapping[str, Direction]  # by target language; of draws towards usage only
     config: SampleConfig
     seed: int
-    trained: pa.Table | None = None  # target language and content of what adapters that are updated were trained on
+    trained: pa.Table | None = None  # target language (null: all) and content of what an update does not draw again
 
     @property
     def target_langs(self) -> list[str]:
@@ -107,10 +107,15 @@ def _repeats(same_content: pa.Table, target_lang: str) -> str | None:
 def _was_trained_on(assignment: Mapping[str, Any], target_lang: str, of: Drawing) -> str | None:
     if of.trained is None:
         return None
-    mine = of.trained.filter(pc.equal(of.trained["target_lang"], target_lang))
-    if not pc.any(pc.equal(mine["content_id"], assignment["content_id"])).as_py():
-        return None
-    return "not eligible: the adapter that is updated was trained on the same text before"
+    langs = of.trained.filter(pc.equal(of.trained["content_id"], assignment["content_id"]))["target_lang"].to_pylist()
+    if None in langs:
+        return (
+            "not eligible: the same text was held out of an earlier adapter, or nearly repeats usage that one was made "
+            "for; trained on, it would leak into what adapters are measured on"
+        )
+    if target_lang in langs:
+        return "not eligible: the adapter that is updated was trained on the same text before"
+    return None
 
 
 def _nearly_repeats_usage(near_usage: pa.Table, target_lang: str, of: Drawing) -> str | None:

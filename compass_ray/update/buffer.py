@@ -1,12 +1,13 @@
 """The replay buffer of a champion -> packs to train on and documents to estimate its Fisher information on.
 
-Packs are drawn by the clusters of their documents: as often as usage asks for these, whatever the buffer holds of them.
+A pack holds documents of one cluster, and is drawn as often as usage lies there, whatever the buffer holds of it.
 Cost: one task a language; it holds the buffer, which is a share of what the champion was trained on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,12 @@ from numpy.typing import NDArray
 
 from compass_ray import records
 from compass_ray.adapt.examples import Example, check_template, example_of
-from compass_ray.adapt.packing import Packs, make_packs
+from compass_ray.adapt.packing import Packs, joined, make_packs
 from compass_ray.adapt.tokenizer import TokenizerSource
 from compass_ray.artifacts import Artifact, Receipt, artifact, digest, to_parquet
 from compass_ray.runtime.stage import Session, map_keys
 
-VERSION = 1
+VERSION = 2
 PACKED, ALONE, CHANCE, DOCUMENTS = "packed", "alone", "chance", "documents"
 _TEXT = ("text", "messages", "tools")
 _PARTS = (PACKED, ALONE, CHANCE, DOCUMENTS)
@@ -119,8 +120,9 @@ def _tokenize(lang: str, buffers: Mapping[str, Wanted], source: TokenizerSource,
     kept = [example for example in made if example is not None]
     usable = pa.array([example is not None for example in made], pa.bool_())
     documents = known.select(["doc_id", "cluster"]).filter(usable)
-    packed = make_packs(kept, config.max_length, config.packing)
-    chance = pa.table({"chance": pack_chances(packed, document_weights(documents["cluster"], shares))})
+    numbers = cluster_numbers(documents["cluster"], len(shares))
+    packed, of_cluster = _packs_by_cluster(kept, numbers, config.max_length, config.packing)
+    chance = pa.table({"chance": pack_chances(of_cluster, cluster_weights(numbers, shares))})
     counts = {"rows": rows.num_rows, "without_text": rows.num_rows - known.num_rows, "documents": len(kept)}
     return [
         target.write(key_of(lang, PACKED), packed.to_table()),
@@ -134,31 +136,56 @@ def _alone(examples: Sequence[Example], max_length: int) -> Packs:
     return make_packs(list(examples), max_length, False)
 
 
-def document_weights(clusters: pa.ChunkedArray, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weigh documents so that each cluster of the buffer has its share of usage, shape (n,); they sum to one.
+def _packs_by_cluster(
+    examples: Sequence[Example], numbers: NDArray[np.int64], max_length: int, packing: bool
+) -> tuple[Packs, NDArray[np.int64]]:
+    """Pack the documents of each cluster by themselves, so that drawing a pack draws one cluster.
 
-    Outliers and documents of no cluster have the mean weight of the others. Where usage lies in no cluster that the
-    buffer has, all weigh the same.
+    Returns
+    -------
+    packs : Packs
+    of_cluster : ndarray of shape (n_packs,), int64
+        The cluster of each.
+    """
+    parts, of_cluster = [make_packs([], max_length)], [np.empty(0, dtype=np.int64)]
+    for number in np.unique(numbers):
+        mine = np.flatnonzero(numbers == number)
+        made = make_packs([examples[place] for place in mine.tolist()], max_length, packing)
+        parts.append(replace(made, documents=mine[made.documents]))
+        of_cluster.append(np.full(len(made), number))
+    return joined(parts), np.concatenate(of_cluster)
+
+
+def cluster_numbers(clusters: pa.ChunkedArray, n_clusters: int) -> NDArray[np.int64]:
+    """Give each document its cluster, shape (n,). Documents of none are with the outliers, in bin ``n_clusters``."""
+    numbers: NDArray[np.int64] = pc.fill_null(clusters, n_clusters).to_numpy().astype(np.int64)
+    return numbers
+
+
+def cluster_weights(numbers: NDArray[np.int64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute with what chance a cluster is replayed, shape (n_clusters + 1,): as often as usage lies there.
+
+    The sum is one, over the clusters that the buffer has. Outliers have the part that they are of the buffer, and all
+    clusters theirs where usage lies in none that the buffer has.
 
     Parameters
     ----------
-    clusters : ChunkedArray of int32
-        Of the documents; n_clusters = the outlier bin, null = none.
+    numbers : ndarray of shape (n,), int64
+        Clusters of the documents; n_clusters = the outlier bin.
     shares : ndarray of shape (n_clusters,), float64
         Of usage, not negative.
     """
-    numbers = pc.fill_null(clusters, len(shares)).to_numpy().astype(np.int64)
-    inside = numbers < len(shares)
-    counts = np.bincount(numbers[inside], minlength=len(shares))
-    weights = np.zeros(len(numbers))
-    weights[inside] = (shares / np.maximum(counts, 1))[numbers[inside]]
-    if not weights.any():
-        return np.full(len(numbers), 1 / max(1, len(numbers)))
-    weights[~inside] = weights[inside].mean()
-    total: NDArray[np.float64] = weights / weights.sum()
-    return total
+    counts = np.bincount(numbers, minlength=len(shares) + 1).astype(np.float64)
+    parts = counts / max(1.0, counts.sum())
+    wanted = np.where(counts[:-1] > 0, shares, 0.0)
+    if not wanted.sum() > 0:
+        return np.asarray(parts, np.float64)
+    inside: NDArray[np.float64] = np.append((1 - parts[-1]) * wanted / wanted.sum(), parts[-1])
+    return inside
 
 
-def pack_chances(packs: Packs, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add up the weights of each pack's documents, shape (n_packs,)."""
-    return np.array([weights[packs.documents_of(pack)].sum() for pack in range(len(packs))], dtype=np.float64)
+def pack_chances(of_cluster: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share each cluster's chance among its packs, shape (n_packs,)."""
+    packs = np.bincount(of_cluster, minlength=len(weights))
+    chances: NDArray[np.float64] = (weights / np.maximum(packs, 1))[of_cluster]
+    return chances

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.adapt.examples import Example
-from compass_ray.adapt.packing import make_packs
-from compass_ray.update.buffer import document_weights, pack_chances
+from compass_ray.update.buffer import _packs_by_cluster, cluster_numbers, cluster_weights, pack_chances
 
 
 def clusters(numbers: list[int | None]) -> pa.ChunkedArray:
@@ -18,33 +17,41 @@ def clusters(numbers: list[int | None]) -> pa.ChunkedArray:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.lists(st.floats(0.01, 1), min_size=4, max_size=4))
-def test_each_cluster_of_the_buffer_has_its_share_of_usage(numbers: list[int], shares: list[float]) -> None:
-    weights = document_weights(clusters([*numbers]), np.array(shares))
+def test_a_cluster_of_the_buffer_is_replayed_as_often_as_usage_lies_there(
+    numbers: list[int], shares: list[float]
+) -> None:
+    weights = cluster_weights(np.array(numbers), np.array(shares))
     there = sorted(set(numbers))
-    found = np.array([weights[np.array(numbers) == number].sum() for number in there])
     wanted = np.array(shares)[there]
-    assert found == pytest.approx(wanted / wanted.sum())
-    for number in there:
-        assert np.ptp(weights[np.array(numbers) == number]) == 0
-
-
-def test_outliers_and_documents_of_no_cluster_weigh_as_others_do_on_average() -> None:
-    weights = document_weights(clusters([0, 0, 1, 2, None]), np.array([0.6, 0.4]))
-    assert weights[3] == weights[4] == pytest.approx(weights[:3].mean())
+    assert weights[there] == pytest.approx(wanted / wanted.sum())
     assert weights.sum() == pytest.approx(1)
 
 
+def test_outliers_have_the_part_that_they_are_of_the_buffer() -> None:
+    numbers = cluster_numbers(clusters([0, 0, 1, 2, None]), 2)
+    assert numbers.tolist() == [0, 0, 1, 2, 2]
+    assert cluster_weights(numbers, np.array([0.6, 0.4])).tolist() == pytest.approx([0.36, 0.24, 0.4])
+
+
 @pytest.mark.parametrize("shares", [[0.0, 0.0], [0.0, 1.0]])
-def test_where_usage_lies_in_no_cluster_of_the_buffer_all_weigh_the_same(shares: list[float]) -> None:
-    assert document_weights(clusters([0, 0, 2, None]), np.array(shares)).tolist() == [0.25] * 4
+def test_where_usage_lies_in_no_cluster_of_the_buffer_all_count_as_they_are_there(shares: list[float]) -> None:
+    assert cluster_weights(np.array([0, 0, 2, 2]), np.array(shares)).tolist() == [0.5, 0.0, 0.5]
 
 
-def test_a_pack_is_drawn_as_often_as_its_documents_together() -> None:
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_pack_holds_one_cluster_and_documents_are_drawn_as_usage_asks(packing: bool) -> None:
     def example(length: int) -> Example:
         return Example(np.arange(length, dtype=np.int32), np.ones(length, dtype=bool), length, False)
 
-    packs = make_packs([example(5), example(3), example(4), example(2)], 8)
-    weights = np.array([0.1, 0.2, 0.3, 0.4])
-    found = pack_chances(packs, weights)
-    assert found.sum() == pytest.approx(1)
-    assert found.tolist() == [pytest.approx(weights[packs.documents_of(pack)].sum()) for pack in range(len(packs))]
+    numbers = np.array([1, 0, 1, 1, 1, 1, 2])
+    examples = [example(length) for length in (5, 3, 4, 2, 1, 3, 2)]
+    packs, of_cluster = _packs_by_cluster(examples, numbers, 8, packing)
+    assert sorted(packs.documents.tolist()) == list(range(7))
+    for pack, cluster in enumerate(of_cluster.tolist()):
+        members = packs.documents_of(pack)
+        assert set(numbers[members].tolist()) == {cluster}
+        tokens = packs.tokens[packs.starts[pack] : packs.starts[pack + 1]]
+        assert tokens.tolist() == [token for member in members for token in examples[member].tokens.tolist()]
+    chances = pack_chances(of_cluster, cluster_weights(numbers, np.array([0.9, 0.1])))
+    by_cluster = [chances[of_cluster == cluster].sum() for cluster in range(3)]
+    assert by_cluster == pytest.approx([0.9 * 6 / 7, 0.1 * 6 / 7, 1 / 7])
