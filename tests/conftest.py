@@ -63,6 +63,20 @@ def copied_demo(finished_demo: Any, tmp_path: Path) -> Callable[..., RunConfig]:
     return lambda *overrides: demo_config(tmp_path / "out", *overrides)
 
 
+@pytest.fixture(scope="session")
+def champion_loop(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A ``Loop`` with a champion of Swahili, of which tests take copies."""
+    from loop import Loop
+
+    return Loop.in_folder(tmp_path_factory.mktemp("loop")).with_champion()
+
+
+@pytest.fixture
+def loop(champion_loop: Any, tmp_path: Path) -> Any:
+    """A copy of ``champion_loop``: the champion, and nothing updated."""
+    return champion_loop.copied(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def cluster_variables() -> Iterator[None]:
     """What the nodes of a cluster get from the shell that starts them: this Python, and the checkout as installed."""

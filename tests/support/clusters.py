@@ -40,13 +40,13 @@ class Cluster:
         state = json.loads((folder / "cluster.json").read_text())
         self.sessions: dict[str, int] = {node["role"]: node["pid"] for node in state["nodes"]}
 
-    def call(self, *command: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:
-        """A command of a user who has evaluated what ``up`` prints."""
+    def call(self, *command: str, timeout: int = 240, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """A command of a user who has evaluated what ``up`` prints, and how it has to end."""
         environment = clean_environment(self.folder.parent, **self.variables)
         done = subprocess.run(
             command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
         )
-        assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+        assert done.returncode == code, f"{command}: {done.stdout}\n{done.stderr}"
         return done
 
     def processes(self) -> list[int]:

@@ -53,9 +53,9 @@ class Run:
         )
         self.processes = watched or (lambda: descendants(self.process.pid))
 
-    def finish(self, code: int = 0) -> str:
+    def finish(self, code: int = 0, timeout_s: float = 280) -> str:
         """Wait for the end; what was written to stderr."""
-        _, errors = self.process.communicate(timeout=280)
+        _, errors = self.process.communicate(timeout=timeout_s)
         self.seconds = time.monotonic() - self.started
         assert self.process.returncode == code, errors
         return errors
@@ -67,12 +67,12 @@ class Run:
         self.process.communicate(timeout=30)
         return left
 
-    def wait_for(self, reached: Callable[[], Any], what: str) -> Any:
+    def wait_for(self, reached: Callable[[], Any], what: str, timeout_s: float = 120) -> Any:
         """Wait until something is true, and return it."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + timeout_s
         while not (found := reached()):
             assert self.process.poll() is None, f"the run ended before {what}: {self.process.communicate()[1]}"
-            assert time.monotonic() < deadline, f"no {what} within 120 s"
+            assert time.monotonic() < deadline, f"no {what} within {timeout_s:g} s"
             time.sleep(0.02)
         return found
 
