@@ -41,7 +41,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Co
         (("curate", GOOD, "--set", "sample.budget=0"), "config: 1 problem(s)\n  sample.budget: Input should be"),
         (("curate", GOOD, "--set", "output=here"), "output: 'here' is relative, and a job's folder is deleted after"),
         (("curate", "nowhere.yaml"), "nowhere.yaml: no such config file"),
-        (("doctor", GOOD), "JOB doctor: expected one of curate, compare, adapt, monitor, update, gate, or the path of a .py file"),
+        (("doctor", GOOD), "JOB doctor: expected one of curate, compare, adapt, monitor, update, gate, or the"),
         (("jobs/none.py", GOOD), "JOB jobs/none.py: no such file"),
         (("curate", GOOD, "--working-dir", "none"), "--working-dir none: no such folder"),
         (("curate", GOOD, "--submission-id", "a/b"), "submission id 'a/b': expected letters"),
