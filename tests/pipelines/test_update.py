@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from demo import DEMO, demo_config
+from loop import Loop
 from tiny_base import write_tiny_base
 
-from compass_ray import RunConfig, gate_candidates, monitor_usage, train_adapters, update_adapters
+from compass_ray import RunConfig, gate_candidates, monitor_usage, update_adapters
 from compass_ray.artifacts import Artifact
 from compass_ray.errors import AdaptationError, ConfigError, GateRefused
 from compass_ray.pipelines.reference import VersionReference
@@ -25,94 +22,38 @@ from compass_ray.registry.store import Registry
 pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.slow]
 
 Configured = Callable[..., RunConfig]
-QUESTION = "Bei ya dhahabu leo sokoni ni shilingi {}?"
-ANSWER = "Bei ya dhahabu jana sokoni ilikuwa shilingi {}."
-"""What a new client asks over and over, with other numbers, and what the pool holds of it."""
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def usage_rows() -> list[dict[str, str]]:
-    with gzip.open(DEMO / "usage.tsv.gz", "rt", encoding="utf-8") as stream:
-        return [row for row in csv.DictReader(stream, delimiter="\t") if row["lang"] == "sw"]
 
 
 @pytest.fixture(scope="module")
-def configured(tmp_path_factory: pytest.TempPathFactory) -> Configured:
-    """``configured(usage, *sets)``: one config for all commands of the loop; ``usage`` is what is watched."""
-    rows = sorted(usage_rows(), key=lambda row: (row["topic"], row["question"]))
-    former = write_rows(tmp_path_factory.mktemp("usage") / "former.jsonl", rows[::2])
-    gold = [{"text": ANSWER.format(number), "lang": "sw"} for number in range(1000, 1060)]
-    pool = write_rows(tmp_path_factory.mktemp("pool") / "gold.jsonl", gold)
-    place = tmp_path_factory.mktemp("loop")
-
-    def config(usage: Path, *sets: str, output: Path = place) -> RunConfig:
-        columns = {"text": "question", "lang": "lang"}
-        sections = {
-            "sources.gold": {"role": "pool", "path": str(pool), "columns": {"text": "text", "lang": "lang"}},
-            "sample.near_duplicates": "off",  # numbers are all that tells those apart
-            "sources.usage": {"role": "usage", "path": str(former), "columns": columns},
-            "monitor": {
-                "usage": {"log": {"path": str(usage), "columns": columns}},
-                "reference": "champion",
-                "min_documents": 20,
-                "min_reference": 20,
-            },
-            "adapt": {
-                "base": str(DEMO / "base"),
-                "languages": ["sw"],
-                "max_length": 64,
-                "replay_fraction": 0.3,
-                "lora": {"rank": 4, "alpha": 8},
-                "training": {"batch_size": 4, "epochs": 2, "learning_rate": 0.005},
-                "workers": {"log_steps": 5, "checkpoint_steps": 5},
-            },
-            "gate": {"min_documents": 5, "min_covered": 0.3, "margin": 0.5},
-            "holdout_fraction": 0.4,
-        }
-        return demo_config(output, *(f"{name}={json.dumps(value)}" for name, value in sections.items()), *sets)
-
-    return config
+def place(champion_loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Loop:
+    return champion_loop.copied(tmp_path_factory.mktemp("updates"))
 
 
 @pytest.fixture(scope="module")
-def same(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Other questions of the kind that the adapter was made for."""
-    rows = sorted(usage_rows(), key=lambda row: (row["topic"], row["question"]))
-    return write_rows(tmp_path_factory.mktemp("same") / "log.jsonl", rows[1::2])
+def configured(place: Loop) -> Configured:
+    """``configured("moved", *sets)``: one config for all commands of the loop, and which usage is watched."""
+    return lambda usage, *sets: place.config(usage, *sets)
 
 
 @pytest.fixture(scope="module")
-def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rows = [{"question": QUESTION.format(number), "lang": "sw"} for number in range(150)]
-    return write_rows(tmp_path_factory.mktemp("moved") / "log.jsonl", rows)
-
-
-@pytest.fixture(scope="module")
-def registry(local_ray: None, configured: Configured, same: Path) -> Registry:
+def registry(place: Loop) -> Registry:
     """With a champion of Swahili."""
-    run = train_adapters(configured(same))
-    registry = Registry(run.record["registry"])
-    registry.promote("sw@candidate")
-    return registry
+    return place.registry
 
 
-def test_without_drift_nothing_is_done_and_that_is_said(configured: Configured, registry: Registry, same: Path) -> None:
+def test_without_drift_nothing_is_done_and_that_is_said(configured: Configured, registry: Registry) -> None:
     before = registry.history(*registry.places()[0])
-    run = update_adapters(configured(same))
+    run = update_adapters(configured("same"))
     assert run.languages == {}
     assert run.unchanged["sw"] == "its usage has not drifted"
     assert registry.history(*registry.places()[0]) == before
 
 
-def test_the_loop(configured: Configured, registry: Registry, same: Path, moved: Path) -> None:
+def test_the_loop(configured: Configured, registry: Registry) -> None:
     champion = registry.open("sw@champion")
-    assert monitor_usage(configured(moved)).verdicts["sw"] == "drift"
+    assert monitor_usage(configured("moved")).verdicts["sw"] == "drift"
 
-    run = update_adapters(configured(moved))
+    run = update_adapters(configured("moved"))
     line = run.languages["sw"]
     candidate = registry.open("sw@candidate")
     assert (line["champion"], candidate.lineage.parent) == (champion.lineage.version,) * 2
@@ -122,10 +63,10 @@ def test_the_loop(configured: Configured, registry: Registry, same: Path, moved:
     assert curve[0]["penalty"] == 0, "training begins with the champion's weights"
     _check_selection(CurationRun(line["curation"]), VersionReference(champion))
     _check_reference(VersionReference(champion), VersionReference(candidate))
-    again = update_adapters(configured(moved))
+    again = update_adapters(configured("moved"))
     assert again.languages == run.languages, "the same update again finds it done"
 
-    gated = gate_candidates(configured(moved))
+    gated = gate_candidates(configured("moved", "gate.margin=0.5"))
     assert (gated.outcomes, gated.promoted) == ({"sw": "pass"}, ["sw"])
     assert [line["about"] for line in gated.verdict("sw")["lines"]][:2] == ["new_usage", "former_usage"]
     promoted = registry.open("sw@champion")
@@ -134,7 +75,7 @@ def test_the_loop(configured: Configured, registry: Registry, same: Path, moved:
     kept = json.loads(promoted.read_attached(gated.verdict("sw")["attached"]))
     assert (kept["outcome"], kept["champion"]) == ("pass", champion.lineage.version)
 
-    assert monitor_usage(configured(moved)).verdicts["sw"] == "stable", "the champion was made for this"
+    assert monitor_usage(configured("moved")).verdicts["sw"] == "stable", "the champion was made for this"
     registry.rollback(*registry.places()[0])
     assert registry.open("sw@champion").lineage == champion.lineage
 
@@ -174,12 +115,12 @@ def _check_reference(before: VersionReference, after: VersionReference) -> None:
 
 
 def test_a_candidate_that_unlearns_is_refused_and_the_champion_stays(
-    configured: Configured, registry: Registry, moved: Path
+    configured: Configured, registry: Registry
 ) -> None:
     champion = registry.open("sw@champion")
-    update_adapters(configured(moved, "update.method=naive", "adapt.training.epochs=4"))
+    update_adapters(configured("moved", "update.method=naive", "adapt.training.epochs=4"))
     with pytest.raises(GateRefused, match=r"fails, and .* stays champion: former usage: .* worse") as refused:
-        gate_candidates(configured(moved, "gate.margin=0.02"))
+        gate_candidates(configured("moved"))
     assert refused.value.exit_code == 6
     assert registry.open("sw@champion") == champion
     assert registry.open("sw@candidate").lineage.config["update"]["method"] == "naive"
@@ -194,28 +135,28 @@ def test_a_candidate_that_unlearns_is_refused_and_the_champion_stays(
     ],
 )
 def test_what_cannot_be_an_update_is_refused(
-    configured: Configured, registry: Registry, same: Path, sets: tuple[str, ...], message: str
+    configured: Configured, registry: Registry, sets: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        update_adapters(configured(same, *sets))
+        update_adapters(configured("same", *sets))
 
 
-def test_a_champion_with_other_layers_is_left_as_it_is(configured: Configured, registry: Registry, moved: Path) -> None:
-    run = update_adapters(configured(moved, "adapt.lora.rank=8"))
+def test_a_champion_with_other_layers_is_left_as_it_is(configured: Configured, registry: Registry) -> None:
+    run = update_adapters(configured("moved", "adapt.lora.rank=8"))
     assert run.languages == {}
     assert run.unchanged["sw"].startswith("its champion has rank 4, adapt.lora another")
 
 
 def test_a_champion_of_another_base_is_none_of_this_one(
-    configured: Configured, registry: Registry, moved: Path, tmp_path: Path
+    configured: Configured, registry: Registry, tmp_path: Path
 ) -> None:
     other = write_tiny_base(tmp_path / "other", ["maji na mvua"] * 50, seed=1)
-    run = update_adapters(configured(moved, f"adapt.base={other}"))
+    run = update_adapters(configured("moved", f"adapt.base={other}"))
     assert run.languages == {}
     assert "there are adapters of base-" in run.unchanged["sw"]
 
 
-def test_a_tampered_fisher_is_found_out(configured: Configured, registry: Registry, moved: Path) -> None:
+def test_a_tampered_fisher_is_found_out(configured: Configured, registry: Registry) -> None:
     champion = registry.open("sw@champion")
     (name,) = [name for name in champion.attached() if name.startswith("fisher")]
     path = Path(champion.url, "attached", name)
@@ -223,7 +164,7 @@ def test_a_tampered_fisher_is_found_out(configured: Configured, registry: Regist
     path.write_bytes(data[:-4] + b"\0\0\0\0")
     try:
         with pytest.raises(AdaptationError, match=r"champions are as they were:\n  sw: ArtifactCorrupt: .*fisher"):
-            update_adapters(configured(moved, "update.ewc_weight=3"))
+            update_adapters(configured("moved", "update.ewc_weight=3"))
     finally:
         path.write_bytes(data)
     assert registry.open("sw@champion") == champion

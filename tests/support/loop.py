@@ -85,7 +85,7 @@ class Loop:
                 "training": {"batch_size": 4, "epochs": 2, "learning_rate": 0.005},
                 "workers": {"log_steps": 5, "checkpoint_steps": 5},
             },
-            "gate": {"min_documents": 5},
+            "gate": {"min_documents": 5, "min_covered": 0.3},
             "holdout_fraction": 0.4,
         }
         given = (f"{name}={json.dumps(value)}" for name, value in sections.items())
