@@ -12,7 +12,7 @@ from loop import Loop, states, write_log
 from compass_ray import gate_candidates, update_adapters
 from compass_ray.errors import EmptyInput, FingerprintMismatch, GateRefused
 
-pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.slow, pytest.mark.timeout(900)]
 
 NAIVE = ("update.when=always", "update.method=naive")
 
