@@ -15,7 +15,7 @@ from compass_ray import gate_candidates, update_adapters
 from compass_ray.pipelines.reference import VersionReference
 from compass_ray.registry.version import AdapterVersion
 
-pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.slow, pytest.mark.release, pytest.mark.timeout(900)]
 
 IDS = "registry.store_text=ids"
 
