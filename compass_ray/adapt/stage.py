@@ -127,8 +127,8 @@ def _job(
     settings: Settings,
     folder: Path,
     session: Session,
-    start: Start | None,
-    purpose: str | None,
+    start: Start | None = None,
+    purpose: str | None = None,
 ) -> Job:
     config, receipts = settings.config, tokens.manifest().receipts
     body = {

@@ -44,7 +44,11 @@ def test_what_a_training_starts_from_is_part_of_its_identity_if_there_is_any(tmp
         stage._job("sw", tokens, ["sw"], adapt, tiny_base, session, start)
         for start in (None, Start(b"weights"), Start(b"others"))
     )
-    assert "start" not in fresh.adapter.identity
+    meant = stage._job("sw", tokens, ["sw"], adapt, tiny_base, session, purpose="other usage")
+    assert not {"start", "purpose"} & fresh.adapter.identity.keys()
+    assert meant.adapter.fingerprint != fresh.adapter.fingerprint, (
+        "made for other usage, equal tokens are another version"
+    )
     assert one.adapter.identity["start"] == Start(b"weights").identity()
     assert len({job.adapter.fingerprint for job in (fresh, one, other)}) == 3
     assert len({job.scores.fingerprint for job in (fresh, one, other)}) == 3

@@ -236,6 +236,10 @@ def test_the_share_of_the_reference_that_was_measured_is_told() -> None:
     verdict = judged(BETTER, former)
     assert verdict.covered == pytest.approx(0.5)
     assert "they cover 50% of reference usage" in line(verdict, "former_usage").text
+    assert (verdict.outcome, line(verdict, "former_usage").outcome) == ("pass", "pass")
+    strict = judged(BETTER, former, min_covered=0.6)
+    assert (strict.outcome, line(strict, "former_usage").outcome) == ("undecided", "undecided")
+    assert "at least 60% is needed (gate.min_covered)" in line(strict, "former_usage").text
     nowhere = judged(BETTER, losses("former_usage", around(0.0), clusters=np.full(120, 3)))
     assert (nowhere.outcome, nowhere.covered) == ("undecided", 0.0)
     assert "no document in a cluster that reference usage is in" in line(nowhere, "former_usage").text

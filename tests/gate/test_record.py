@@ -42,6 +42,7 @@ def test_a_record_holds_all_that_a_verdict_followed_from() -> None:
         "margin": 0.02,
         "min_documents": 30,
         "min_cluster_documents": 30,
+        "min_covered": 0.5,
         "confidence": 0.95,
         "resamples": 10_000,
     }
