@@ -66,8 +66,8 @@ def test_no_other_field_is_marked() -> None:
         "FilesConfig.path", "SourceConfig.path", "UsageConfig.path", "IngestConfig.range_bytes",
         "FilesConfig.split", "SourceConfig.split", "UsageConfig.split",
         "RegistryConfig.path", "RegistryConfig.store_text",
-        "RunConfig.adapt", "RunConfig.monitor", "RunConfig.name", "RunConfig.output", "RunConfig.ray",
-        "RunConfig.registry",
+        "RunConfig.adapt", "RunConfig.gate", "RunConfig.monitor", "RunConfig.name", "RunConfig.output", "RunConfig.ray",
+        "RunConfig.registry", "RunConfig.update", "TextsConfig.path", "TextsConfig.split", "UpdateConfig.when",
     }  # fmt: skip
 
 
