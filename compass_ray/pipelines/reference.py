@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from compass_ray import records, seeding, storage
 from compass_ray.adapt import data
 from compass_ray.adapt.places import all_places, place, placed, unseen
-from compass_ray.artifacts import Artifact, from_parquet, open_artifact, restore, to_parquet
+from compass_ray.artifacts import Artifact, Receipt, artifact, from_parquet, open_artifact, restore, to_parquet
 from compass_ray.cluster.codebook import KEY
 from compass_ray.errors import IncomparableReference
 from compass_ray.pipelines.run import CurationRun
@@ -34,6 +34,7 @@ HISTOGRAMS, TRAINED, UNSEEN, USAGE = (
     "reference/unseen.parquet",
     "reference/usage.parquet",
 )
+VERSION = 1
 MOST_USAGE = 2_000
 """Held-out usage documents that a version keeps of a measure, at most."""
 
@@ -264,20 +265,18 @@ def origin_of(
 
 
 def _usage_sample(usage: Artifact | None, session: Session) -> pa.Table:
-    """Read a sample of each language's held-out usage: tasks take the lowest hashes of a shard, the driver of all."""
-    parts = [records.USAGE.empty_table()]
-    if usage is not None and (keys := usage.manifest().keys_with_rows):
-        from compass_ray.runtime.cluster import ray_errors
-
-        session.connect()
-        with ray_errors():
-            parts += map_keys(_usage_of_shard, keys, usage)
-    table = pa.concat_tables(parts)
+    """Take a sample of each language's held-out usage: tasks take the lowest hashes of a shard, the driver of all."""
+    if usage is None:
+        return records.USAGE.empty_table()
+    target = artifact(session.output, "usage_sample", {"version": VERSION, "usage": usage.fingerprint})
+    keys = usage.manifest().keys_with_rows
+    session.complete(target, keys, lambda missing: map_keys(_usage_of_shard, missing, usage, target))
+    table = pa.concat_tables([records.USAGE.empty_table(), *target.read_all(keys)])
     return _few_of_each(table.take(pc.sort_indices(table["doc_id"].cast(pa.binary()))))
 
 
-def _usage_of_shard(key: str, usage: Artifact) -> pa.Table:
-    return _few_of_each(usage.read(key))
+def _usage_of_shard(key: str, usage: Artifact, target: Artifact) -> Receipt:
+    return target.write(key, _few_of_each(usage.read(key)))
 
 
 def _few_of_each(table: pa.Table) -> pa.Table:

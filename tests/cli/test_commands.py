@@ -40,7 +40,8 @@ def test_the_demo_ends_with_gaps_certificate_and_adapters_and_reuses_all_the_sec
     stages = [line.split()[0] for line in again.stderr.splitlines() if line.endswith("reused")]
     assert stages == [
         "layouts", "ingest", "quarantine", "embed", "codebook", "meaning", "assign", "near_usage", "sample", "select",
-        "usage", "usage_vectors", "gather", "tokenize", "adapter-sw", "scores-sw", "adapter-ta", "scores-ta",
+        "usage", "gather", "tokenize", "adapter-sw", "scores-sw", "adapter-ta", "scores-ta", "place", "usage_vectors",
+        "usage_sample",
     ]  # fmt: skip
     body = json.loads(again.stdout)
     assert body["selected"] == {"hi": 40, "sw": 40, "ta": 40}
