@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from compass_ray.errors import ConfigError, ResourcesMissing
@@ -55,6 +55,10 @@ class BaseRef:
         """A folder name that tells apart two bases, and two revisions of one: ``Qwen--Qwen2.5-7B-1a2b3c4d``."""
         safe = _UNSAFE.sub("-", self.name.replace("/", "--")).strip("-.") or "base"
         return f"{safe[:80]}-{self.weights_hash[:8]}"
+
+    def to_json(self) -> dict[str, str | None]:
+        """Convert all of it to plain JSON, with the key that follows from it."""
+        return {**asdict(self), "key": self.key}
 
 
 def find_model(

@@ -6,8 +6,11 @@ means raising ``SCHEMA_VERSION``, which gives every artifact a new fingerprint.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 SCHEMA_VERSION = 3
@@ -415,6 +418,17 @@ def numpy_to_ids(ids: NDArray[np.uint8]) -> pa.Array:
     """Undo :func:`ids_to_numpy`."""
     flat = np.ascontiguousarray(ids, dtype=np.uint8)
     return pa.Array.from_buffers(ID, len(flat), [None, pa.py_buffer(flat)])
+
+
+def unique_ids(parts: Iterable[pa.Array]) -> pa.Array:
+    """List the ids of all parts, each once and sorted."""
+    ids = pc.unique(pa.chunked_array(list(parts), ID)).cast(pa.binary())
+    return ids.take(pc.sort_indices(ids)).cast(ID)
+
+
+def has_text(rows: pa.Table) -> pa.ChunkedArray:
+    """Tell which rows hold what they say: a text or messages. Where ids alone are kept none does."""
+    return pc.or_(rows["text"].is_valid(), rows["messages"].is_valid())
 
 
 def codes_of(ids: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,31 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
     base = str(tmp_path) if request.param == "local" else str(request.getfixturevalue("s3"))
     return Registry(f"{base}/registry")
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str) -> Iterator[Any]:
+    """A proxy before the object store that fails where a test asks it to."""
+    from faulty_proxy import FaultyProxy
+
+    with FaultyProxy(s3_endpoint).running() as running:
+        yield running
+
+
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """Where the Ray of a subprocess leaves its logs; with a name so short that its sockets fit below."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Let torch have one thread: matrices of 32 columns gain nothing from threads that wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

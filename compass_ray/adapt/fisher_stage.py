@@ -14,7 +14,6 @@ from compass_ray.adapt.packing import Packs
 from compass_ray.adapt.training.fisher import FISHER
 from compass_ray.adapt.training.worker import FisherJob, Settings, packs_digest
 from compass_ray.artifacts import Artifact, artifact, digest
-from compass_ray.configbase import identity
 from compass_ray.runtime.stage import Session
 
 VERSION = 1
@@ -54,17 +53,12 @@ def fit_fisher(
     ------
     AdaptationError, ResourcesMissing
     """
-    config = settings.config
     body = {
         "version": VERSION,
         "lang": lang,
-        "base": settings.base.weights_hash,
-        "base_config": digest((folder / "config.json").read_bytes()),
+        **settings.model_identity(folder),
         "weights": digest(weights),
         "packs": packs_digest(packs),
-        "lora": identity(config.lora),
-        "device": config.device,
-        "dtype": config.dtype if config.dtype == "nf4" else config.compute_dtype,
     }
     target = artifact(session.output, f"fisher-{lang}", body)
     started, reused = time.monotonic(), target.exists()

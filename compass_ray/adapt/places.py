@@ -75,8 +75,7 @@ def placed(places: pa.Table, target_lang: str, part: str) -> pa.Table:
 
 def unseen(places: pa.Table) -> pa.Array:
     """List the contents that no target language's adapter is trained on, sorted."""
-    ids = pc.unique(places["content_id"].filter(pc.not_equal(places["part"], TRAIN))).cast(pa.binary())
-    return ids.take(pc.sort_indices(ids)).cast(records.ID)
+    return records.unique_ids(places["content_id"].filter(pc.not_equal(places["part"], TRAIN)).chunks)
 
 
 def _known(tokens: Artifact, lang: str) -> pa.Table:

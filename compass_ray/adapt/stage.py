@@ -20,7 +20,7 @@ from compass_ray.adapt import data
 from compass_ray.adapt.schedule import Schedule
 from compass_ray.adapt.training.adapter_files import CONFIG, WEIGHTS
 from compass_ray.adapt.training.worker import CURVE, SCORES, Job, Scored, Settings, Start
-from compass_ray.artifacts import Artifact, artifact, digest
+from compass_ray.artifacts import Artifact, artifact
 from compass_ray.configbase import identity
 from compass_ray.errors import CompassError, NothingTrained
 from compass_ray.runtime.stage import Session
@@ -134,14 +134,10 @@ def _job(
     body = {
         "version": VERSION,
         "lang": lang,
-        "base": settings.base.weights_hash,
-        "base_config": digest((folder / "config.json").read_bytes()),
+        **settings.model_identity(folder),
         "train": receipts[data.key_of(lang, data.TRAIN)].hash,
         "heldout": receipts[data.key_of(lang, data.HELDOUT)].hash,
-        "lora": identity(config.lora),
         "training": identity(config.training),
-        "device": config.device,
-        "dtype": config.dtype if config.dtype == "nf4" else config.compute_dtype,
         "seed": settings.seed,
     }
     if start is not None:

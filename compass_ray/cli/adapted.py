@@ -12,6 +12,7 @@ from compass_ray.languages import language_name
 
 if TYPE_CHECKING:
     from compass_ray.pipelines.adapted import AdaptedRun
+    from compass_ray.pipelines.updated import UpdatedRun
 
 _GIB = 2**30
 
@@ -24,11 +25,23 @@ def adapted_as_json(run: AdaptedRun) -> dict[str, Any]:
 
 def print_adapted(run: AdaptedRun) -> None:
     """Print scores, what they are of, failures and where the adapters are."""
-    from compass_ray.pipelines.adapted import SCORE_HEADINGS
-
     record = run.record
     console = results_console()
-    table = Table(title=f"Adapters on {record['base']['name']}: held-out text, base → adapter", title_justify="left")
+    console.print(score_table(f"Adapters on {record['base']['name']}: held-out text, base → adapter", run))
+    for lang in run.languages:
+        version = record["languages"][lang]["version"][:12]
+        for note in _notes(record["documents"][lang], version):
+            console.print(f"{lang}: {note}", markup=False, soft_wrap=True)
+    for lang, reason in run.failed.items():
+        console.print(f"{lang}: no adapter: {reason}", markup=False, soft_wrap=True)
+    console.print(f"registry: {record['registry']}", markup=False, soft_wrap=True)
+
+
+def score_table(title: str, run: AdaptedRun | UpdatedRun) -> Table:
+    """Make a table of what each language's adapter scored."""
+    from compass_ray.pipelines.adapted import SCORE_HEADINGS
+
+    table = Table(title=title, title_justify="left")
     for heading in ("language", SCORE_HEADINGS[0]):
         table.add_column(heading, no_wrap=True)
     for heading in SCORE_HEADINGS[1:]:
@@ -37,14 +50,7 @@ def print_adapted(run: AdaptedRun) -> None:
         for number, line in enumerate(run.score_lines(lang)):
             table.add_row("" if number else f"{language_name(lang)} ({lang})", *line.cells())
         table.add_section()
-    console.print(table)
-    for lang in run.languages:
-        version = record["languages"][lang]["version"][:12]
-        for note in _notes(record["documents"][lang], version):
-            console.print(f"{lang}: {note}", markup=False, soft_wrap=True)
-    for lang, reason in run.failed.items():
-        console.print(f"{lang}: no adapter: {reason}", markup=False, soft_wrap=True)
-    console.print(f"registry: {record['registry']}", markup=False, soft_wrap=True)
+    return table
 
 
 def _notes(counts: dict[str, Any], version: str) -> Iterator[str]:

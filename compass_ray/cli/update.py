@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
+from compass_ray.cli.adapted import score_table
 from compass_ray.cli.options import Address, AsJson, ConfigPath, Overrides, with_address
 from compass_ray.cli.report import print_json, results_console
 from compass_ray.interrupts import resumable
-from compass_ray.languages import language_mix, language_name
+from compass_ray.languages import language_mix
 
 if TYPE_CHECKING:
     from compass_ray.pipelines.updated import UpdatedRun
@@ -49,7 +48,7 @@ def print_updated(run: UpdatedRun) -> None:
     """Print what was trained, its scores, and which languages stay as they are."""
     console = results_console()
     if run.languages:
-        console.print(_score_table(run))
+        console.print(score_table(f"Updated by {run.record['method']}: held-out text, base → candidate", run))
     for lang, line in run.languages.items():
         certificate, documents = line["certificate"], line["documents"]
         how = "goes on from" if line["goes_on"] else "is new, beside"
@@ -74,18 +73,3 @@ def print_updated(run: UpdatedRun) -> None:
     if not run.languages and not run.failed:
         console.print("nothing was updated", markup=False)
     console.print(f"update: {run.path}", markup=False, soft_wrap=True)
-
-
-def _score_table(run: UpdatedRun) -> Table:
-    from compass_ray.pipelines.adapted import SCORE_HEADINGS
-
-    table = Table(title=f"Updated by {run.record['method']}: held-out text, base → candidate", title_justify="left")
-    for heading in ("language", SCORE_HEADINGS[0]):
-        table.add_column(heading, no_wrap=True)
-    for heading in SCORE_HEADINGS[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for lang in run.languages:
-        for number, each in enumerate(run.score_lines(lang)):
-            table.add_row("" if number else f"{language_name(lang)} ({lang})", *each.cells())
-        table.add_section()
-    return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,7 @@ def _train(config: RunConfig, session: Session) -> AdaptedRun:
         run.write_table(f"adapt/{lang}/scores.parquet", one.score_table())
     body = {
         "identity": run_identity,
-        "base": {**asdict(base.ref), "key": base.ref.key},
+        "base": base.ref.to_json(),
         "registry": registry.url,
         "config": config.unexpanded,
         "seed": config.seed,

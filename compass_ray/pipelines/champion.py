@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compass_ray.artifacts import Artifact
-from compass_ray.cluster.codebook import KEY
 from compass_ray.pipelines.reference import VersionReference
 from compass_ray.registry.version import AdapterVersion
 
@@ -30,15 +29,8 @@ class Champion:
         """The language that it serves."""
         return self.version.lineage.lang
 
-    @property
-    def n_clusters(self) -> int:
-        """Clusters of the codebook."""
-        return self.codebook.manifest().receipts[KEY].rows
-
     def usage_shares(self) -> NDArray[np.float64]:
         """Compute the share of usage of every cluster, shape (n_clusters,), outliers apart."""
-        rows = self.reference.usage_counts
-        counts = np.zeros(self.n_clusters + 1)
-        np.add.at(counts, rows["cluster"].to_numpy(), rows["documents"].to_numpy())
-        shares: NDArray[np.float64] = counts[:-1] / max(1.0, float(counts[:-1].sum()))
+        counts = self.reference.usage_by_cluster()[:-1].astype(np.float64)
+        shares: NDArray[np.float64] = counts / max(1.0, float(counts.sum()))
         return shares

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from compass_ray import paths, records, seeding, storage
 from compass_ray.artifacts import Artifact
 from compass_ray.config import RunConfig
 from compass_ray.errors import ClusterError, CompassError, GateRefused
 from compass_ray.evaluate.probes import probe_artifact
-from compass_ray.evaluate.stage import counts_of, measure_losses
+from compass_ray.evaluate.stage import measure_losses
 from compass_ray.gate.judge import Verdict, judge
 from compass_ray.gate.record import gate_record, record_name, refusal
-from compass_ray.ingest import stage as ingestion
 from compass_ray.pipelines import publish
 from compass_ray.pipelines.adapt import registry_url
 from compass_ray.pipelines.base_model import BaseModel, open_base
 from compass_ray.pipelines.gap import free_name
 from compass_ray.pipelines.gated import GatedRun
+from compass_ray.pipelines.ingested_usage import ingest_usage
 from compass_ray.pipelines.reference import USAGE, VersionReference
 from compass_ray.registry.aliases import Aliases
 from compass_ray.registry.lineage import check_base
@@ -84,7 +82,7 @@ def gated_run(config: RunConfig) -> GatedRun:
 def _gate(config: RunConfig, session: Session, promote: bool) -> GatedRun:
     run, base, registry = gated_run(config), open_base(config), Registry(registry_url(config))
     pairs, not_compared = _pairs(registry, base)
-    texts = _texts(config, session) if pairs and config.gate.texts else records.PROBE.empty_table()
+    texts = _texts(config, run, session) if pairs and config.gate.texts else records.PROBE.empty_table()
     compared: dict[str, Any] = {}
     refused: list[GateRefused] = []
     failed: dict[str, CompassError] = {}
@@ -103,12 +101,8 @@ def _gate(config: RunConfig, session: Session, promote: bool) -> GatedRun:
         "failed": {lang: f"{type(exc).__name__}: {exc}" for lang, exc in failed.items()},
         "gate": config.gate.model_dump(mode="json", exclude={"texts"}),
         "registry": registry.url,
-        "base": {**asdict(base.ref), "key": base.ref.key},
-        "config": config.unexpanded,
-        "seed": config.seed,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "stages": {record.artifact: asdict(record) for record in session.stages},
-        "versions": publish.versions(),
+        "base": base.ref.to_json(),
+        **publish.provenance(config, session),
     }
     run.write_json(run.RECORD, body)
     for fault in failed.values():
@@ -227,7 +221,7 @@ def _judged(
     champion, candidate = pair.champion, pair.candidate
     lang = candidate.lineage.lang
     usage = _unseen(_with_text(VersionReference(candidate).usage, config, session), pair, session)
-    known = usage.filter(pc.or_(usage["text"].is_valid(), usage["messages"].is_valid()))
+    known = usage.filter(records.has_text(usage))
     if lost := usage.num_rows - known.num_rows:
         session.display.say(
             f"gate: {lost:,} of {usage.num_rows:,} held-out usage documents of {candidate} are known by id alone "
@@ -241,10 +235,9 @@ def _judged(
     measured = measure_losses(probes, versions, base.ref, base.source, session)
     losses = pa.concat_tables([records.LOSS.empty_table(), *measured.read_all(measured.manifest().receipts)])
     run.write_table(f"{lang}/losses.parquet", losses)
-    _say_left_out(lang, counts_of(measured), session)
     verdict = judge(
         losses,
-        _usage_counts(champion),
+        champion.usage_by_cluster() if champion.knows_usage else None,
         config.gate,
         config.seed,
         champion=champion.version.lineage.version,
@@ -256,7 +249,7 @@ def _judged(
 def _unseen(probes: pa.Table, pair: Pair, session: Session) -> pa.Table:
     """Leave out what candidate or champion was trained on, and say so."""
     parts = [VersionReference(pair.candidate).trained, *([pair.champion.trained] if pair.champion.knows_usage else [])]
-    known = pc.unique(pa.chunked_array([part["content_id"].combine_chunks() for part in parts], records.ID))
+    known = records.unique_ids(part["content_id"].combine_chunks() for part in parts)
     seen = pc.is_in(probes["content_id"], value_set=known)
     for measures in pc.unique(probes["measures"].filter(seen)).to_pylist():
         of = pc.equal(probes["measures"], measures)
@@ -268,51 +261,25 @@ def _unseen(probes: pa.Table, pair: Pair, session: Session) -> pa.Table:
     return probes.filter(pc.invert(seen))
 
 
-def _usage_counts(reference: VersionReference) -> NDArray[np.int64] | None:
-    """Count the usage that a champion was made for by cluster, the outlier bin last. None if nobody knows."""
-    if not reference.knows_usage:
-        return None
-    rows = reference.usage_counts
-    counts = np.zeros(reference.n_clusters + 1, dtype=np.int64)
-    np.add.at(counts, rows["cluster"].to_numpy(), rows["documents"].to_numpy())
-    return counts
-
-
-def _say_left_out(lang: str, counts: Mapping[str, Any], session: Session) -> None:
-    for reason, number in counts["dropped_reasons"].items():
-        session.display.say(f"gate: {lang}: {number:,} of {counts['documents']:,} documents are not measured: {reason}")
-    if counts["truncated"]:
-        session.display.say(f"gate: {lang}: {counts['truncated']:,} documents are cut at adapt.max_length")
-
-
 def _with_text(usage: pa.Table, config: RunConfig, session: Session) -> pa.Table:
     """Look up texts that the registry does not keep among the usage that the config names."""
-    lacking = pc.and_(usage["text"].is_null(), usage["messages"].is_null())
     sources: dict[str, Any] = {name: source for name, source in config.sources.items() if source.role == "usage"}
     for name, source in config.monitor.usage.items() if config.monitor else ():
         sources[free_name(name, sources)] = source
-    if not sources or not pc.any(lacking).as_py():
+    if not sources or pc.all(records.has_text(usage)).as_py():
         return usage
-    return recall(_ingested(sources, config, session), usage, session)
+    return recall(ingest_usage(sources, "sources", config, session), usage, session)
 
 
-def _texts(config: RunConfig, session: Session) -> pa.Table:
+def _texts(config: RunConfig, run: GatedRun, session: Session) -> pa.Table:
     """Read what an adapter must not unlearn, a sample of each language; schema ``records.PROBE``."""
     from compass_ray.runtime.cluster import ray_errors
 
-    documents = _ingested(config.gate.texts, config, session)
+    documents = ingest_usage(config.gate.texts, "gate.texts", config, session, run)
     session.connect()
     with ray_errors():
         parts = list(map_keys(_texts_of_shard, documents.manifest().receipts, documents))
     return _few(pa.concat_tables([records.PROBE.empty_table(), *parts]))
-
-
-def _ingested(sources: Mapping[str, Any], config: RunConfig, session: Session) -> Artifact:
-    ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
-    planned = ingestion.plan(sources, ingest, session.output)
-    manifest = ingestion.ingest(planned, ingest, session)
-    ingestion.check_usable(manifest, ingest, ("usage",), planned.sizes)
-    return planned.artifact
 
 
 def _texts_of_shard(key: str, documents: Artifact) -> pa.Table:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,12 +14,12 @@ from compass_ray.cluster.stage import assign
 from compass_ray.config import RunConfig
 from compass_ray.embed.stage import embed
 from compass_ray.errors import ConfigError, DataError
-from compass_ray.ingest import stage as ingestion
 from compass_ray.monitor.config import MonitorConfig
 from compass_ray.monitor.judge import comparable, judge
 from compass_ray.monitor.stage import count_dates, count_windows
 from compass_ray.monitor.vectors import compare_usage
 from compass_ray.pipelines import publish
+from compass_ray.pipelines.ingested_usage import ingest_usage
 from compass_ray.pipelines.monitored import WINDOWS, MonitoredRun
 from compass_ray.pipelines.reference_usage import ReferenceUsage, reference_usage
 from compass_ray.runtime.progress import Display
@@ -71,22 +69,17 @@ def monitor_in(config: RunConfig, session: Session) -> MonitoredRun:
     known = reference.usages
     device = device_for(config.cluster.device, lambda: cluster_gpus(config.ray))
 
-    ingest = config.ingest.model_copy(update={"decontaminate": None, "minhash": None})  # these are about the pool
-    plan = ingestion.plan(section.usage, ingest, session.output, _USAGE)
-    manifest = ingestion.ingest(plan, ingest, session)
-    publish.write_quarantine(run, ingestion.quarantine(plan.artifact, session))
-    publish.write_ingest(run, plan, manifest)
-    ingestion.check_usable(manifest, ingest, ("usage",), plan.sizes, _USAGE)
+    documents = ingest_usage(section.usage, _USAGE, config, session, run)
     if section.period != "all" or section.as_of is not None:
-        _check_dated(count_dates(plan.artifact, section.period, section.as_of, session), section)
+        _check_dated(count_dates(documents, section.period, section.as_of, session), section)
 
-    embeddings = embed(plan.artifact, config.embed, session)
+    embeddings = embed(documents, config.embed, session)
     counted = []
     left_out: Counter[str] = Counter()
     for usage in known:
         assignments = assign(embeddings, usage.codebook, session, device)
         windows, left_out = count_windows(
-            plan.artifact, assignments, usage.n_clusters, section.period, section.as_of, session
+            documents, assignments, usage.n_clusters, section.period, section.as_of, session
         )
         counted.append(_judged_over(windows, usage, known))
     windows = pa.concat_tables(counted)
@@ -97,7 +90,7 @@ def monitor_in(config: RunConfig, session: Session) -> MonitoredRun:
     vectors = {lang: kept for usage in known for lang, kept in usage.vectors.items()}
     enough = {key: count for key, count in comparable(windows, references, section).items() if key[0] in vectors}
     separations = compare_usage(
-        plan.artifact, embeddings, vectors, enough, section.period, section.as_of, config.seed, session
+        documents, embeddings, vectors, enough, section.period, section.as_of, config.seed, session
     )
     body = {
         "reference": section.reference,
@@ -105,11 +98,7 @@ def monitor_in(config: RunConfig, session: Session) -> MonitoredRun:
         "target_langs": judge(windows, references, section, config.seed, separations, reference.refused),
         "as_of": None if section.as_of is None else section.as_of.isoformat(),
         **{name: left_out[name] for name in ("undated", "later")},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": config.unexpanded,
-        "seed": config.seed,
-        "stages": {record.artifact: asdict(record) for record in session.stages},
-        "versions": publish.versions(),
+        **publish.provenance(config, session),
     }
     run.write_table(WINDOWS, windows)
     run.write_json(run.RECORD, body)

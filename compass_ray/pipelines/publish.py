@@ -10,6 +10,7 @@ import platform
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,17 @@ def identity_of(config: RunConfig, planned: Plan) -> str:
 def fingerprint(body: Mapping[str, Any]) -> str:
     """Hash plain JSON."""
     return digest(canonical_json(dict(body)).encode())
+
+
+def provenance(config: RunConfig, session: Session) -> dict[str, Any]:
+    """Say when and from what a record was made, and what stages did for it; by artifact, as some stages run often."""
+    return {
+        "config": config.unexpanded,
+        "seed": config.seed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "stages": {record.artifact: asdict(record) for record in session.stages},
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str | None]:

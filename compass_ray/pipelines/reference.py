@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from compass_ray import records, seeding, storage
 from compass_ray.adapt import data
@@ -89,6 +90,12 @@ class VersionReference:
             pc.fill_null(pc.equal(rows["target_lang"], self.version.lineage.lang), False),
         )
         return rows.filter(mine)
+
+    def usage_by_cluster(self) -> NDArray[np.int64]:
+        """Count what :attr:`usage_counts` has, shape (n_clusters + 1,), the outlier bin last."""
+        rows, counts = self.usage_counts, np.zeros(self.n_clusters + 1, dtype=np.int64)
+        np.add.at(counts, rows["cluster"].to_numpy(), rows["documents"].to_numpy())
+        return counts
 
     @property
     def trained(self) -> pa.Table:
@@ -214,7 +221,7 @@ class Origin:
         ids = [] if self.places is None else [unseen(self.places)]
         if champion is not None:
             ids.append(champion.unseen)
-        return pa.table({"content_id": pc.unique(pa.chunked_array(ids, records.ID))}, schema=records.UNSEEN)
+        return pa.table({"content_id": records.unique_ids(ids)}, schema=records.UNSEEN)
 
     def _usage(self, lang: str, champion: VersionReference | None) -> pa.Table:
         """Keep held-out usage of this run, and as former usage what the champion keeps."""

@@ -90,7 +90,7 @@ def _unseen(gap: Gap) -> pa.Array:
     """List the ids of all documents that are held out now, or were before, by content."""
     held = [] if gap.usage is None else gap.usage.read_all(gap.usage.manifest().keys_with_rows)
     parts = [part["content_id"].combine_chunks() for part in held]
-    return pc.unique(pa.chunked_array([*parts, gap.unseen], records.ID))
+    return records.unique_ids([*parts, gap.unseen])
 
 
 def _without(rows: pa.Table, unseen: pa.Array, champion: Champion, session: Session) -> pa.Table:

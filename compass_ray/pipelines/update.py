@@ -7,12 +7,10 @@ person, promotes it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from compass_ray import paths, records, storage
 from compass_ray.adapt import data
@@ -122,12 +120,8 @@ def _update(config: RunConfig, session: Session) -> UpdatedRun:
         "failed": {lang: f"{type(exc).__name__}: {exc}" for lang, exc in failed.items()},
         "verdicts": monitored.verdicts,
         "registry": registry.url,
-        "base": {**asdict(base.ref), "key": base.ref.key},
-        "config": config.unexpanded,
-        "seed": config.seed,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "stages": {record.artifact: asdict(record) for record in session.stages},
-        "versions": publish.versions(),
+        "base": base.ref.to_json(),
+        **publish.provenance(config, session),
     }
     run.write_json(run.RECORD, body)
     _raise(failed, len(failed) + len(done))
@@ -213,8 +207,7 @@ def _unseen(registry: Registry, base: BaseModel) -> pa.Array:
         if place == base.ref.key and registry.aliases(place, lang).champion is not None:
             version = registry.open(AdapterRef(place, lang, "champion"))
             ids += [VersionReference(version).unseen] if UNSEEN in version.lineage.files else []
-    found = pc.unique(pa.chunked_array(ids, records.ID)).cast(pa.binary())
-    return found.take(pc.sort_indices(found)).cast(records.ID)
+    return records.unique_ids(ids)
 
 
 def _groups(

@@ -66,8 +66,8 @@ class History:
             Former usage as role ``former``, what was trained on as role ``current``.
         """
         parts = [records.HISTOGRAM.empty_table()]
+        usage = new.filter(pc.equal(new["role"], "usage"))
         for target_lang in sorted(self.trained):
-            usage = new.filter(pc.equal(new["role"], "usage"))
             count = int(pc.sum(usage.filter(pc.equal(usage["target_lang"], target_lang))["documents"]).as_py() or 0)
             if count:  # an adapter that nobody asks anew is not updated
                 parts += [self._former(target_lang, count), _current(target_lang, self.trained[target_lang])]

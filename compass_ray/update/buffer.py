@@ -90,7 +90,7 @@ def recall(documents: Artifact, rows: pa.Table, session: Session) -> pa.Table:
     """
     from compass_ray.runtime.cluster import ray_errors
 
-    lacking = pc.and_(rows["text"].is_null(), rows["messages"].is_null())
+    lacking = pc.invert(records.has_text(rows))
     wanted = rows["doc_id"].filter(lacking).combine_chunks()
     if not len(wanted):
         return rows
@@ -112,7 +112,7 @@ def _recall_shard(key: str, documents: Artifact, wanted: pa.Array) -> pa.Table:
 def _tokenize(lang: str, buffers: Mapping[str, Wanted], source: TokenizerSource, target: Artifact) -> list[Receipt]:
     rows, shares = buffers[lang]
     config = source.config
-    known = rows.filter(pc.or_(rows["text"].is_valid(), rows["messages"].is_valid()))
+    known = rows.filter(records.has_text(rows))
     tokenizer, _ = source.open()
     if pc.any(known["messages"].is_valid()).as_py():
         check_template(tokenizer, "adapt.chat_template")
@@ -126,14 +126,10 @@ def _tokenize(lang: str, buffers: Mapping[str, Wanted], source: TokenizerSource,
     counts = {"rows": rows.num_rows, "without_text": rows.num_rows - known.num_rows, "documents": len(kept)}
     return [
         target.write(key_of(lang, PACKED), packed.to_table()),
-        target.write(key_of(lang, ALONE), _alone(kept, config.max_length).to_table()),
+        target.write(key_of(lang, ALONE), make_packs(kept, config.max_length, packing=False).to_table()),
         target.write(key_of(lang, CHANCE), chance),
         target.write(key_of(lang, DOCUMENTS), documents.select(["doc_id"]), counts),
     ]
-
-
-def _alone(examples: Sequence[Example], max_length: int) -> Packs:
-    return make_packs(list(examples), max_length, False)
 
 
 def _packs_by_cluster(

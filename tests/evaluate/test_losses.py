@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,9 @@ from compass_ray.errors import IncompatibleAdapter
 from compass_ray.evaluate.losses import SwitchedModel, document_losses, length_batches
 from compass_ray.evaluate.probes import predicted
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PROBES = mixed_probes(24)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Matrices of 32 columns gain nothing from threads that wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

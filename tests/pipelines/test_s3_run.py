@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +22,12 @@ from compass_ray.artifacts import from_parquet
 
 
 @pytest.fixture
-def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
-    with FaultyProxy(s3_endpoint).running() as running:
-        yield running
-
-
-@pytest.fixture
 def bucket(s3_endpoint: str, proxy: FaultyProxy) -> Bucket:
     """The demo's files in a bucket that subprocesses find behind the proxy."""
     made = Bucket(s3_endpoint, proxy.address)
     for path in (p for p in DEMO.rglob("*") if p.suffix in {".jsonl", ".csv", ".gz"}):
         made.upload(path, f"demo/{path.relative_to(DEMO)}")
     return made
-
-
-@pytest.fixture
-def ray_folder() -> Iterator[Path]:
-    """Where the Ray of a subprocess leaves its logs; with a name so short that its sockets fit below."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder)
 
 
 def run_on(

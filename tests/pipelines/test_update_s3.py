@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +19,6 @@ from compass_ray.artifacts import digest
 
 
 @pytest.fixture
-def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
-    with FaultyProxy(s3_endpoint).running() as running:
-        yield running
-
-
-@pytest.fixture
 def bucket(s3_endpoint: str, proxy: FaultyProxy, champion_loop: Loop) -> Bucket:
     """The registry with its champion, and the files of the loop."""
     made = Bucket(s3_endpoint, proxy.address)
@@ -36,14 +27,6 @@ def bucket(s3_endpoint: str, proxy: FaultyProxy, champion_loop: Loop) -> Bucket:
             if path.is_file():
                 made.upload(path, f"{prefix}/{path.relative_to(root)}")
     return made
-
-
-@pytest.fixture
-def ray_folder() -> Iterator[Path]:
-    """Where the Ray of a subprocess leaves its logs; with a name so short that its sockets fit below."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder)
 
 
 def attached(registry: dict[str, bytes], version: str) -> dict[str, bytes]:

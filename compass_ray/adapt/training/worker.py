@@ -35,6 +35,7 @@ from compass_ray.adapt.training.model import load_base, with_adapter
 from compass_ray.adapt.training.penalty import Penalty
 from compass_ray.adapt.training.reporter import Reporter
 from compass_ray.artifacts import Artifact, digest, to_parquet
+from compass_ray.configbase import identity
 from compass_ray.errors import AdaptationError, IncompatibleAdapter
 from compass_ray.models import BaseRef, weights_hash
 from compass_ray.runtime.threads import set_threads
@@ -184,6 +185,17 @@ class Settings:
     seed: int
     pad_token: int
     name: str
+
+    def model_identity(self, folder: Path) -> dict[str, Any]:
+        """List what decides the numbers of the base in ``folder`` with an adapter on it, as plain JSON."""
+        config = self.config
+        return {
+            "base": self.base.weights_hash,
+            "base_config": digest((folder / "config.json").read_bytes()),
+            "lora": identity(config.lora),
+            "device": config.device,
+            "dtype": config.dtype if config.dtype == "nf4" else config.compute_dtype,
+        }
 
 
 def train_group(loop: Mapping[str, Any]) -> None:
